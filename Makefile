@@ -11,7 +11,7 @@ NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 # Whoever exports it has each process of the tests compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env tools demo demo-agents demo-postgres test test-fast e2e e2e-pulumi browser pooler check lint types imports hygiene format bench bench-aws profile lock clean
+.PHONY: help env tools demo demo-agents demo-postgres soak test test-fast e2e e2e-pulumi browser pooler check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,6 +30,9 @@ demo-agents: env ## An agent that is killed while it speaks, waits three days fo
 
 demo-postgres: env ## Four workers on one Postgres database, one of which is killed
 	@$(RUN) example.postgres
+
+soak: env ## 10,000 executions over 8 processes, one of which is killed every second; ARGS=--help
+	@$(RUN) tools.soak $(ARGS)
 
 test: tools ## The test suite on every Python found; PYTHONS="3.11 3.12" restricts, ARGS go to pytest
 	@$(NOX) --session test -- $(ARGS); status=$$?; $(RUN) tests.left_out; exit $$status

@@ -23,7 +23,10 @@ PYTHONS = pythons.choose(os.environ.get("PYTHONS", "").split())
 MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 """The Python that everything is tested on."""
 
-ONCE = ("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/ui", "tests/unit/cli")
+ONCE = (
+    *("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/ui", "tests/unit/cli"),
+    "tests/integrations/test_environments.py",
+)
 """What is tested on the main Python only, beside the tests that are marked `aws`: programs, documents,
 packaging, pages in a browser, and what takes an account of AWS on loopback. The library itself is tested
 on the newest Python as well."""
@@ -39,7 +42,7 @@ def test(session: nox.Session, python: str) -> None:
     """The test suite on one Python; what follows -- goes to pytest."""
     if python == MAIN:
         interpreter = env.environment()
-        for profile in env.BARE:
+        for profile in (*env.BARE, *env.APART):
             env.beside(profile)
     else:
         interpreter = env.environment("test", PYTHONS[python], python)
@@ -78,6 +81,7 @@ def lock(session: nox.Session) -> None:
         "bench-temporal",
         "bench-picture",
         *env.BARE,
+        *env.APART,
         "tools",
     ):
         output = env.REQUIREMENTS / f"{profile}.txt"
@@ -89,7 +93,7 @@ def lock(session: nox.Session) -> None:
             "--no-emit-find-links",
             *(session.posargs or ["--upgrade"]),
         ]
-        if profile not in (env.MAIN, "emulator"):  # the emulator runs by itself
+        if profile not in (env.MAIN, "emulator", *env.APART):  # the emulator runs by itself
             command += ["--constraint", str(first)]
         if profile in (*env.BARE, "tools"):
             # By itself: with the project would come what the project depends on.

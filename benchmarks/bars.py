@@ -120,6 +120,20 @@ class AtMost:
         return _verdict(f"at most {self.value:g} {self.unit}", ours, "", holds)
 
 
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """At least a fixed value."""
+
+    value: float
+    unit: str
+
+    def judge(self, row: Row) -> Verdict | None:
+        """See `Bar.judge`."""
+        ours = row.ours()
+        holds = ours is not None and ours >= self.value
+        return _verdict(f"at least {self.value:g} {self.unit}", ours, "", holds)
+
+
 def _verdict(bar: str, measured: float | None, unit: str, holds: bool) -> Verdict:
     return Verdict(bar, "no figure" if measured is None else f"{number(measured)}{unit}", holds)
 

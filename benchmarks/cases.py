@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.bars import AtMost, Bar, Counted, Faster, Flat, Within
+from benchmarks.bars import AtLeast, AtMost, Bar, Counted, Faster, Flat, Within
 from benchmarks.systems import AWS_DURABLE, DBOS, DBOS_WAL, LIMIT, OURS, TEMPORAL
 
 LONGEST: Final = {DBOS: 1_000, DBOS_WAL: 1_000, AWS_DURABLE: 1_000}
@@ -28,7 +28,8 @@ class Case:
     `most` caps the size for systems that would take too long; where the figure is a rate or a
     cost per piece it is compared all the same, and marked in the table. `others` is the case that
     stands for this one with all other systems than our own. `once` says that there is one run,
-    whatever was asked for.
+    whatever was asked for. `profile` is another environment for it than that of the system, where it
+    needs more. `on_server` says that it takes a Postgres server, the same one for all systems.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Case:
     most: dict[str, int] = field(default_factory=dict)
     others: str = ""
     once: bool = False
+    profile: str = ""
+    on_server: bool = False
 
     def measurement(self, system: str) -> str:
         """The case that a system is measured by."""
@@ -80,6 +83,126 @@ def _executions(tasks: int, title: str) -> Case:
         systems=ALL,
         most=_SLOW_STARTERS,
     )
+
+
+_SHARED: Final = (OURS, LIMIT, DBOS)
+
+
+def _shared_executions(tasks: int, title: str, bars: tuple[Bar, ...]) -> Case:
+    return Case(
+        f"postgres-executions-{tasks}",
+        f"executions-{tasks} on a Postgres server",
+        (
+            Figure(
+                "per_second",
+                f"Postgres, {{size:,}} executions of {title}: executions/s",
+                bars,
+                more_is_better=True,
+            ),
+        ),
+        sizes=(1_000,),
+        quick=(100,),
+        systems=_SHARED,
+        most={DBOS: 200},
+        on_server=True,
+    )
+
+
+_ON_POSTGRES: Final = (
+    Case(
+        "postgres-sequential",
+        "sequential on a Postgres server",
+        (
+            Figure(
+                "us_per_task",
+                "Postgres, {size:,} sequential tasks: us per task",
+                (Within(LIMIT, 2.5), Faster(DBOS, 4)),
+            ),
+        ),
+        sizes=(200,),
+        quick=(50,),
+        systems=_SHARED,
+        on_server=True,
+    ),
+    _shared_executions(1, "1 task", (Faster(DBOS, 12), Within(LIMIT, 4))),
+    _shared_executions(5, "5 tasks", (Faster(DBOS, 15),)),
+    Case(
+        "postgres-gather",
+        "gather on a Postgres server",
+        (
+            Figure(
+                "total_ms", "Postgres, {size:,} tasks under one gather: ms", (Faster(DBOS, 40),)
+            ),
+            Figure(
+                "trips",
+                "Postgres, {size:,} tasks under one gather: round trips",
+                (AtMost(5, "round trips"),),
+            ),
+        ),
+        sizes=(1_000,),
+        quick=(100,),
+        systems=_SHARED,
+        on_server=True,
+    ),
+    Case(
+        "postgres-trips",
+        "round trips to a Postgres server, which are exact on any machine",
+        (
+            Figure("step", "Postgres: round trips of a sequential task", (AtMost(1, "each"),)),
+            Figure("start", "Postgres: round trips of a start", (AtMost(1, "each"),)),
+            Figure(
+                "starts",
+                "Postgres: round trips of {size:,} starts with ids and their results",
+                (AtMost(10, "in all"),),
+            ),
+            Figure(
+                "result", "Postgres: round trips of a result that is there", (AtMost(1, "each"),)
+            ),
+        ),
+        sizes=(1_000,),
+        quick=(100,),
+        systems=(OURS,),
+        once=True,
+        on_server=True,
+    ),
+    Case(
+        "postgres-answer",
+        "from a signal to another process, by Postgres, to a task behind its answer",
+        (
+            Figure(
+                "p50_us",
+                "Postgres, a signal to another process and back: p50, us",
+                (AtMost(10_000, "us"),),
+            ),
+            Figure("p99_us", "Postgres, a signal to another process and back: p99, us"),
+        ),
+        sizes=(200,),
+        quick=(30,),
+        systems=(OURS,),
+        on_server=True,
+    ),
+    Case(
+        "postgres-processes",
+        "executions-1 in 4 processes on a Postgres server, and in one",
+        (
+            Figure(
+                "per_second",
+                "Postgres, {size:,} executions of 1 task, 4 processes: executions/s",
+                more_is_better=True,
+            ),
+            Figure(
+                "times",
+                "Postgres, {size:,} executions of 1 task, 4 processes: times 1 process",
+                (AtLeast(1.5, "times"),),
+                more_is_better=True,
+            ),
+        ),
+        sizes=(4_000,),
+        quick=(400,),
+        systems=(OURS,),
+        on_server=True,
+    ),
+)
 
 
 CASES: Final[dict[str, Case]] = {
@@ -395,6 +518,63 @@ CASES: Final[dict[str, Case]] = {
             once=True,
         ),
         Case(
+            "list-page",
+            "the page that lists N executions, beside its bare query",
+            (
+                Figure("ms", "list page of {size:,} executions: ms"),
+                Figure("query_ms", "list page of {size:,} executions: bare query, ms"),
+                Figure(
+                    "times",
+                    "list page of {size:,} executions: times the bare query",
+                    (AtMost(5, "times", from_size=1_000_000),),
+                ),
+            ),
+            sizes=(1_000_000,),
+            quick=(20_000,),
+            systems=(OURS,),
+            once=True,
+            profile="test",
+        ),
+        Case(
+            "execution-page",
+            "the page of an execution of N events, beside its bare query: looked at first, and again",
+            (
+                Figure("first_ms", "page of {size:,} events, first: ms"),
+                Figure("first_query_ms", "page of {size:,} events: rows read and parsed, ms"),
+                Figure(
+                    "first_times",
+                    "page of {size:,} events, first: times its rows read and parsed",
+                    (AtMost(5, "times", from_size=50_000),),
+                ),
+                Figure("again_ms", "page of {size:,} events, again: ms"),
+                Figure("again_query_ms", "page of {size:,} events: rows read, ms"),
+                Figure(
+                    "again_times",
+                    "page of {size:,} events, again: times its rows read",
+                    (AtMost(5, "times", from_size=50_000),),
+                ),
+            ),
+            sizes=(50_000,),
+            quick=(2_000,),
+            systems=(OURS,),
+            once=True,
+            profile="test",
+        ),
+        Case(
+            "agent",
+            "an agent of pydantic-ai: N rounds of a request to a model and a call of a tool",
+            (
+                Figure(
+                    "ms_per_round",
+                    "an agent of {size:,} rounds: ms per round",
+                    (Faster(DBOS, 1), Faster(DBOS_WAL, 1)),
+                ),
+            ),
+            sizes=(200,),
+            quick=(20,),
+            systems=DURABLE,
+        ),
+        Case(
             "import",
             "import and open a new file in a fresh interpreter",
             (
@@ -405,5 +585,6 @@ CASES: Final[dict[str, Case]] = {
             quick=(1,),
             systems=(OURS, DBOS, DBOS_WAL, AWS_DURABLE),
         ),
+        *_ON_POSTGRES,
     )
 }

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from typing import Final
 from benchmarks import syncs
 from benchmarks.cases import CASES, Case
 from benchmarks.systems import SYSTEMS, System
+from benchmarks.systems.script import SERVER
+from tools.env import MAIN
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -90,13 +93,17 @@ def measure(plan: Plan, interpreters: Mapping[str, Path], scratch: Path) -> Meas
     measured = Measured()
     keys = list(plan.measurements())
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        work = Path(folder)
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
+        more: dict[str, str] = {}
+        if any(CASES[name].on_server for name, *_ in keys):
+            more[SERVER] = stack.enter_context(_server(interpreters[MAIN]))
         started = time.monotonic()
         for number, key in enumerate(keys, 1):
             system = SYSTEMS[key[2]]
             try:
-                figures, about = _measure(key, system, interpreters[system.profile], work)
+                profile = profile_of(CASES[key[0]], system)
+                figures, about = _measure(key, system, interpreters[profile], work, more)
             except Failed as failure:
                 measured.failures.append(str(failure))
                 outcome = "FAILED"
@@ -113,8 +120,25 @@ def measure(plan: Plan, interpreters: Mapping[str, Path], scratch: Path) -> Meas
     return measured
 
 
+@contextmanager
+def _server(interpreter: Path) -> Iterator[str]:
+    """The address of a Postgres server, which lives as long as the block. Raises Failed if none starts."""
+    command = [interpreter, "-m", "benchmarks.server"]
+    started = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        url = started.stdout.readline().strip()
+        if not url:
+            raise Failed("no Postgres server has started: see the lines above")
+        yield url
+        started.stdin.close()
+
+
 def _measure(
-    key: Key, system: System, interpreter: Path, work: Path
+    key: Key, system: System, interpreter: Path, work: Path, more: Mapping[str, str]
 ) -> tuple[dict[str, float], dict[str, str]]:
     measurement, size, _ = key
     shared = work / "shared"
@@ -126,7 +150,7 @@ def _measure(
             done = subprocess.run(
                 command,
                 cwd=ROOT,
-                env=_environment(work) | syncs.environment(work),
+                env=_environment(work) | syncs.environment(work) | more,
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_SECONDS,
@@ -165,5 +189,16 @@ def choose(names: Sequence[str]) -> list[Case]:
 
 def needed(cases: Sequence[Case], systems: Sequence[str]) -> list[str]:
     """The profiles of the environments that the measurements need."""
-    used = [name for name in systems if any(name in case.systems for case in cases)]
-    return sorted({SYSTEMS[name].profile for name in used})
+    used = {
+        profile_of(case, SYSTEMS[name])
+        for name in systems
+        for case in cases
+        if name in case.systems
+    }
+    served = {MAIN} if used and any(case.on_server for case in cases) else set[str]()
+    return sorted(used | served)
+
+
+def profile_of(case: Case, system: System) -> str:
+    """The environment in which a system is measured by a case."""
+    return case.profile or system.profile

@@ -18,6 +18,7 @@ NOTES = """\
 ~    the runs differ by more than a factor of 2: something else used the machine; measure again.
 *    measured at a smaller size, since the system is too slow for that one; compared per piece.
 limit: a bare loop that commits the same rows, with the same file settings, and does nothing else.
+On Postgres all are on the same server, with its own settings for what keeps data.
 dbos: SQLite with its defaults, and in WAL mode; it has no worker processes, so it is compared as
 it is. Its figures per event count a recorded step as two, and so do those of temporal, whose SDK replays a
 history in memory here, without a server. aws-durable keeps nothing on disk."""

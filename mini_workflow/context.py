@@ -257,6 +257,9 @@ class Context:
         timeout: float | timedelta | None = None,
         heartbeat_timeout: float | timedelta | None = None,
         worker: str | None = None,
+        limit: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         return_exceptions: bool = False,
         min_successful: int | None = None,
         tolerated_failures: int | None = None,
@@ -278,6 +281,9 @@ class Context:
             timeout: seconds (or a timedelta) that one attempt may take.
             heartbeat_timeout: seconds (or a timedelta) that one attempt may be silent.
             worker: the name of the worker that is to run them.
+            limit: a `Limit`, or its name, of which each attempt of each task needs a slot, as by `task`.
+            limit_key: whom they are for, all of them.
+            priority: that of all of them.
             return_exceptions: tolerate all failures.
             min_successful: end when so many have succeeded, and give up the others: a TaskCancelled
                 stands for each in the list. The failure by which too few can succeed is raised.
@@ -296,9 +302,9 @@ class Context:
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
         task_name = name if isinstance(name, str) else default_name(fn)
-        limit = limited(f"task {task_name!r}", "timeout", timeout)
+        longest = limited(f"task {task_name!r}", "timeout", timeout)
         silence = limited(f"task {task_name!r}", "heartbeat_timeout", heartbeat_timeout)
-        named = worker_of(worker)
+        named, wish = worker_of(worker), wish_of(limit, limit_key, priority, "ctx.map()")
 
         def start(item: Any, part_of: int, mapped: dict[str, Any] | None) -> TaskFuture:
             return self._run.tasks.start(
@@ -307,9 +313,10 @@ class Context:
                 {},
                 name=task_name if name_of is None else item_name(name_of, item),
                 retry=retry,
-                timeout=limit,
+                timeout=longest,
                 heartbeat_timeout=silence,
                 worker=named,
+                limit=wish,
                 part_of=part_of,
                 mapped=mapped,
             )

@@ -21,6 +21,7 @@ from typing import (
 )
 
 from mini_workflow.context import Context
+from mini_workflow.core.limit import Limit, declare_for, wish_of
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import BoundWorkflow
 from mini_workflow.errors import (
@@ -260,6 +261,9 @@ def workflow(
     *,
     changed_values: ChangedValues = "warn",
     schedule: ScheduleOptions | None = None,
+    limit: str | Limit | None = None,
+    limit_key: str | None = None,
+    priority: int | None = None,
 ) -> Workflow[P, R]: ...
 @overload
 def workflow(
@@ -269,6 +273,9 @@ def workflow(
     *,
     changed_values: ChangedValues = "warn",
     schedule: ScheduleOptions | None = None,
+    limit: str | Limit | None = None,
+    limit_key: str | None = None,
+    priority: int | None = None,
 ) -> Workflow[P, R]: ...
 @overload
 def workflow(
@@ -278,6 +285,9 @@ def workflow(
     *,
     changed_values: ChangedValues = "warn",
     schedule: ScheduleOptions | None = None,
+    limit: str | Limit | None = None,
+    limit_key: str | None = None,
+    priority: int | None = None,
 ) -> Callable[[Handler[P, R] | Workflow[P, R]], Workflow[P, R]]: ...
 def workflow(
     name: Any = None,
@@ -286,6 +296,9 @@ def workflow(
     *,
     changed_values: ChangedValues = "warn",
     schedule: ScheduleOptions | None = None,
+    limit: str | Limit | None = None,
+    limit_key: str | None = None,
+    priority: int | None = None,
 ) -> Any:
     """Make a workflow of an ``async def`` function whose first parameter is the context.
 
@@ -302,25 +315,33 @@ def workflow(
     options of `runtime.schedules.create`. The schedule has the workflow's name. What runs the workflow
     makes it when it opens, and brings it up to date when the code says something else.
 
+    `limit` is a `Limit`, or the name of one, of which each execution needs a slot: it waits for that before
+    its code begins, and gives it back when it has closed. `limit_key` and `priority` as for ``ctx.task``;
+    those that `start_execution` is given count instead.
+
     Raises:
         UsageError: not an ``async def`` function, or one without a parameter for the context; or
-            `changed_values` is neither, or `schedule` has other options, or no times.
+            `changed_values` is neither, or `schedule` has other options, or no times, or the options of
+            the limit are out of range.
         InvalidIdentifier: the name has forbidden characters or more than 100 of them.
         DuplicateWorkflow: another function is registered under the name.
     """
+    slot = wish_of(limit, limit_key, priority, "@workflow")
     if callable(name):
-        return _register(_name_of(name), name, changed_values, schedule)
+        return _register(_name_of(name), name, changed_values, schedule, slot)
     if handler is not None:
-        return _register(name, handler, changed_values, schedule)
+        return _register(name, handler, changed_values, schedule, slot)
 
     def decorate(function: Any) -> Workflow[Any, Any]:
         called = name if name is not None else _name_of(function)
-        return _register(called, function, changed_values, schedule)
+        return _register(called, function, changed_values, schedule, slot)
 
     return decorate
 
 
-def _register(name: Any, handler: Any, changed_values: Any, schedule: Any) -> Workflow[Any, Any]:
+def _register(
+    name: Any, handler: Any, changed_values: Any, schedule: Any, slot: dict[str, Any] | None
+) -> Workflow[Any, Any]:
     if changed_values not in ("warn", "block"):
         raise UsageError(f"changed_values={changed_values!r}: choose 'warn' or 'block'")
     if not isinstance(name, str) or NAME.fullmatch(name) is None:
@@ -339,6 +360,7 @@ def _register(name: Any, handler: Any, changed_values: Any, schedule: Any) -> Wo
         _check_schedule(name, schedule)
     made: Workflow[Any, Any] = Workflow(name, handler, changed_values, schedule)
     REGISTRY.add(made)
+    declare_for(name, slot)
     return made
 
 

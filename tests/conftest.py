@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tests.aws.emulator.server import Server
     from tests.postgres.pooler import Pooler
     from tests.postgres.server import PostgresServer
+
+# What is tested in an environment of its own: tests/integrations/test_environments.py starts it.
+collect_ignore = [] if find_spec("strands") else ["frameworks"]
 
 # No deadline and no database: the machine may be busy, and a test leaves nothing behind. What
 # fails prints how to reproduce it. In CI the same commit must always give the same answer.

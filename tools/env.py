@@ -32,6 +32,10 @@ BARE = ("lambda", "emulator")
 """Environments without the project: what runs there must not find it by accident. Tests start
 processes in them, on the Python that the tests run on."""
 
+APART = ("frameworks", "oldest-agents")
+"""Environments with the project and with packages of which the main one has other versions, or none:
+tests/integrations/test_environments.py runs tests in them."""
+
 
 class EnvironmentFailed(SystemExit):
     """A command failed; the message says which, and why."""
@@ -79,7 +83,7 @@ def environment(profile: str = MAIN, python: str = sys.executable, label: str = 
 
 
 def beside(profile: str) -> Path:
-    """The interpreter of a BARE environment, for the version of Python that runs this."""
+    """The interpreter of a BARE or APART environment, for the version of Python that runs this."""
     return environment(profile, label=f"{profile}-{sys.version_info[0]}.{sys.version_info[1]}")
 
 

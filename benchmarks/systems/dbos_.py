@@ -1,4 +1,4 @@
-"""dbos on SQLite: with its defaults, or in a file that was made in WAL mode.
+"""dbos on SQLite, with its defaults or in a file that was made in WAL mode; or on a Postgres server.
 
 Steps of sequential workflows are synchronous and those under one gather asynchronous, the faster
 way in each case. Many workflows are started by `start_workflow` from one thread, which is faster
@@ -104,25 +104,51 @@ class File:
         expect((succeeded, recorded), (workflows, steps), "workflows and steps in the file")
 
 
+class Database(File):
+    """The same on a Postgres server."""
+
+    def __init__(self, job: Job) -> None:
+        import psycopg
+
+        with psycopg.connect(job.server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {job.name}".encode())
+        before, _, query = job.server.partition("?")
+        self.url = f"{before.rpartition('/')[0]}/{job.name}?{query}"
+
+    def expect(self, workflows: int, steps: int) -> None:
+        """See `File.expect`."""
+        import psycopg
+
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute(
+                "SELECT (SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'), "
+                "(SELECT count(*) FROM dbos.operation_outputs)"
+            ).fetchone()
+        expect(found, (workflows, steps), "workflows and steps in the database")
+
+
 @contextmanager
 def launched(job: Job) -> Iterator[File]:
     """A launched dbos. The process ends after the measurement, which stops it."""
+    if job.server:
+        database = Database(job)
+        _launch(database.url)
+        yield database
+        return
     path = job.folder / "dbos.db"
     if not path.exists():
         prepare_journal(path, job.variant)
-    DBOS(
-        config={
-            "name": "benchmark",
-            "system_database_url": f"sqlite:///{path}",
-            "log_level": "ERROR",
-        }
-    )
-    DBOS.launch()
+    _launch(f"sqlite:///{path}")
     mode = "wal" if job.variant == "wal" else "delete"
     connection = sqlite3.connect(path)
     expect(connection.execute("PRAGMA journal_mode").fetchone(), (mode,), "journal mode")
     connection.close()
     yield File(path)
+
+
+def _launch(url: str) -> None:
+    DBOS(config={"name": "benchmark", "system_database_url": url, "log_level": "ERROR"})
+    DBOS.launch()
 
 
 def run(workflow: Any, *args: int) -> Any:
@@ -224,6 +250,32 @@ def measure_memory(job: Job) -> Figures:
     return {"kib_per_execution": grown / job.size}
 
 
+_agents: list[Any] = []
+
+
+@DBOS.workflow()
+async def rounds(n: int) -> str:
+    from benchmarks.systems import agent
+
+    return await agent.run(_agents[0], n)
+
+
+def measure_agent(job: Job) -> Figures:
+    from pydantic_ai.durable_exec.dbos import DBOSDurability
+
+    from benchmarks.systems import agent
+
+    # Of tools only those that are steps are recorded. All steps have to be there before the launch.
+    _agents.append(agent.made(DBOSDurability(), tool=DBOS.step()(agent.double)))
+    with launched(job) as file:
+        expect(run(rounds, 10), "10", "rounds")
+        said: list[str] = []
+        taken = seconds(lambda: said.append(run(rounds, job.size)))
+        expect(said, [str(job.size)], "rounds")
+        file.expect(2, agent.tasks(10) + agent.tasks(job.size))
+    return {"ms_per_round": taken / job.size * 1e3}
+
+
 _OPENING = """
 import sys, time
 started = time.perf_counter()
@@ -253,6 +305,7 @@ if __name__ == "__main__":
             "replay": measure_replay,
             "replay-prepare": prepare_replay,
             "memory": measure_memory,
+            "agent": measure_agent,
             "import": lambda job: opening(_OPENING, job),
         },
         _about,

@@ -1,12 +1,13 @@
 """The limit: a bare loop that commits the rows which the library would, and does nothing else.
 
-The same file settings (WAL, synchronous=FULL), tables of the same shape, rows of the same size. A
-sequential task costs one commit, since its result must be durable before the next one begins; what
-runs side by side shares commits.
+The same settings of the file (WAL, synchronous=FULL) or the server, tables of the same shape, rows of the
+same size. A sequential task costs one commit, since its result must be durable before the next one begins;
+what runs side by side shares commits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import sqlite3
 from collections.abc import Iterable
@@ -34,6 +35,27 @@ _TABLES: Final = """
         execution INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (execution, number)
     ) WITHOUT ROWID;
+"""
+_POSTGRES_TABLES: Final = (
+    """CREATE TABLE executions (
+        key bigint PRIMARY KEY, id text NOT NULL UNIQUE, workflow text NOT NULL,
+        status text NOT NULL, started_at bigint NOT NULL, closed_at bigint
+    ) WITH (fillfactor = 80)""",
+    """CREATE TABLE events (
+        execution bigint, number int, body text NOT NULL, PRIMARY KEY (execution, number)
+    )""",
+)
+_EVENTS: Final = "INSERT INTO events SELECT * FROM unnest(%s::bigint[], %s::int[], %s::text[])"
+_HEADS: Final = f"""
+    WITH created AS (
+        INSERT INTO executions
+        SELECT key, 'execution-' || key, 'sequential', 'running', 1767225600000, NULL
+        FROM unnest(%s::bigint[]) AS key
+    ), closed AS (
+        UPDATE executions SET status = 'completed', closed_at = 1767225600000
+        WHERE key = ANY (%s::bigint[])
+    )
+    {_EVENTS}
 """
 _STARTED: Final = (
     '{"event":"ExecutionStarted","at":1767225600000,"workflow":"sequential",'
@@ -123,12 +145,65 @@ class File:
         expect((closed, written), (executions, events), "closed executions and events")
 
 
+class Database(File):
+    """The same in a schema of a Postgres server: one statement with arrays, and so one round trip, for
+    each commit.
+    """
+
+    def __init__(self, server: str, schema: str) -> None:
+        import psycopg
+
+        self._server = psycopg.connect(server, autocommit=True)
+        self._server.execute(f"CREATE SCHEMA {schema}".encode())
+        self._server.execute(f"SET search_path TO {schema}".encode())
+        for statement in _POSTGRES_TABLES:
+            self._server.execute(statement.encode())
+        self._keys = count(1)
+
+    def commit(
+        self,
+        events: Iterable[tuple[int, int, str]],
+        created: Iterable[int] = (),
+        closed: Iterable[int] = (),
+    ) -> None:
+        """One transaction with these rows."""
+        keys, numbers, bodies = zip(*events, strict=True)
+        rows = (_array(keys), _array(numbers), _array(map(_quoted, bodies)))
+        if created or closed:
+            self._server.execute(_HEADS, (_array(created), _array(closed), *rows))
+        else:
+            self._server.execute(_EVENTS, rows)
+
+    def expect(self, executions: int, events: int) -> None:
+        """See `File.expect`."""
+        found = self._server.execute(
+            "SELECT (SELECT count(*) FROM executions WHERE status = 'completed'), "
+            "(SELECT count(*) FROM events)"
+        ).fetchone()
+        expect(found, (executions, events), "closed executions and events")
+
+
+def opened(job: Job, synchronous: str = "FULL") -> File:
+    """An empty file, or an empty schema of the server."""
+    if job.server:
+        return Database(job.server, job.name)
+    return File(job.folder / "limit.db", synchronous)
+
+
+def _array(values: Iterable[object]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def _pairs(keys: list[int], number: int, one: str, two: str) -> list[tuple[int, int, str]]:
     return [row for key in keys for row in ((key, number, one), (key, number + 1, two))]
 
 
 def sequential(job: Job, synchronous: str = "FULL") -> Figures:
-    file = File(job.folder / "limit.db", synchronous)
+    file = opened(job, synchronous)
     file.sequential(10)
     done: list[int] = []
 
@@ -144,7 +219,7 @@ def sequential(job: Job, synchronous: str = "FULL") -> Figures:
 
 def executions(job: Job, tasks: int) -> Figures:
     few = max(1, job.size // 4)
-    file = File(job.folder / "limit.db")
+    file = opened(job)
     taken = seconds(lambda: file.side_by_side(job.size, tasks))
     file.expect(job.size, job.size * (2 * tasks + 2))
 
@@ -160,11 +235,12 @@ def executions(job: Job, tasks: int) -> Figures:
 
 
 def gather(job: Job) -> Figures:
-    file = File(job.folder / "limit.db")
+    file = opened(job)
     file.gather(10)
     taken = seconds(lambda: file.gather(job.size))
     file.expect(2, 22 + 2 * job.size + 2)
-    return {"total_ms": taken * 1e3}
+    trips = {"trips": 2.0} if job.server else {}  # one for each commit
+    return {"total_ms": taken * 1e3, **trips}
 
 
 def latency(job: Job, synchronous: str = "FULL") -> Figures:
@@ -185,6 +261,25 @@ def replay(job: Job) -> Figures:
     return {"us_per_event": taken / job.size * 1e6}
 
 
+def agent_rounds(job: Job) -> Figures:
+    """The agent as it is, and the rows that it costs to keep what it has asked for."""
+    from benchmarks.systems import agent
+
+    made = agent.made()
+    file = File(job.folder / "limit.db")
+    said: list[str] = []
+
+    def once() -> None:
+        said.append(asyncio.run(agent.run(made, job.size)))
+        file.sequential(agent.tasks(job.size))
+
+    asyncio.run(agent.run(made, 10))
+    taken = seconds(once)
+    expect(said, [str(job.size)], "rounds")
+    file.expect(1, 2 * agent.tasks(job.size) + 2)
+    return {"ms_per_round": taken / job.size * 1e3}
+
+
 def _about() -> dict[str, str]:
     return {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
 
@@ -200,6 +295,7 @@ if __name__ == "__main__":
             "latency": latency,
             "latency-normal": lambda job: latency(job, "NORMAL"),
             "replay": replay,
+            "agent": agent_rounds,
         },
         _about,
     )

@@ -1,4 +1,6 @@
-"""mini-workflow on SQLite with its defaults; tasks in the process, or in two worker processes.
+"""mini-workflow with its defaults on SQLite, or on a Postgres server.
+
+Tasks run in the process, or in two worker processes.
 
 Many executions are started by `start_executions` from one thread, which then asks for the results;
 one by one they are started by `start_execution`.
@@ -35,6 +37,7 @@ from benchmarks.systems.script import (
     serve,
     synced,
 )
+from benchmarks.systems.shared import measure_answer, measure_processes, run_echo, run_share
 from mini_workflow import Context, LocalRuntime, workflow
 from mini_workflow.ports import Commit
 from mini_workflow.stores.sqlite import SQLiteBackend
@@ -102,7 +105,12 @@ async def interrupted(ctx: Context, n: int) -> int:
     return total + await ctx.task(last_step)
 
 
-def opened(job: Job, **settings: Any) -> LocalRuntime:
+def opened(job: Job, **settings: Any) -> Any:
+    """A runtime on a file of its own, or in a schema of its own of the server."""
+    if job.server:
+        from mini_workflow import PostgresRuntime
+
+        return PostgresRuntime(job.server, schema=job.name, **settings)
     return LocalRuntime(job.folder / "mini-workflow.db", **settings)
 
 
@@ -170,10 +178,12 @@ def measure_gather(job: Job, workers: int = 0) -> Figures:
             execution.append(runtime.start_execution(gathered, job.size))
             results.append(execution[0].result(timeout=TIMEOUT_SECONDS))
 
+        before = _trips(runtime)
         taken = seconds(once)
+        trips = {"trips": float(_trips(runtime) - before)} if job.server else {}
         expect(results, [job.size * (job.size - 1) // 2], "result")
         expect(_events(execution), 2 * job.size + 2, "events")
-    return {"total_ms": taken * 1e3}
+    return {"total_ms": taken * 1e3, **trips}
 
 
 def measure_latency(job: Job, **settings: Any) -> Figures:
@@ -189,6 +199,43 @@ def measure_latency(job: Job, **settings: Any) -> Figures:
         figures = latencies(once, job.size) | synced(once, 1)
         expect(_events(executions), 2 * (job.size + 1), "events")
     return figures
+
+
+def measure_trips(job: Job) -> Figures:
+    """How often the server is asked, which is exact on any machine."""
+    figures: Figures = {}
+    # Nobody renews a lease, or looks around, meanwhile.
+    with opened(job, lease=24 * 3600.0) as runtime:
+        run(runtime, sequential, WARM_UP)
+
+        def counted(name: str, call: Callable[[], Any], pieces: int = 1) -> Any:
+            before = _trips(runtime)
+            answer = call()
+            figures[name] = (_trips(runtime) - before) / pieces
+            return answer
+
+        def of_steps(tasks: int) -> None:
+            runtime.start_execution(sequential, tasks).result(timeout=TIMEOUT_SECONDS)
+
+        counted("fewer", lambda: of_steps(job.size))
+        counted("more", lambda: of_steps(2 * job.size))
+        figures["step"] = (figures.pop("more") - figures.pop("fewer")) / job.size
+        one = counted("start", lambda: runtime.start_execution(empty))
+        expect(one.result(timeout=TIMEOUT_SECONDS), 7, "result")
+        counted("result", lambda: one.result(timeout=TIMEOUT_SECONDS))
+        names = [f"many-{number}" for number in range(job.size)]
+        calls: list[tuple[()]] = [()] * job.size
+        many = counted("starts", lambda: runtime.start_executions(empty, calls, ids=names))
+        results = counted("results", lambda: [each.result(timeout=LONG_SECONDS) for each in many])
+        expect(results, [7] * job.size, "results")
+        figures["starts"] += figures.pop("results")
+    return figures
+
+
+def _trips(runtime: Any) -> int:
+    """Round trips to the server until now."""
+    backend = getattr(runtime._opened, "backend", None)
+    return getattr(backend, "trips", 0)
 
 
 # What grows
@@ -525,6 +572,13 @@ def _count(path: Path, what: str) -> int:
     return int(number)
 
 
+def measure_page(job: Job, what: str) -> Figures:
+    """Requests of a page, in an environment that has what pages need."""
+    from benchmarks.systems import page
+
+    return page.measure_list(job) if what == "list" else page.measure_execution(job)
+
+
 _OPENING = """
 import sys, time
 started = time.perf_counter()
@@ -539,6 +593,33 @@ print(json.dumps([taken * 1e3, len(sys.modules)]))
 def _about() -> dict[str, str]:
     version = importlib.metadata.version("mini-workflow")
     return {"python": platform.python_version(), "mini-workflow": version}
+
+
+@workflow
+async def rounds(ctx: Context, n: int) -> str:
+    from benchmarks.systems import agent
+    from mini_workflow.integrations.pydantic_ai import AGENTS
+
+    return await agent.run(AGENTS.find(agent.NAME, __name__).agent, n)
+
+
+def measure_agent(job: Job) -> Figures:
+    from benchmarks.systems import agent
+    from mini_workflow.integrations.pydantic_ai import MiniWorkflowDurability
+
+    agent.made(MiniWorkflowDurability())
+    with opened(job) as runtime:
+        expect(runtime.start_execution(rounds, WARM_UP).result(TIMEOUT_SECONDS), "10", "rounds")
+        executions: list[Any] = []
+
+        def once() -> None:
+            execution = runtime.start_execution(rounds, job.size)
+            expect(execution.result(TIMEOUT_SECONDS), str(job.size), "rounds")
+            executions.append(execution)
+
+        taken = seconds(once)
+        expect(_events(executions), 2 * agent.tasks(job.size) + 2, "events")
+    return {"ms_per_round": taken / job.size * 1e3}
 
 
 MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
@@ -567,7 +648,16 @@ MEASUREMENTS: dict[str, Callable[[Job], Figures]] = {
     "memory": measure_memory,
     "suspended": measure_suspended,
     "suspended-prepare": prepare_suspended,
+    "list-page": lambda job: measure_page(job, "list"),
+    "execution-page": lambda job: measure_page(job, "execution"),
+    "agent": measure_agent,
     "import": lambda job: opening(_OPENING, job),
+    # On a server alone
+    "trips": measure_trips,
+    "answer": lambda job: measure_answer(job, opened),
+    "echo": lambda job: run_echo(job, opened),
+    "processes": measure_processes,
+    "share": lambda job: run_share(job, opened, sequential),
 }
 
 if __name__ == "__main__":

@@ -21,19 +21,32 @@ Figures = dict[str, float]
 
 _KIB: Final = 1024
 
+ON_POSTGRES: Final = "postgres-"
+"""What the name of a measurement begins with that is made on a Postgres server."""
+
+SERVER: Final = "BENCHMARK_POSTGRES"
+"""The environment variable with the address of the server."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One measurement.
 
     `folder` is empty and for this measurement alone; `shared` is kept for all measurements of one
-    run of the benchmarks, for what is costly to prepare and not changed by measuring.
+    run of the benchmarks, for what is costly to prepare and not changed by measuring. `server` is the
+    address of a Postgres server, where the measurement is one on that.
     """
 
     size: int
     folder: Path
     shared: Path
     variant: str = ""
+    server: str = ""
+
+    @property
+    def name(self) -> str:
+        """A name of this measurement alone, for what it makes on the server."""
+        return "".join(filter(str.isalnum, f"{self.folder.parent.name}{self.folder.name}")).lower()
 
 
 Measurement = Callable[[Job], Figures]
@@ -151,17 +164,24 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _measurement(text: str) -> tuple[str, str]:
+    """The measurement, and the server where it is one on Postgres."""
+    name = text.removeprefix(ON_POSTGRES)
+    return name, os.environ[SERVER] if name != text else ""
+
+
 def serve(measurements: Mapping[str, Measurement], about: Callable[[], dict[str, str]]) -> None:
     """Do what the command line asks for and print the figures as the last line of the output."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("measurement", choices=sorted(measurements))
+    parser.add_argument("measurement", type=_measurement, metavar="MEASUREMENT")
     parser.add_argument("size", type=int)
     parser.add_argument("folder", type=Path, help="an empty directory for this measurement")
     parser.add_argument("shared", type=Path, help="a directory that later measurements see again")
     parser.add_argument("variant", nargs="?", default="")
     asked = parser.parse_args()
-    job = Job(asked.size, asked.folder, asked.shared, asked.variant)
-    figures = measurements[asked.measurement](job)
+    name, server = asked.measurement
+    job = Job(asked.size, asked.folder, asked.shared, asked.variant, server)
+    figures = measurements[name](job)
     answer: dict[str, Any] = {"figures": figures, "about": about()}
     print(json.dumps(answer), flush=True)
     # Threads that a system leaves behind must not hold up the next measurement.

@@ -17,6 +17,7 @@ from mini_workflow.cli.commands import (
     dlq,
     doctor,
     inspect,
+    limits,
     metrics,
     migrate,
     package,
@@ -113,6 +114,7 @@ def _current_folder() -> Path:
 _MODULES = (
     run,
     schedule,
+    limits,
     dev,
     ui,
     inspect,

@@ -88,7 +88,7 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _NAMES: Final = (
-    *("workflow", "status", "tags", "parent"),
+    *("workflow", "status", "tags", "parent", "id_prefix"),
     *("started_after", "started_before", "closed_after", "closed_before"),
 )
 

@@ -218,6 +218,7 @@ _FILTERS: Final = (
     click.option("--closed-after", type=Moment(), metavar="WHEN", help="Closed then or later."),
     click.option("--closed-before", type=Moment(), metavar="WHEN", help="Closed before."),
     click.option("--parent", metavar="ID", help="Only children of this execution."),
+    click.option("--id-prefix", metavar="TEXT", help="Only those whose ids begin so."),
 )
 
 

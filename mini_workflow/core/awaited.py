@@ -152,9 +152,11 @@ class _Leaf:
 def _text(run: Run, leaves: list[_Leaf]) -> str:
     state = run.state
     if not leaves:
-        begins = state.timers.get(BEGIN)
+        begins, slot = state.timers.get(BEGIN), state.own_slot
         if run.main is None and begins is not None:
             return Awaited("start", until=begins, since=state.now).to_text()
+        if run.main is None and slot is not None and slot.waits:
+            return Awaited("queue", slot.limit["name"], since=state.now).to_text()
         return ""
     leaf = leaves[0]
     kind, name, seq = leaf.subject or ("", "", 0)

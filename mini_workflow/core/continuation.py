@@ -7,11 +7,15 @@ All stand in the first event of the next run, as plain JSON.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, dump_json
+from mini_workflow.errors import WireError
+
+if TYPE_CHECKING:
+    from mini_workflow.core.state import ExecutionState
 
 CARRIED_UPDATES: Final = 100
 """How many updates are handed over, those answered last: enough for whoever asks again because an
@@ -89,14 +93,18 @@ def carried_signals(known: Iterable[str], waiting: Iterable[str]) -> list[str] |
     return [name for name in known if name not in still][-CARRIED_SIGNALS:] or None
 
 
-def inherited_children(started: events.ExecutionStarted) -> dict[int, OpenChild]:
-    """Return the open children of the runs before. Raises KeyError or TypeError if
-    it is damaged.
-    """
-    return {
-        child["seq"]: OpenChild(child["id"], child["on_parent_close"])
-        for child in started.children or ()
-    }
+def take_over(state: ExecutionState, started: events.ExecutionStarted) -> None:
+    """Take what the runs before have handed over. Raises WireError if it is damaged."""
+    try:
+        state.inherited = {
+            child["seq"]: OpenChild(child["id"], child["on_parent_close"])
+            for child in started.children or ()
+        }
+        state.answers = inherited_answers(started)
+        state.signal_ids = dict.fromkeys(started.signals or ())
+    except (KeyError, TypeError) as error:
+        raise WireError(f"what {started!r} has from the run before is damaged") from error
+    state.updates = {name: True for name, about in state.answers.items() if "refusal" not in about}
 
 
 def inherited_answers(started: events.ExecutionStarted) -> Answers:

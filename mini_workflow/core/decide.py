@@ -17,7 +17,7 @@ from mini_workflow.core.answers import (
     answers_at_end,
     given_before,
 )
-from mini_workflow.core.children import end_children, sender_of, tell_parent
+from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
@@ -335,8 +335,8 @@ def _commands(run: Run, taken: Iterable[Event]) -> list[Command]:
         if follow is not None:
             follow(run, event, started, found)
     state = run.state
-    if state.slots is not None and state.slots.changed and not state.closed:
-        found += tell_limits(sender_of(run.execution_id, state), run.execution_id, state)
+    if not (state.slots is state.own_slot is None or state.closed):
+        found += tell_limits(run.execution_id, state)
     return found
 
 
@@ -404,8 +404,9 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
     found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
     found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
-    found += leave_limits(sender_of(run.execution_id, state), run.execution_id, state)
-    if not continues or event.failure is not None:
+    goes_on = continues and event.failure is None
+    found += leave_limits(run.execution_id, state, goes_on=goes_on)
+    if not goes_on:
         found += end_children(run.execution_id, state)
     if not continues:
         found += tell_parent(run.execution_id, run.started, state, event)

@@ -15,6 +15,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.open_ask import is_open, read_ask
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
+from mini_workflow.core.slots import is_granted
 
 if TYPE_CHECKING:
     from mini_workflow.core.state import ExecutionState
@@ -143,9 +144,7 @@ def _is_unknown_ask(state: ExecutionState, message: events.Asked) -> bool:
 
 def _grants_more(state: ExecutionState, message: events.SlotsGranted) -> bool:
     """Return whether the workflow runs, the slots are for this run, and it knows of fewer."""
-    if state.condition != "running" or state.slots is None:
-        return False
-    return message.sender.rpartition("/")[2] == state.generation() and state.slots.is_new(message)
+    return state.condition == "running" and is_granted(state, message)
 
 
 def as_it_is(state: ExecutionState, message: Event) -> Event:
@@ -183,7 +182,7 @@ def _signal(state: ExecutionState, message: events.SignalReceived) -> Event:
     """Return `SignalUnhandled` if the workflow has ended, the message itself otherwise."""
     if state.closed:
         about = (message.at, message.name, message.value, message.id)
-        return events.SignalUnhandled(*about, message.headers, message.asked_by)
+        return events.SignalUnhandled(*about, message.headers, message.asked_by, message.first_run)
     return message
 
 

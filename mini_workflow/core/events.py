@@ -47,7 +47,9 @@ class ExecutionStarted:
     ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
     nobody's child then, whatever `parent` its code sees. `askers` are the ids of the asks of other
     executions that wait for the result, handed over by the run before: see ResultAsked. `rerun` is the number
-    of the run with which somebody has last had the execution run again; 0 for none.
+    of the run with which somebody has last had the execution run again; 0 for none. `limit` says of which
+    limit the execution needs a slot before its code begins, as in TaskScheduled: SlotsGranted gives it. With
+    ``"held"`` it has that from the run before: the generation of the run that was granted it.
     """
 
     at: int
@@ -80,6 +82,7 @@ class ExecutionStarted:
     headers: dict[str, str] | None = None
     askers: list[str] | None = None
     rerun: int = 0
+    limit: dict[str, Any] | None = None
 
 
 @fact
@@ -206,7 +209,8 @@ class ClockSetBack:
 @fact
 class SignalReceived:
     """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
-    what came with it, beside its value. `asked_by` says who has sent it, if that was told.
+    what came with it, beside its value. `asked_by` says who has sent it, if that was told. `first_run` is the
+    number of the run that has recorded it first, and handed it on; 0 in that run itself.
     """
 
     at: int
@@ -215,11 +219,12 @@ class SignalReceived:
     id: str = ""
     headers: dict[str, str] | None = None
     asked_by: str = ""
+    first_run: int = 0
 
 
 @fact
 class SignalUnhandled:
-    """A signal that arrived in the turn in which the execution closed. `id`, `headers` and `asked_by` as in
+    """A signal that arrived in the turn in which the execution closed. The fields are those of
     SignalReceived.
     """
 
@@ -229,6 +234,7 @@ class SignalUnhandled:
     id: str = ""
     headers: dict[str, str] | None = None
     asked_by: str = ""
+    first_run: int = 0
 
 
 @fact

@@ -110,10 +110,11 @@ class Granting:
         """When the rate of a pool may allow more."""
         self._lost: dict[str, None] = {}
         """The runs that have not heard of what they were granted."""
+        self._size = 0
 
     def __len__(self) -> int:
-        """Return how much it has to remember."""
-        return sum(1 + len(asker.lines) for asker in self._askers.values())
+        """Return how much it has to remember: runs, and places where they want or hold slots."""
+        return self._size
 
     # What is told
 
@@ -143,6 +144,7 @@ class Granting:
         asker = self._askers.get(run)
         if asker is None:
             asker = self._askers[run] = _Asker(message["from"])
+            self._size += 1
         elif message["at"] < asker.at:
             return
         again, asker.at = message["at"] == asker.at, message["at"]
@@ -162,6 +164,7 @@ class Granting:
         line = asker.lines.get(place)
         if line is None:
             line = asker.lines[place] = _Line(*place, knows)
+            self._size += 1
         line.granted = max(line.granted, knows)
         coming = line.granted - knows  # the run has not heard of them yet
         if again and coming:
@@ -176,10 +179,12 @@ class Granting:
             pool.leave(run, line)
             if not line.held:
                 del asker.lines[place]
+                self._size -= 1
         self._touched[self._pool_of(line.key)] = None
 
     def _left(self, run: str) -> None:
         asker = self._askers.pop(run, None)
+        self._size -= 0 if asker is None else 1 + len(asker.lines)
         for line in () if asker is None else asker.lines.values():
             pool = self._pool(line.key)
             pool.held -= line.held
@@ -311,6 +316,7 @@ class Granting:
             pool.recent = deque(recent)
             pool.within = sum(count for _, count in recent)
         made._touched = dict.fromkeys(made._pools)
+        made._size = sum(1 + len(asker.lines) for asker in made._askers.values())
         return made
 
     def _queued(self) -> Iterator[tuple[int, str, list[str]]]:

@@ -34,6 +34,9 @@ milliseconds), as far as it has them, and `per_key`."""
 
 _DECLARED: Final[dict[str, Limit]] = {}
 
+_OF_WORKFLOWS: Final[dict[str, dict[str, Any]]] = {}
+"""Of which limit the executions of a workflow need a slot, by its name: see `wish_of`."""
+
 
 class Limit:
     """A limit, declared beside the workflows that use it, which name it: ``ctx.task(..., limit="openai")``.
@@ -90,6 +93,40 @@ def declared_plan(name: str) -> Plan | None:
     """Return what the limit of that name allows by the code of this process; None if it has none."""
     found = _DECLARED.get(name)
     return None if found is None else found.plan
+
+
+def declare_for(workflow: str, wish: dict[str, Any] | None) -> None:
+    """Have the executions of a workflow need a slot before their code begins, or none."""
+    if wish is None:
+        _OF_WORKFLOWS.pop(workflow, None)
+    else:
+        _OF_WORKFLOWS[workflow] = wish
+
+
+def limit_of(workflow: str) -> dict[str, Any] | None:
+    """Return what slot the executions of a workflow need by the code of this process; None for none."""
+    return _OF_WORKFLOWS.get(workflow)
+
+
+def queue_of(
+    what: str, workflow: str, queue: object, key: object, priority: object
+) -> dict[str, Any] | None:
+    """Return what slot an execution needs that is started with these options: of the limit `queue`, or else
+    of its workflow's own, with that key and priority. None if that is none or the workflow's own. Raises
+    UsageError.
+    """
+    if queue is key is priority is None:
+        return None
+    if queue is None:
+        own = limit_of(workflow)
+        if own is None:
+            raise UsageError(
+                f"{what}: limit_key= and priority= are for an execution that needs a slot of a limit; give "
+                f"queue= too, or declare @workflow(limit=...) for {workflow!r}"
+            )
+        queue, key = own["name"], own.get("key") if key is None else key
+        priority = own.get("priority") if priority is None else priority
+    return wish_of(queue, key, priority, what)
 
 
 def limit_id(name: str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from types import CellType, FunctionType
 from typing import Any, Literal, TypedDict
 
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import frozen
 from mini_workflow.core.retry import RetryPolicy
@@ -26,6 +27,9 @@ class MappedOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     heartbeat_timeout: float | timedelta | None
     worker: str | None
+    limit: str | Limit | None
+    limit_key: str | None
+    priority: int | None
 
 
 class MapOptions(MappedOptions, total=False):

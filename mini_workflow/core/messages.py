@@ -14,9 +14,9 @@ from mini_workflow.core.calls import required_arguments, takes
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.handlers import ANY, Handler
+from mini_workflow.core.own_slot import start_of_code
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.core.timing import BEGIN, moment_text
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -263,10 +263,10 @@ class Messages:
                 f"execution {self._recorder.execution_id!r} {self.ended} before the update arrived",
                 execution_id=self._recorder.execution_id,
             )
-        if BEGIN in (timers := self._recorder.state.timers):
+        if not (state := self._recorder.state).has_begun():
             raise UnknownHandler(
                 f"execution {self._recorder.execution_id!r} has not begun: its code, which handles "
-                f"updates, begins at {moment_text(timers[BEGIN])}"
+                f"updates, {start_of_code(state)}"
             )
         found = self._update_handlers(name)
         if found is None:

@@ -10,6 +10,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.recorded import Script
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, Run
+from mini_workflow.core.slots import slots_by_name
 from mini_workflow.errors import NonDeterminismError, WireError
 
 
@@ -46,7 +47,7 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     recorder.script = None
     # What the code asked for behind the end of the recording has not been committed yet.
     recorder.restore(recorder.take()[len(history) :])
-    if run.state.slots is not None:
-        run.state.slots.settle(told=not recorder.out)
+    for _, slots in slots_by_name("", run.state):
+        slots.settle(told=not recorder.out)
     if recorder.streams is not None and not recorder.out:
         recorder.streams.take()  # it was written with the end of the recording

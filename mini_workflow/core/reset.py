@@ -15,6 +15,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import CLOSING, INCOMING, Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.open_ask import part_of
+from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import record, replace
@@ -280,6 +281,7 @@ def restart(
         deadline=None,
         attempt=1,
         failure=None,
+        limit=None if first.limit is None else OwnSlot(first.limit).limit,
     )
     marker = events.ExecutionReset(at, "restart", first.run + 1, 1, highest, request_id)
     return Reset((started,), (marker,))
@@ -291,11 +293,12 @@ def _again(
     """Return what has arrived behind the cut and still counts. What was acknowledged is never lost;
     what has failed is made again.
     """
+    before = marker.run - 1
     for event in tail:
-        if isinstance(event, events.SignalUnhandled):
-            about = (event.at, event.name, event.value, event.id)
-            yield events.SignalReceived(*about, event.headers, event.asked_by)
-        elif isinstance(event, (events.SignalReceived, events.UpdateAccepted)):
+        if isinstance(event, (events.SignalReceived, events.SignalUnhandled)):
+            about = (event.at, event.name, event.value, event.id, event.headers, event.asked_by)
+            yield events.SignalReceived(*about, first_run=event.first_run or before)
+        elif isinstance(event, events.UpdateAccepted):
             yield event
         elif isinstance(event, events.TaskCompleted):
             if event.seq in state.tasks:

@@ -22,6 +22,7 @@ from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.slots import see_to_limit
 from mini_workflow.core.tags import MAXIMUM_TAGS, merge_tags
 from mini_workflow.core.tasks import Inline, OutOfTime, Tasks
 from mini_workflow.core.timers import Timers
@@ -243,6 +244,8 @@ class Run:
                 self._begin(event)
             elif isinstance(event, events.CancelRequested):
                 self._cancel_requested(event)
+            elif isinstance(event, events.SlotsGranted) and self._main is None:
+                self._begin_code()
             elif isinstance(event, events.ExecutionReset):
                 # What is started from here on is nothing that the other run has started.
                 self.recorder.seq = max(self.recorder.seq, event.highest)
@@ -314,16 +317,20 @@ class Run:
         timers = self.state.timers
         if DEADLINE in timers or event.timeout is not None:
             self.timers.expect(DEADLINE, self._deadline_reached)
-        if BEGIN not in timers:
-            self._begin_code()
-        elif event.cancel is not None:
+        if event.cancel is not None and not self.state.has_begun():
             self._end_before_code(events.ExecutionCancelled(event.cancel))
+        elif BEGIN not in timers:
+            self._begin_code()
         else:
             self.timers.expect(BEGIN, self._begin_code)
 
     def _begin_code(self) -> None:
-        event = self.started
+        """Run the workflow function, once there is the slot that it needs."""
+        event, slot = self.started, self.state.own_slot
         assert event is not None
+        if slot is not None and slot.waits:
+            self.loop.call_soon(self._see_to_slot, slot.limit["name"])
+            return
         arguments = self.recorder.codec.decode_ordered(event.arguments)
         if self.recorder.codec.is_private:
             self.recorder.codec = self.recorder.codec.for_run(event.arguments)
@@ -340,6 +347,16 @@ class Run:
         if event.cancel is not None:
             self._cancel_at_start = event.cancel
             self.loop.call_soon(self._cancel_now)  # behind the first step of the code
+
+    def _see_to_slot(self, limit: str) -> None:
+        """See to the limit being there that has to grant a slot, unless it was cancelled meanwhile."""
+        if self._main is not None or not self.recorder.may_start():
+            return
+        try:
+            see_to_limit(self.recorder, limit, f"execution {self.execution_id!r}")
+        except UsageError as error:
+            self.loop.fault = error
+            raise Halt from error
 
     def _end_before_code(self, closing: Event) -> None:
         """Come to an end without running any code."""

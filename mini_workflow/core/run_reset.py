@@ -18,6 +18,8 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
     state.check_open(event)
     state.resets.add((event.run, event.id))
     ask_again(state, event)
+    if state.own_slot is not None:
+        state.own_slot.begin_anew()
     if state.slots is not None:
         state.slots.begin_anew()
         for seq, task in state.tasks.items():

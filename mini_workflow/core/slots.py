@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 STANDING: Final = "slots"
 """The name of the signal by which a limit is told how an execution stands."""
 
+_OWN: Final = "/own"
+"""How the name ends under which an execution has told a limit of the slot that it needs itself."""
+
 Place = tuple[str, str, int]
 """The name of a limit, the key, and the priority."""
 
@@ -70,6 +73,12 @@ class Slots:
     def hold(self, limit: dict[str, Any]) -> None:
         """Hold a slot that nobody has granted: for an attempt that goes on from the run before."""
         self._line(limit).held += 1
+
+    def keep(self, limit: dict[str, Any]) -> None:
+        """Hold the slot that the limit has granted to the run before, as the limit knows."""
+        self.hold(limit)
+        self.lines[place_of(limit)].granted = 1
+        self.changed.clear()
 
     def give_back(self, limit: dict[str, Any]) -> None:
         """Give back the slot of an operation."""
@@ -131,7 +140,12 @@ class Slots:
 
 
 def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
-    """Have the operations begin that are granted slots."""
+    """Have the operations begin that are granted slots, or the code of the execution."""
+    own = state.own_slot
+    if own is not None and event.sender.endswith(_OWN):
+        if own.granted(event):
+            state.begin(event.at)
+        return
     for seq in state.slots_of().take(event):
         task = state.tasks[seq]
         task.waits, task.since = False, event.at
@@ -139,55 +153,73 @@ def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
         state.expect(seq, max(event.at, state.now))
 
 
+def slots_by_name(execution_id: str, state: ExecutionState) -> Iterator[tuple[str, Slots]]:
+    """Return what the run has of limits, and under which name it has told them."""
+    if state.slots is not None:
+        yield f"{execution_id}/{state.generation()}", state.slots
+    if (own := state.own_slot) is not None:
+        yield f"{execution_id}/{own.run or state.generation()}{_OWN}", own.slots
+
+
+def is_granted(state: ExecutionState, message: events.SlotsGranted) -> bool:
+    """Return whether slots are granted to this run that it does not know of."""
+    name = message.sender.partition("/")[2]
+    named = ((one.partition("/")[2], slots) for one, slots in slots_by_name("", state))
+    return any(name == one and slots.is_new(message) for one, slots in named)
+
+
 # What is said to the limits
 
 
-def see_to_limit(recorder: Recorder, limit: str) -> None:
-    """See to it that the execution of a limit is there, before it is asked. Raises UsageError if there is
-    no such limit.
+def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> None:
+    """See to it that the execution of a limit is there, before it is asked by `what`. Raises UsageError if
+    there is no such limit.
     """
     name, slots = limit_id(limit), recorder.state.slots
     if slots is not None and name in slots.known:
         return
     if recorder.script is None or recorder.script.ended():
-        check_declared(limit, "ctx.task()")
+        check_declared(limit, what)
     given: list[Any] = [[limit], {}]
     arguments = recorder.codec.for_execution(name).encode(given, "arguments")
     seq = recorder.seq = recorder.seq + 1
     recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
 
 
-def tell_limits(
-    sender: str, execution_id: str, state: ExecutionState
-) -> list[commands.SendMessage]:
+def tell_limits(execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:
     """Return what limits are to be told of what has changed; that is told then."""
-    slots = state.slots
-    if slots is None or not slots.changed:
-        return []
-    changed, slots.changed = slots.changed, {}
-    return list(_standing(sender, execution_id, state, changed))
+    found: list[commands.SendMessage] = []
+    for sender, slots in slots_by_name(execution_id, state):
+        if slots.changed:
+            changed, slots.changed = slots.changed, {}
+            found += _standing(sender, slots, execution_id, state, changed)
+    return found
 
 
 def tell_again(
-    sender: str, execution_id: str, state: ExecutionState, now: int, limit: str = ""
+    execution_id: str, state: ExecutionState, now: int, limit: str = "", sender: str = ""
 ) -> list[commands.SendMessage]:
-    """Return what limits, or that one, are told of all once more, where a message may be lost: they
-    answer it by what they have granted, if the run does not know it.
+    """Return what limits, or that one, are told of all once more, or of what they know by that name, where
+    a message may be lost: they answer it by what they have granted, if the run does not know it.
     """
-    slots = state.slots
-    if slots is None or state.closed:
-        return []
-    places = [place for place in slots.lines if limit in ("", place[0])]
-    return list(_standing(sender, execution_id, state, places, f"/again/{now}"))
+    found: list[commands.SendMessage] = []
+    if not state.closed:
+        for name, slots in slots_by_name(execution_id, state):
+            if sender in ("", name):
+                places = [place for place in slots.lines if limit in ("", place[0])]
+                found += _standing(name, slots, execution_id, state, places, f"/again/{now}")
+    return found
 
 
 def leave_limits(
-    sender: str, execution_id: str, state: ExecutionState
-) -> list[commands.SendMessage]:
-    """Return what limits are told of the end of a run: it gives all back."""
-    if state.slots is None:
-        return []
-    return [left(name, sender, execution_id, state.now) for name in state.slots.used]
+    execution_id: str, state: ExecutionState, *, goes_on: bool = False
+) -> Iterator[commands.SendMessage]:
+    """Return what limits are told of the end of a run: it gives all back, but for the slot of an execution
+    that goes on with another run.
+    """
+    for sender, slots in slots_by_name(execution_id, state):
+        if not (goes_on and sender.endswith(_OWN)):
+            yield from (left(name, sender, execution_id, state.now) for name in slots.used)
 
 
 def left(
@@ -200,13 +232,12 @@ def left(
 
 def _standing(
     sender: str,
+    slots: Slots,
     execution_id: str,
     state: ExecutionState,
     places: Iterable[Place],
     again: str = "",
 ) -> Iterator[commands.SendMessage]:
-    slots = state.slots
-    assert slots is not None
     by_limit: dict[str, list[list[Any]]] = {}
     for place in places:
         name, key, priority = place

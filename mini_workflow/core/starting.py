@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
 
+from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.validation import check_id
 from mini_workflow.errors import UsageError
@@ -111,6 +112,9 @@ class StartOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     retry: RetryPolicy | None
     if_closed: IfClosed
+    queue: str | Limit | None
+    limit_key: str | None
+    priority: int | None
 
 
 class SignalWithStartOptions(TypedDict, total=False):

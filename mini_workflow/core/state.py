@@ -12,12 +12,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
-from mini_workflow.core.continuation import (
-    Answers,
-    OpenChild,
-    inherited_answers,
-    inherited_children,
-)
+from mini_workflow.core.continuation import Answers, OpenChild, take_over
 from mini_workflow.core.duplicates import RULES, as_it_is
 from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event, Message
@@ -28,6 +23,7 @@ from mini_workflow.core.open_durations import OpenDurations
 from mini_workflow.core.open_promise import OpenPromises, promise_created, promise_ended
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.open_updates import update_accepted, update_ended, update_refused
+from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
 from mini_workflow.core.run_reset import reset_run
@@ -74,8 +70,8 @@ class ExecutionState:
         *_EMPTY,
         *("cancel_requested", "cancelled_by", "closed", "condition", "deadline", "end", "endings"),
         *("execution_id", "headers", "in_flight", "in_hand", "key", "left_tasks", "left_timers"),
-        *("length", "limits", "now", "seed", "slots", "started_at", "tasks", "timers", "within"),
-        *("worker", "_timeout", "_wakes"),
+        *("length", "limits", "now", "own_slot", "seed", "slots", "started_at", "tasks", "timers"),
+        *("within", "worker", "_timeout", "_wakes"),
     )
 
     tags: dict[str, str]
@@ -116,6 +112,8 @@ class ExecutionState:
         self.key = ""
         self.slots: Slots | None = None
         """What its tasks have of limits, once one has."""
+        self.own_slot: OwnSlot | None = None
+        """The slot that it needs itself, before its code begins."""
         self.headers: dict[str, str] | None = None
         self.worker = ""
         """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
@@ -302,19 +300,8 @@ class ExecutionState:
         if event.askers:
             self.askers = dict.fromkeys(event.askers, "result")
         self.cancel_requested = event.cancel is not None
-        try:
-            if event.children:
-                self.inherited = inherited_children(event)
-            if event.updates:
-                self.answers = inherited_answers(event)
-            if event.signals:
-                self.signal_ids = dict.fromkeys(event.signals)
-        except (KeyError, TypeError) as error:
-            raise WireError(f"what {event!r} has from the run before is damaged") from error
-        if event.updates:
-            self.updates = {
-                name: True for name, about in self.answers.items() if "refusal" not in about
-            }
+        if event.children or event.updates or event.signals:
+            take_over(self, event)
         if event.delay:
             self.open_timer(BEGIN, event.at + event.delay, event.at)
         elif event.start_at is not None and (event.start_at > event.at or event.attempt > 1):
@@ -324,11 +311,18 @@ class ExecutionState:
         if event.deadline is not None:
             self.within = max(0, event.deadline - event.at)
             self.open_timer(DEADLINE, event.deadline, event.at)
+        if event.limit is not None:
+            self.own_slot = OwnSlot(event.limit)
         if BEGIN not in self.timers:
-            self._begin(event.at)
+            self.begin(event.at)
 
-    def _begin(self, at: int) -> None:
-        if self._timeout is not None:
+    def has_begun(self) -> bool:
+        """Return whether the code may run: its time has come, and the slot is there that it needs."""
+        return BEGIN not in self.timers and not (self.own_slot is not None and self.own_slot.waits)
+
+    def begin(self, at: int) -> None:
+        """Have the code begin, or wait for the slot that it needs."""
+        if (self.own_slot is None or self.own_slot.begin()) and self._timeout is not None:
             self.open_timer(DEADLINE, at + self._timeout, at)
 
     def open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
@@ -501,7 +495,7 @@ class ExecutionState:
             return
         self._timer_ended(event)
         if event.seq == BEGIN:
-            self._begin(event.at)
+            self.begin(event.at)
 
     def _closed(self, event: Event) -> None:
         if self.closed:

@@ -27,15 +27,19 @@ class Timing:
     start_at: int | None = None
     timeout: int | None = None
     retry: dict[str, Any] | None = None
+    limit: dict[str, Any] | None = None
 
     def to_plain(self) -> dict[str, Any]:
-        """Return them by name."""
-        return {
+        """Return them by name, a `limit` only if there is one."""
+        plain: dict[str, Any] = {
             "delay": self.delay,
             "start_at": self.start_at,
             "timeout": self.timeout,
             "retry": self.retry,
         }
+        if self.limit is not None:
+            plain["limit"] = self.limit
+        return plain
 
 
 UNTIMED: Final = Timing()
@@ -48,24 +52,26 @@ def timing_of(
     start_at: datetime | None,
     timeout: float | timedelta | None,
     retry: RetryPolicy | None,
+    limit: dict[str, Any] | None = None,
 ) -> Timing:
-    """Return the options of a start as they are recorded; `what` is the call, for an error. Raises
-    UsageError if one is out of range.
+    """Return the options of a start as they are recorded; `what` is the call, for an error, and `limit` says
+    what slot it needs: see `queue_of`. Raises UsageError if one is out of range.
     """
-    if delay is start_at is timeout is retry is None:
+    if delay is start_at is timeout is retry is limit is None:
         return UNTIMED
     if delay is not None and start_at is not None:
         raise UsageError(f"{what}: give delay= or start_at=, not both")
     if retry is not None:
         _check_retry(what, retry)
-    limit = None if timeout is None else _duration(what, "timeout", timeout)
-    if limit is not None and limit <= 0:
+    within = None if timeout is None else _duration(what, "timeout", timeout)
+    if within is not None and within <= 0:
         raise UsageError(f"{what}: timeout={timeout!r} must be more than 0 seconds")
     return Timing(
         None if delay is None else max(0, _duration(what, "delay", delay)),
         None if start_at is None else _moment(what, start_at),
-        limit,
+        within,
         None if retry is None else retry.to_plain(),
+        limit,
     )
 
 

@@ -52,6 +52,13 @@ _INTEGERS: Final = (
     *("delay", "start_at", "timeout", "heartbeat_timeout", "deadline"),
     *("run", "kept", "highest", "timer", "undoes", "part_of", "promise"),
 )
+_NUMBERS: Final[dict[type, tuple[str, ...]]] = {
+    kind: tuple(name for name in defaults_of(kind) if name in _INTEGERS) for kind in _KINDS.values()
+}
+_OTHER_PAYLOADS: Final[dict[type, tuple[str, ...]]] = {
+    kind: tuple(name for name in defaults_of(kind) if name in ("heartbeat", "began_with"))
+    for kind in _KINDS.values()
+}
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(n for n, d in defaults_of(kind).items() if d is MISSING)
     for kind in _KINDS.values()
@@ -158,10 +165,10 @@ def decode(line: str) -> Event:
             plain[field] = Payload(tree=plain[field])
         if "failure" in plain:
             plain["failure"] = Failure.from_plain(plain["failure"])
-        for other in ("heartbeat", "began_with"):
+        for other in _OTHER_PAYLOADS[kind]:
             if other in plain:
                 plain[other] = Payload(tree=plain[other])
-        for number in _INTEGERS:
+        for number in _NUMBERS[kind]:
             if number in plain and type(plain[number]) is not int:
                 raise TypeError(f"{number} is {plain[number]!r}, not a whole number")
         return kind(**plain)

@@ -27,7 +27,8 @@ class Wait:
     """Something that an execution does or waits for. Times are in UTC.
 
     `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition",
-    "promise", "child", "start", "update" (whose handler is at work), "result" (of another execution),
+    "promise", "child", "start", "queue" (until the limit `name` grants the slot that the execution needs to
+    begin), "update" (whose handler is at work), "result" (of another execution),
     "answer" (of one, to what `name` says), or empty where only the place in the code is known. `name` is
     that of the task, the map, the signal, the promise or the update, the id of the child or the other
     execution, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
@@ -87,27 +88,26 @@ class Activity:
     def of(
         cls,
         head: Head,
-        history: Callable[[], Iterable[Event]] | None = None,
-        told: Callable[[Failure], str] = Failure.summary,
+        look: Callable[[], Look] | None = None,
     ) -> Activity:
-        """Return that of an execution. Its `history` is read only if it is running and the head does
-        not say all; without one, what the head says is all. `told` is what is told of a failure.
+        """Return that of an execution. A `look` at its history is taken only if it is running and the head
+        does not say all; without one, what the head says is all.
         """
         said = read_progress(head.progress)
         progress = () if said is None else (Progress(*said),)
         if head.status != "running":
             return cls(progress=progress)
         awaited = Awaited.from_text(head.waits)
-        if history is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
+        if look is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
         try:
-            look = _Look(history(), told)
+            seen = look()
         except WireError:
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
-        return look.activity(awaited, progress)
+        return seen.activity(awaited, progress)
 
 
-_PLAIN: Final = ("signal", "timer", "start", "condition")
+_PLAIN: Final = ("signal", "timer", "start", "queue", "condition")
 """What is open alone where no task is at work: the history says no more."""
 
 
@@ -139,33 +139,43 @@ def _listed(
     return (first, *beside, *others)
 
 
-class _Look:
-    """What a history says of what is open."""
+class Look:
+    """What a history says of what is open, as far as it was taken in. `told` is what is told of a failure."""
 
-    def __init__(self, history: Iterable[Event], told: Callable[[Failure], str]) -> None:
-        self.state = state = ExecutionState()
+    def __init__(
+        self, history: Iterable[Event] = (), told: Callable[[Failure], str] = Failure.summary
+    ) -> None:
+        self.state = ExecutionState()
+        self._told = told
         self._opened: dict[int, tuple[str, str, int]] = {}
         """The kind, the name and the time of what was begun, by number."""
         self._updates: dict[str, tuple[str, int]] = {}
-        self._errors: dict[int, str] = {}
+        self._failures: dict[int, Failure] = {}
         self._cancel: events.CancelRequested | None = None
         for event in history:
-            state.apply(event)
-            if isinstance(event, events.PromiseCreated):
-                self._opened[event.seq] = ("promise", event.name, state.now)
-            elif isinstance(event, events.ChildStarted):
-                self._opened[event.seq] = ("child", event.id, state.now)
-            elif isinstance(event, events.AskSent):
-                about = subject_of(event.kind, event.name, event.target)
-                self._opened[event.seq] = (*about, state.now)
-            elif isinstance(event, events.TimerStarted):
-                self._opened[event.seq] = ("timer", "", state.now)
-            elif isinstance(event, events.UpdateAccepted):
-                self._updates[event.id] = (event.name, event.at)
-            elif isinstance(event, events.TaskRetryScheduled):
-                self._errors[event.seq] = told(event.failure)
-            elif isinstance(event, events.CancelRequested):
-                self._cancel = event
+            self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Take in the next event. Raises WireError if it cannot follow what came before."""
+        state = self.state
+        state.apply(event)
+        if type(event) not in _LOOKED_AT:
+            return
+        if isinstance(event, events.PromiseCreated):
+            self._opened[event.seq] = ("promise", event.name, state.now)
+        elif isinstance(event, events.ChildStarted):
+            self._opened[event.seq] = ("child", event.id, state.now)
+        elif isinstance(event, events.AskSent):
+            about = subject_of(event.kind, event.name, event.target)
+            self._opened[event.seq] = (*about, state.now)
+        elif isinstance(event, events.TimerStarted):
+            self._opened[event.seq] = ("timer", "", state.now)
+        elif isinstance(event, events.UpdateAccepted):
+            self._updates[event.id] = (event.name, event.at)
+        elif isinstance(event, events.TaskRetryScheduled):
+            self._failures[event.seq] = event.failure
+        elif isinstance(event, events.CancelRequested):
+            self._cancel = event
 
     def activity(self, awaited: Awaited | None, progress: tuple[Progress, ...]) -> Activity:
         """Return all of it; what is `awaited` first."""
@@ -224,6 +234,8 @@ class _Look:
             else:
                 waiting.append(one)
         yield from waiting
+        if state.own_slot is not None and state.own_slot.waits:
+            yield Wait("queue", state.own_slot.limit["name"])
         for seq, promise in state.promises.items():
             _, name, since = self._opened.get(seq, ("", "", state.now))
             yield Wait("promise", name, seq, instant(since), instant(promise.due))
@@ -246,6 +258,7 @@ class _Look:
     def _task(self, seq: int, task: OpenTask) -> Wait:
         attempts = RetryPolicy.from_plain(task.retry).max_attempts if task.retry else None
         kind = "slot" if task.waits else "task" if task.retry_at is None else "backoff"
+        failure = self._failures.get(seq)
         limit = None if task.timeout is None or not task.in_flight else task.since + task.timeout
         return Wait(
             kind,
@@ -257,9 +270,21 @@ class _Look:
             attempt=task.attempt - task.discounted,
             attempts=attempts,
             worker=task.worker,
-            error=self._errors.get(seq, ""),
+            error="" if failure is None else self._told(failure),
             limit="" if task.limit is None else task.limit["name"],
         )
 
 
 _TASKS: Final = ("task", "backoff", "slot")
+
+_LOOKED_AT: Final[frozenset[type[Event]]] = frozenset(
+    (
+        events.PromiseCreated,
+        events.ChildStarted,
+        events.AskSent,
+        events.TimerStarted,
+        events.UpdateAccepted,
+        events.TaskRetryScheduled,
+        events.CancelRequested,
+    )
+)

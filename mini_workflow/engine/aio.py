@@ -29,6 +29,7 @@ from mini_workflow.context import Context
 from mini_workflow.core.history import History
 from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions
 from mini_workflow.durations import seconds
+from mini_workflow.engine.aio_limits import AsyncLimits
 from mini_workflow.engine.debounce import DebounceOptions
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.execution import Execution
@@ -67,6 +68,8 @@ class AsyncClient:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._calls = _Calls(client)
+        self.limits = AsyncLimits(client.limits, self._calls.wait)
+        """The limits of the store, to look at them and to change them."""
 
     # Starting
 

@@ -43,8 +43,8 @@ class Batch:
         self._found = store.lookup(names) if names else {}
         self.is_asked = False
         """Whether there is anything but outcomes, which nobody waits for."""
-        self.has_parents = False
-        """Whether there are turns that start children."""
+        self.concerns_others = False
+        """Whether there are turns that start children, or say something to other executions."""
 
     def delivery(self, execution_id: str) -> Delivery:
         """Return what has arrived for the execution so far."""
@@ -56,7 +56,8 @@ class Batch:
     def enter(self, name: str, turn: Turn) -> None:
         """Take up the turn of an execution."""
         self.turns[name] = turn
-        self.has_parents = self.has_parents or StartChild in turn.commands
+        if turn.commit.outbox or StartChild in turn.commands:
+            self.concerns_others = True
 
     def found_of(self, start: Start) -> tuple[Head | None, int]:
         """Return what there was of the id of a start when the batch began: the head, and how many events
@@ -77,7 +78,7 @@ class Batch:
             return False
         from mini_workflow.engine.fork_turn import fork_turn
 
-        self.turns[start.execution_id] = fork_turn(start, start.fork)
+        self.enter(start.execution_id, fork_turn(start, start.fork))
         self.starts.append(start)
         return True
 

@@ -40,8 +40,7 @@ class Children:
         """Start the children that the batch's turns ask for, and answer what they ask of executions that are
         not there.
         """
-        if batch.has_parents:
-            self.start_children(batch, now)
+        self._start_children(batch, now)
         for turn in batch.turns.values():
             if turn.commit.outbox and (told := asked_of_nobody(turn, partial(self._find, batch))):
                 turn.commit = replace(turn.commit, outbox=(*turn.commit.outbox, *told))
@@ -52,7 +51,7 @@ class Children:
             return None if turn.deletes else turn.head
         return self._store.head(execution_id)
 
-    def start_children(self, batch: Batch, now: int) -> None:
+    def _start_children(self, batch: Batch, now: int) -> None:
         """Start the children that the batch's turns ask for, and theirs. A parent whose child
         cannot be started is told so by a message in the same commit.
         """

@@ -26,6 +26,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
+from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
@@ -171,6 +172,9 @@ class Client:
         start_at: datetime | None = None,
         timeout: float | timedelta | None = None,
         retry: RetryPolicy | None = None,
+        queue: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         **kwargs: Any,
     ) -> Execution[Any]:
         """Start an execution; when this returns, it survives a crash.
@@ -192,6 +196,11 @@ class Client:
             retry: when a run that fails is followed by another one with the same arguments, which
                 begins anew after the policy's wait; `retry_if` is not for executions. Its own
                 timeout and a cancellation are not tried again.
+            queue: a `Limit`, or the name of one, of which the execution needs a slot before its code begins;
+                it gives it back when it has closed. It counts instead of the workflow's own.
+            limit_key: whom it is for: keys take turns, as those of ``ctx.task``. It is for the workflow's own
+                limit too, as `priority` is.
+            priority: -100 to 100, 0 by default; the highest goes first.
             tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
                 characters as in ids, values of up to 256.
             headers: what goes along with the execution, its tasks, its children and its later runs, such as
@@ -218,9 +227,11 @@ class Client:
             "retry": retry,
             "if_closed": closing_option(if_closed),
         }
+        options |= {"queue": queue, "limit_key": limit_key, "priority": priority}
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        timing = timing_of("start_execution", delay, start_at, timeout, retry)
+        limit = queue_of("start_execution", name_of(workflow), queue, limit_key, priority)
+        timing = timing_of("start_execution", delay, start_at, timeout, retry, limit)
         return self.start_with(workflow, args, kwargs, id, None, timing, tags, if_closed, headers)
 
     @overload
@@ -311,6 +322,8 @@ class Client:
         """Return the request for an execution, with all that is given checked."""
         definition = self._registry.get(name)
         definition.check_arguments(args, kwargs)
+        if (limit := timing.limit or limit_of(name)) is not None:
+            check_declared(limit["name"], f"workflow {name!r}")
         execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
         check_id(execution_id)
         checked = None if tags is None else check_tags(tags)
@@ -357,13 +370,14 @@ class Client:
             closed_after: those that have closed then or later.
             closed_before: those that have closed before.
             parent: the children of the execution of this id.
+            id_prefix: those whose ids begin so.
             order: "-started" (the default) is newest start first and "started" oldest first; "-closed"
                 and "closed" are by the end, and list only what has closed.
             limit: at most so many.
 
         Raises:
             UsageError: an argument is out of range, or the store has no index that answers it. On
-                AWS those are `parent`, `closed_after` and every `order` but the default one.
+                AWS those are `parent`, `id_prefix`, `closed_after` and every `order` but the default one.
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
@@ -424,6 +438,7 @@ class Client:
     def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
         self.deletions.delete(id, by)
+        self.again.over.pop(id, None)  # another execution of that id begins with its first run
 
     def purge(
         self,

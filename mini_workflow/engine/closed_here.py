@@ -26,29 +26,26 @@ class ClosedHere:
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
-        self._ends: OrderedDict[str, tuple[Settled, float]] = OrderedDict()
-
-    def __contains__(self, execution_id: str) -> bool:
-        """Return whether its end is remembered, however long ago it was."""
-        return execution_id in self._ends
+        self.ends: Final[OrderedDict[str, tuple[Settled, float]]] = OrderedDict()
+        """The ends that are remembered, by id, however long ago they were, and until when they count."""
 
     def committed(self, turn: Turn) -> None:
         """Take up what a turn has made of its execution."""
         name = turn.head.execution_id
         is_end = turn.closing is not None and turn.head.closed_at is not None
         if is_end and sum(map(len, turn.commit.events)) <= LARGEST:
-            self._ends[name] = (Settled(turn.head, turn.closing), self._seconds() + SECONDS)
-            self._ends.move_to_end(name)
-            if len(self._ends) > MOST:
-                self._ends.popitem(last=False)
+            self.ends[name] = (Settled(turn.head, turn.closing), self._seconds() + SECONDS)
+            self.ends.move_to_end(name)
+            if len(self.ends) > MOST:
+                self.ends.popitem(last=False)
         else:
-            self._ends.pop(name, None)
+            self.ends.pop(name, None)
 
     def find(self, execution_id: str) -> Settled | None:
         """Return how the execution has ended, if that is remembered."""
-        found = self._ends.get(execution_id)
+        found = self.ends.get(execution_id)
         return found[0] if found is not None and self._seconds() < found[1] else None
 
     def clear(self) -> None:
         """Forget all: another process may have them now."""
-        self._ends.clear()
+        self.ends.clear()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
 from datetime import datetime
 
-from mini_workflow.core.records import frozen
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Event
+from mini_workflow.core.failure import Failure
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.raised import RaisedError
 from mini_workflow.engine.sentence import sentence_of
+from mini_workflow.errors import SerializationError
 from mini_workflow.ports import Head, Status
 
 
@@ -92,3 +98,33 @@ class Description:
             busy=self.busy,
             unserved=self.unserved,
         )
+
+
+def described(
+    one: Description,
+    started: events.ExecutionStarted,
+    latest: Event,
+    activity: Activity,
+    codec: Codec,
+) -> Description:
+    """Return a description with what the first and the latest event of the history say, and an activity."""
+    failed = latest.failure if isinstance(latest, events.ExecutionFailed) else None
+    source = started.forked_from
+    return replace(
+        one,
+        activity=activity,
+        failure=None if failed is None else RaisedError.of(failed, codec),
+        forked_from=None if source is None else source["id"],
+    )
+
+
+def told_by(codec: Codec) -> Callable[[Failure], str]:
+    """Return what tells a failure in a line, where its values are carried by this codec."""
+
+    def told(failure: Failure) -> str:
+        try:
+            return codec.plain_failure(failure).summary()
+        except SerializationError:
+            return failure.type.rpartition(":")[2]
+
+    return told

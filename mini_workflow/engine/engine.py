@@ -161,7 +161,8 @@ class Engine:
 
     def drain(self) -> None:
         """Dispatch nothing any more; what would have been is handed back to the store."""
-        self._turns.draining = self._dispatcher.draining = True
+        self._dispatcher.draining = True
+        self._turns.drain()
 
     def close(self) -> None:
         """Forget everything in memory; what is stored stays for the next engine."""
@@ -239,7 +240,7 @@ class Engine:
                 requests = [*requests, WakeUp()]
             self._process(requests, now)
             if now >= self._cleanup.due:
-                self._cleanup.sweep(now, busy=bool(requests) or self._turns.draining)
+                self._cleanup.sweep(now, busy=bool(requests) or self._dispatcher.draining)
         except LeaseLost as error:
             log.warning("starting anew: %s", error)
             self._start_anew(requests)
@@ -262,7 +263,7 @@ class Engine:
     def _process(self, requests: Sequence[Input], now: int) -> None:
         batch = Batch(requests, self._ports.store)
         # What only goes on by itself is left to the next engine while this one ends.
-        awake = {} if self._turns.draining else dict(islice(self._awake.items(), AT_ONCE))
+        awake = {} if self._dispatcher.draining else dict(islice(self._awake.items(), AT_ONCE))
         for name, resume in awake.items():
             del self._awake[name]
             batch.delivery(name).resume = resume
@@ -280,7 +281,8 @@ class Engine:
             self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            self._children.see_to_others(batch, now)
+            if batch.concerns_others:
+                self._children.see_to_others(batch, now)
             if self.interrupted:
                 raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
@@ -298,7 +300,7 @@ class Engine:
         if self._next_wake is not None and self._next_wake <= now:
             for name in self._ports.agenda.due(now, AT_ONCE):
                 batch.delivery(name).due = True
-        if self._turns.draining:
+        if self._dispatcher.draining:
             return
         if now >= self._cleanup.due:
             for name, request in self._cleanup.expired(now):
@@ -320,10 +322,8 @@ class Engine:
                 self._next_wake = self._ports.agenda.next_wake()
             except StoreError as error:
                 log.error("what is due next could not be found out: %s", error)
-        going_on = not self._turns.draining and (
-            self._awake or self._mailbox_due or self._clock_steps.to_tell
-        )
-        if batch.again or going_on:
+        more = self._awake or self._mailbox_due or self._clock_steps.to_tell
+        if batch.again or (more and not self._dispatcher.draining):
             self._again(*batch.again)
         if batch.is_asked:
             batch.answer(self._ports.store, self._pending_updates)

@@ -10,7 +10,6 @@ from mini_workflow.core import events
 from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.durations import seconds
 from mini_workflow.errors import (
@@ -19,7 +18,6 @@ from mini_workflow.errors import (
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
-    SerializationError,
     WireError,
 )
 from mini_workflow.ports import Head
@@ -87,8 +85,8 @@ class Execution(Generic[R_co]):
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
-        from mini_workflow.engine.activity import Activity
-        from mini_workflow.engine.raised import RaisedError
+        from mini_workflow.engine.activity import Activity, Look
+        from mini_workflow.engine.description import described, told_by
 
         head = self._client.head(self.id)
         one = self._client.description(head)
@@ -96,20 +94,8 @@ class Execution(Generic[R_co]):
             history = self._client.history(self.id)
         except WireError:
             return replace(one, activity=Activity.of(head))
-        source, closing = history.started.forked_from, history[-1]
-        failed = closing.failure if isinstance(closing, events.ExecutionFailed) else None
-        return replace(
-            one,
-            activity=Activity.of(head, lambda: history, self._told),
-            failure=None if failed is None else RaisedError.of(failed, self._codec),
-            forked_from=None if source is None else source["id"],
-        )
-
-    def _told(self, failure: Failure) -> str:
-        try:
-            return self._codec.plain_failure(failure).summary()
-        except SerializationError:
-            return failure.type.rpartition(":")[2]
+        activity = Activity.of(head, lambda: Look(history, told_by(self._codec)))
+        return described(one, history.started, history[-1], activity, self._codec)
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
@@ -294,7 +280,7 @@ class Execution(Generic[R_co]):
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.deletions.delete(self.id, by)
+        self._client.delete_execution(self.id, by=by)
         self._settled = None
 
     def fork(

@@ -28,6 +28,7 @@ class Filters(TypedDict, total=False):
     closed_after: datetime | None
     closed_before: datetime | None
     parent: str | None
+    id_prefix: str | None
     order: Order
 
 
@@ -41,17 +42,20 @@ def make_query(
     closed_after: datetime | None = None,
     closed_before: datetime | None = None,
     parent: str | None = None,
+    id_prefix: str | None = None,
     order: Order = "-started",
     limit: int = 100,
     after: str | None = None,
 ) -> Query:
-    """Return the query. Raises UsageError, or InvalidIdentifier for the id of a parent."""
+    """Return the query. Raises UsageError, or InvalidIdentifier for the id of a parent or a prefix."""
     if status is not None and status not in STATUSES:
         raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
     if order not in ORDERS:
         raise UsageError(f"order={order!r}: choose one of {', '.join(ORDERS)}")
     if parent is not None:
         check_id(parent)
+    if id_prefix is not None:
+        check_id(id_prefix)
     return Query(
         workflow=workflow,
         status=status,
@@ -64,6 +68,7 @@ def make_query(
         closed_before=_milliseconds("closed_before", closed_before),
         parent=parent,
         order=order,
+        id_prefix=id_prefix,
     )
 
 

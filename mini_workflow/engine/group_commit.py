@@ -83,7 +83,7 @@ class GroupCommit:
         self.counts.turns += answers.count(True)
         closed = self.closed_here
         for turn, committed in zip(group, answers, strict=True):
-            if committed and (turn.closing is not None or turn.commit.execution_id in closed):
+            if committed and (turn.closing is not None or turn.commit.execution_id in closed.ends):
                 closed.committed(turn)
             if committed and (turn.closing or turn.failed or turn.head.status == "blocked"):
                 self.counts.add(turn)

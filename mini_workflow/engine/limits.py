@@ -25,7 +25,7 @@ _KEEP: Final[Any] = object()
 
 @frozen
 class KeyCount:
-    """What one key has of a limit: how many slots are held, and how many tasks wait for one."""
+    """What one key has of a limit: how many slots are held, and how many are waited for."""
 
     key: str
     held: int

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.answers import answer_of_closed, answers_at_end
-from mini_workflow.core.children import closed_signal, end_children, sender_of, tell_parent
+from mini_workflow.core.children import closed_signal, end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed, Message
 from mini_workflow.core.failure import Failure
@@ -96,7 +96,7 @@ def _parting(
 ) -> Iterable[SendMessage]:
     yield from end_children(name, state)
     yield from tell_parent(name, started, state, end)
-    yield from leave_limits(sender_of(name, state), name, state)
+    yield from leave_limits(name, state)
     yield from answers_at_end(name, state, end)
     for message in left:
         if isinstance(message, events.Asked):

@@ -11,6 +11,7 @@ from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.limit import LIMIT, limit_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import replace
@@ -54,9 +55,12 @@ def first_event(
     first_seq: int = 0,
 ) -> events.ExecutionStarted:
     """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
-    all its tasks, if they are for one. `first_seq` are the `Store.deleted_events` of its id.
+    all its tasks, if they are for one. `first_seq` are the `Store.deleted_events` of its id. It needs the
+    slot that its `timing` says, or its workflow by the code of this process.
     """
     seed, key = seed_and_key(entropy)
+    plain = timing.to_plain()
+    plain["limit"] = timing.limit or limit_of(workflow)
     return events.ExecutionStarted(
         at=now,
         workflow=workflow,
@@ -70,7 +74,7 @@ def first_event(
         headers=headers or None,
         worker=worker,
         first_seq=first_seq,
-        **timing.to_plain(),
+        **plain,
     )
 
 
@@ -114,12 +118,21 @@ def next_run(
     taken = decision.events
     closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
     assert run.started is not None
-    waiting = tuple(run.messages.unreceived())
+    number = run.started.run
+    waiting = tuple(
+        replace(signal, first_run=signal.first_run or number)
+        for signal in run.messages.unreceived()
+    )
     cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
     from mini_workflow.core.reset import first_arguments
 
     seed, key = seed_and_key(entropy)
     first = first_arguments(run.started)
+    slot, generation, failed = (
+        run.state.own_slot,
+        run.state.generation(),
+        closing.failure is not None,
+    )
     delay, start_at = closing.delay, None
     if delay is not None and (begins := run.loop.begins_at()) != run.state.now:
         # The run's own time does not go back, and may be behind: the wait is of the clock.
@@ -131,12 +144,12 @@ def next_run(
         seed=seed,
         key=key,
         python=python_version(),
-        run=run.started.run + 1,
+        run=number + 1,
         first_seq=run.recorder.seq,
         origin=run.started.origin or run.started.arguments.fingerprint(),
         began_with=None if first in (None, closing.arguments) else first,
         # A run that has failed has told its children so.
-        children=None if closing.failure else carried_children(run.state.family()),
+        children=None if failed else carried_children(run.state.family()),
         askers=[one for one, kind in run.state.askers.items() if kind == "result"] or None,
         updates=carried_updates(run.state.answers, run.messages.cut),
         cancelled=run.state.cancelled_by if cancel is None else cancel.id,
@@ -146,10 +159,11 @@ def next_run(
         start_at=start_at,
         timeout=None,
         deadline=run.state.deadline,
-        attempt=1 if closing.failure is None else run.started.attempt + 1,
+        attempt=run.started.attempt + 1 if failed else 1,
         failure=closing.failure,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
         tags=run.state.tags or None,
+        limit=None if slot is None else slot.limit if failed else slot.handed_on(generation),
     )
     after = _begun(head, started.run, before + len(taken))
     left = tuple(message for message in decision.left if message is not cancel)
@@ -205,8 +219,8 @@ def bounded(head: Head, before: int, after: int, limit: int) -> Head:
 
     `before` and `after` are the numbers of events before and after this turn.
     """
-    if head.closed_at is not None or head.status == "blocked":
-        return head
+    if head.closed_at is not None or head.status == "blocked" or head.workflow == LIMIT:
+        return head  # that of a limit is as long as what it remembers, and continues by itself
     length = after - head.base
     if before - head.base < limit // 2 <= length:
         log.warning(

@@ -136,6 +136,10 @@ def _start(wait: Wait, activity: Activity, now: datetime) -> str:
     return f"starts {_ahead(wait, now)}"
 
 
+def _queue(wait: Wait, activity: Activity, now: datetime) -> str:
+    return f"waits for a slot of limit {wait.name!r} to begin{_since(wait, now)}"
+
+
 def _condition(wait: Wait, activity: Activity, now: datetime) -> str:
     return f"waits until {wait.name or 'a condition holds'}{_since(wait, now)}"
 
@@ -173,6 +177,7 @@ KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
     "map": _map,
     "timer": _timer,
     "start": _start,
+    "queue": _queue,
     "condition": _condition,
     "update": _update,
     "result": _result,
@@ -183,7 +188,7 @@ name: "waits for signal approve"."""
 
 _TASKS: Final = ("task", "backoff", "slot")
 _PLURAL: Final = {"task": "tasks", "slot": "tasks", "child": "children", "promise": "promises"}
-_UNLIMITED: Final = ("timer", "start", "backoff", "map", "slot")
+_UNLIMITED: Final = ("timer", "start", "queue", "backoff", "map", "slot")
 """Those that end by themselves."""
 
 _OUTSIDE: Final = ("signal", "promise")

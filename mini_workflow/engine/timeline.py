@@ -31,7 +31,6 @@ class Unreadable:
         return f"<unreadable: {self.text}>"
 
 
-@frozen
 class Entry:
     """One event of a history. `number` counts from 1.
 
@@ -42,25 +41,91 @@ class Entry:
     `error` is a failure as an exception, and `note` what else there is to say. Of an attempt that has ended,
     `begun` is when it really began, and `ran_on` the worker that it ran on: ``host:pid``, or the name of the
     Lambda function; None and empty where that is not known.
+
+    All of it is made when it is asked for, and made anew each time: of a long history few entries are shown.
     """
 
-    number: int
-    at: datetime
-    event: Event
-    subject: str
-    happened: str
-    attempt: int | None = None
-    took: timedelta | None = None
-    values: dict[str, Any] | None = None
-    error: BaseException | None = None
-    note: str = ""
-    begun: datetime | None = None
-    ran_on: str = ""
+    __slots__ = ("_reader", "_since", "event", "milliseconds", "number")
+
+    def __init__(
+        self, number: int, milliseconds: int, event: Event, since: int | None, reader: Reader
+    ) -> None:
+        self.number = number
+        self.milliseconds = milliseconds
+        """`at` in milliseconds since the epoch."""
+        self.event = event
+        self._since = since
+        self._reader = reader
 
     @property
     def kind(self) -> str:
         """The kind of the event, as it stands in the history."""
         return type(self.event).__name__
+
+    @property
+    def at(self) -> datetime:
+        """See the class."""
+        return moment(self.milliseconds)
+
+    @property
+    def subject(self) -> str:
+        """See the class."""
+        return self._reader.subject(self.event)
+
+    @property
+    def happened(self) -> str:
+        """See the class."""
+        late = self._reader.is_late(self.event)
+        return "ended, not completed in time" if late else _happened(self.event)
+
+    @property
+    def attempt(self) -> int | None:
+        """See the class."""
+        # A retry that is scheduled names the attempt to come; what is told is the one that failed.
+        if isinstance(self.event, events.TaskRetryScheduled):
+            return self.event.attempt - 1
+        return getattr(self.event, "attempt", None)
+
+    @property
+    def took(self) -> timedelta | None:
+        """See the class."""
+        since = self._since
+        return None if since is None else timedelta(milliseconds=self.milliseconds - since)
+
+    @property
+    def values(self) -> dict[str, Any] | None:
+        """See the class."""
+        return self._reader.values(self.event)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether there is an `error`."""
+        return getattr(self.event, "failure", None) is not None
+
+    @property
+    def error(self) -> BaseException | None:
+        """See the class."""
+        return self._reader.error(self.event)
+
+    @property
+    def note(self) -> str:
+        """See the class."""
+        note = _NOTES.get(type(self.event))
+        return "" if note is None else note(self.event)
+
+    @property
+    def begun(self) -> datetime | None:
+        """See the class."""
+        event = self.event
+        return moment(event.begun) if isinstance(event, _ENDS) and event.begun else None
+
+    @property
+    def ran_on(self) -> str:
+        """See the class."""
+        return self.event.ran_on if isinstance(self.event, _ENDS) else ""
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.number}: {self.subject} {self.happened}>"
 
 
 class Timeline(Sequence[Entry]):
@@ -114,63 +179,63 @@ class Reader:
         self._number = 0
         self._now = 0
         self._started = 0
-        self._names: dict[int, str] = {}
+        self._begun: dict[int, Event] = {}
+        """What began an operation, by its number."""
         self._since: dict[int, int] = {}
-        self._attempts: dict[int, int] = {}
         self._updates: dict[str, tuple[str, int]] = {}
-        self._promises: set[int] = set()
 
     def read(self, event: Event) -> Entry:
         """Return the entry of the next event."""
         self._number += 1
-        at = getattr(event, "at", None)
-        self._now = self._now if at is None else at
-        self._remember(event)
-        attempt = self._attempt(event)
-        return Entry(
-            number=self._number,
-            at=moment(self._now),
-            event=event,
-            subject=self._subject(event),
-            happened="ended, not completed in time" if self._is_late(event) else _happened(event),
-            attempt=attempt,
-            took=self._took(event),
-            values=self._values(event),
-            error=self._error(event),
-            note=_note(event),
-            begun=moment(event.begun) if isinstance(event, _ENDS) and event.begun else None,
-            ran_on=event.ran_on if isinstance(event, _ENDS) else "",
-        )
+        at: int | None = getattr(event, "at", None)
+        if at is not None:
+            self._now = at
+        kind = type(event)
+        since: int | None = None
+        if kind in _STARTS:
+            seq: int = event.seq  # type: ignore[union-attr]
+            self._begun[seq] = event
+            self._since[seq] = self._now
+            if kind is events.ChildStarted or kind is events.AskSent:
+                codec_of(event, self._codec, self._others)
+        elif kind in _OUTCOMES:
+            since = self._since.get(event.seq)  # type: ignore[union-attr]
+        elif kind in _REMEMBERED:
+            since = self._remember(event)
+        return Entry(self._number, self._now, event, since, self)
 
-    def _remember(self, event: Event) -> None:
+    def _remember(self, event: Event) -> int | None:
+        """Take in an event of a rare kind; answers since when there was what it ends."""
         if isinstance(event, events.ExecutionStarted):
             self._started = event.at
-        elif isinstance(event, _STARTS):
-            self._since[event.seq] = self._now
-            self._names[event.seq] = getattr(event, "name", "")
-            if isinstance(event, events.TaskScheduled):
-                self._attempts[event.seq] = 1
-            elif isinstance(event, events.PromiseCreated):
-                self._promises.add(event.seq)
         elif isinstance(event, events.TaskRetryStarted):
             self._since[event.seq] = event.at
-            self._attempts[event.seq] = event.attempt
         elif isinstance(event, events.ExecutionReset):
-            for number, attempt in (event.attempts or {}).items():
-                self._since[int(number)], self._attempts[int(number)] = event.at, attempt
+            for number in event.attempts or {}:
+                self._since[int(number)] = event.at
         elif isinstance(event, events.UpdateAccepted):
             self._updates[event.id] = (event.name, event.at)
+        elif isinstance(event, events.StartSent):
+            codec_of(event, self._codec, self._others)
+        elif isinstance(event, (events.UpdateCompleted, events.UpdateFailed)):
+            return self._updates.get(event.id, ("", None))[1]
+        elif type(event) in events.CLOSING:
+            return self._started
+        return None
 
-    def _is_late(self, event: Event) -> bool:
+    def is_late(self, event: Event) -> bool:
         """Return whether a promise has ended with it because its time has passed."""
-        return isinstance(event, events.TimerFired) and event.seq in self._promises
+        return isinstance(event, events.TimerFired) and isinstance(
+            self._begun.get(event.seq), events.PromiseCreated
+        )
 
-    def _subject(self, event: Event) -> str:
+    def subject(self, event: Event) -> str:
+        """Return what an event that was read is about."""
         kind = type(event).__name__
         seq: int | None = getattr(event, "seq", None)
         name: str = getattr(event, "name", "")
         if seq is not None and not name:
-            name = self._names.get(seq, "")
+            name = getattr(self._begun.get(seq), "name", "")
         word = next((word for start, word in _WORDS if kind.startswith(start)), "execution")
         if isinstance(event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused)):
             name = self._updates.get(event.id, (event.id, 0))[0]
@@ -178,7 +243,7 @@ class Reader:
             return f"{event.workflow}"
         if isinstance(event, events.TimerFired) and event.seq in _OF_EXECUTION:
             return "execution"
-        parts = ["promise" if self._is_late(event) else word]
+        parts = ["promise" if self.is_late(event) else word]
         if isinstance(event, (events.SlotsGranted, events.SlotsSent)):
             return f"slots of limit {event.limit!r}"
         if seq is not None:
@@ -187,24 +252,8 @@ class Reader:
             parts.append(repr(name))
         return " ".join(parts)
 
-    def _attempt(self, event: Event) -> int | None:
-        # A retry that is scheduled names the attempt to come; what is told is the one that failed.
-        if isinstance(event, events.TaskRetryScheduled):
-            return event.attempt - 1
-        return getattr(event, "attempt", None)
-
-    def _took(self, event: Event) -> timedelta | None:
-        if isinstance(event, _OUTCOMES):
-            since = self._since.get(event.seq)
-        elif isinstance(event, (events.UpdateCompleted, events.UpdateFailed)):
-            since = self._updates.get(event.id, ("", None))[1]
-        elif type(event) in events.CLOSING:
-            since = self._started
-        else:
-            return None
-        return None if since is None else timedelta(milliseconds=self._now - since)
-
-    def _values(self, event: Event) -> dict[str, Any] | None:
+    def values(self, event: Event) -> dict[str, Any] | None:
+        """Return the values of an event that was read, decoded; None if it has none."""
         found: dict[str, Any] = {}
         for field in fields(event):
             value = getattr(event, field.name)
@@ -219,7 +268,8 @@ class Reader:
         except SerializationError as error:
             return Unreadable(payload.text, str(error))
 
-    def _error(self, event: Event) -> BaseException | None:
+    def error(self, event: Event) -> BaseException | None:
+        """Return the failure of an event that was read as an exception, if it has one."""
         failure: Failure | None = getattr(event, "failure", None)
         if failure is None:
             return None
@@ -242,6 +292,9 @@ def _happened(event: Event) -> str:
         return "failed, to be tried again"
     if isinstance(event, events.TaskScheduled) and event.limit is not None:
         return f"scheduled, waits for a slot of limit {event.limit['name']!r}"
+    if isinstance(event, events.ExecutionStarted) and event.limit is not None:
+        verb = "keeps its" if "held" in event.limit else "needs a"
+        return f"started, {verb} slot of limit {event.limit['name']!r}"
     return _HAPPENED[type(event)]
 
 
@@ -260,11 +313,6 @@ def _timing(event: events.ExecutionStarted) -> str:
     if event.retry is not None:
         parts.append(f"attempt {event.attempt} of {event.retry.get('max_attempts', '?')}")
     return ", ".join(parts)
-
-
-def _note(event: Event) -> str:
-    note = _NOTES.get(type(event))
-    return "" if note is None else note(event)
 
 
 def _because(event: Any) -> str:
@@ -335,37 +383,49 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     ),
 }
 
-_OF_OTHERS: Final = (
-    events.ChildStarted,
-    events.ChildCompleted,
-    events.ChildFailed,
-    events.StartSent,
-)
 _OF_EXECUTION: Final = {BEGIN: "begins", DEADLINE: "reached its deadline"}
 
-_STARTS: Final = (
-    events.TaskScheduled,
-    events.TimerStarted,
-    events.PromiseCreated,
-    events.ChildStarted,
-    events.AskSent,
+_STARTS: Final[frozenset[type[Event]]] = frozenset(
+    (
+        events.TaskScheduled,
+        events.TimerStarted,
+        events.PromiseCreated,
+        events.ChildStarted,
+        events.AskSent,
+    )
 )
 _ENDS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskRetryScheduled)
 """What ends an attempt that was heard of."""
 
-_OUTCOMES: Final = (
-    events.TaskCompleted,
-    events.TaskFailed,
-    events.TaskRetryScheduled,
-    events.TaskCancelled,
-    events.TimerFired,
-    events.PromiseCompleted,
-    events.PromiseFailed,
-    events.ChildCompleted,
-    events.ChildFailed,
-    events.AskAnswered,
-    events.AskFailed,
+_OUTCOMES: Final[frozenset[type[Event]]] = frozenset(
+    (
+        events.TaskCompleted,
+        events.TaskFailed,
+        events.TaskRetryScheduled,
+        events.TaskCancelled,
+        events.TimerFired,
+        events.PromiseCompleted,
+        events.PromiseFailed,
+        events.ChildCompleted,
+        events.ChildFailed,
+        events.AskAnswered,
+        events.AskFailed,
+    )
 )
+
+_REMEMBERED: Final[frozenset[type[Event]]] = frozenset(
+    (
+        events.ExecutionStarted,
+        events.ExecutionReset,
+        events.TaskRetryStarted,
+        events.StartSent,
+        events.UpdateAccepted,
+        events.UpdateCompleted,
+        events.UpdateFailed,
+        *events.CLOSING,
+    )
+)
+"""What else later entries need, or need something of."""
 
 _WORDS: Final = (
     ("Task", "task"),

@@ -19,7 +19,6 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.run_reset import is_fork
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.core.timing import BEGIN
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.asking import Asking, queries_among, say, say_only
 from mini_workflow.engine.awaiting import with_waits
@@ -75,7 +74,7 @@ class Turns:
 
     With a `refresh` each turn writes a head anyway, which then names a task that is awaited, too.
 
-    While `draining`, attempts that were handed back are not begun again.
+    After `drain`, attempts that were handed back are not begun again.
     """
 
     def __init__(
@@ -110,14 +109,9 @@ class Turns:
         self._asking = Asking(store, codec, self.watched, self.look, self.let_go)
         cache.close = self.close
 
-    @property
-    def draining(self) -> bool:
-        """Whether attempts that were handed back are not begun again."""
-        return self._lost.draining
-
-    @draining.setter
-    def draining(self, draining: bool) -> None:
-        self._lost.draining = draining
+    def drain(self) -> None:
+        """Begin no attempt again that was handed back."""
+        self._lost.draining = True
 
     def create(
         self,
@@ -326,7 +320,7 @@ class Turns:
             ask_for_attempts(run.state)
             run.state.miss_no_heartbeat(now)
         names = names_of_failed(run, messages) if events.TaskFailed in map(type, messages) else {}
-        waits = BEGIN in run.state.timers
+        waits = not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
         refused: dict[str, Failure] = {}
         while decision is not None and decision.spoilt_by is not None:
@@ -401,7 +395,7 @@ class Turns:
         )
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
-        turn.first, turn.failed = begins and BEGIN not in run.state.timers, names
+        turn.first, turn.failed = begins and run.state.has_begun(), names
         turn.cut = decision.cut
         turn.commands = kinds
         self._asking.answer_queries(turn, run, queries)

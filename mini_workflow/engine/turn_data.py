@@ -114,7 +114,8 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
     for message in messages:
         if isinstance(message, events.SignalReceived):
             about = (message.at, message.name, message.value, message.id)
-            yield events.SignalUnhandled(*about, message.headers, message.asked_by)
+            more = (message.headers, message.asked_by, message.first_run)
+            yield events.SignalUnhandled(*about, *more)
 
 
 def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:

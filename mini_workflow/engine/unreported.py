@@ -11,7 +11,7 @@ from typing import Any
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.answers import answer, given_before, nobody
-from mini_workflow.core.children import end_children, sender_of, tell_parent
+from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
@@ -19,7 +19,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.run import Run
-from mini_workflow.core.slots import askers, left, tell_again
+from mini_workflow.core.slots import askers, left, slots_by_name, tell_again
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head, Reader
@@ -100,7 +100,7 @@ class Unreported:
                     found.append(command)
         for ask in state.asks.values():
             found += self._asked_again(run, ask.sent, find(ask.sent.target), now)
-        found += tell_again(sender_of(name, state), name, state, now)
+        found += tell_again(name, state, now)
         if run.started is not None and run.started.workflow == LIMIT:
             found += _asked(run, history, find, now)
         starts = [
@@ -169,10 +169,11 @@ def _asked(
     name = run.execution_id.removeprefix(LIMIT_PREFIX)
     for sender, asker in askers(run.started, history).items():
         other = find(asker)
-        if other is None or other.end is not None or sender_of(asker, other.state) != sender:
+        known = () if other is None or other.end else dict(slots_by_name(asker, other.state))
+        if other is None or sender not in known:
             yield left(name, sender, asker, run.state.now, f"/again/{now}")
         else:
-            yield from tell_again(sender, asker, other.state, now, name)
+            yield from tell_again(asker, other.state, now, name, sender)
 
 
 def _is_child(other: _Other, parent: str, seq: int) -> bool:

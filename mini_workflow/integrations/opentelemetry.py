@@ -45,9 +45,6 @@ SCOPE: Final = "mini_workflow"
 FLUSH_TIMEOUT: Final = 5_000
 """Milliseconds that an exporter gets at the end of a process or an invocation. Our own bound."""
 
-SIGNALS: Final = 1_000
-"""How many signals are remembered, which a run may hand on to the next one. Our own bound."""
-
 _STATE: Final = "tracestate"
 _CARRYING: Final = ("start", "fork", "signal", "update")
 _ASKING: Final = ("query", "update")
@@ -228,7 +225,6 @@ class _Telemetry:
     ) -> None:
         self.attributes = attributes
         self._provider = tracer_provider
-        self._signals: dict[str, None] = {}
         self._tracers: tuple[object, Any, _DerivedIds] | None = None
         meter = metrics.get_meter(SCOPE, meter_provider=meter_provider)
         self.queue_wait = meter.create_histogram(
@@ -331,16 +327,11 @@ class _Telemetry:
         event: events.SignalReceived | events.SignalUnhandled,
         run: TraceContext,
     ) -> None:
-        if committed.run > 1 and event.at < committed.run_started_at:
-            return  # the run before has received it, and handed it on
+        if event.first_run:
+            return  # a run before has received it, and handed it on
         sender = (event.headers or {}).get(HEADER, "")
         what = f"signal:{event.id or f'{event.name}:{event.at}:{sender}'}"
         place = inside(committed.execution_id, committed.headers, what)
-        if place.span in self._signals:
-            return  # handed on in the same millisecond
-        self._signals[place.span] = None
-        if len(self._signals) > SIGNALS:
-            del self._signals[next(iter(self._signals))]
         how = "received" if isinstance(event, events.SignalReceived) else "unhandled"
         about: Attributes = {f"{SCOPE}.name": event.name, f"{SCOPE}.outcome": how}
         self._export(

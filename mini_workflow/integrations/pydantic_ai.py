@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, cast, get_args
 
 from pydantic import TypeAdapter
-from pydantic_ai._agent_graph import set_agent_graph_sleep
 from pydantic_ai._utils import disable_threads
 from pydantic_ai.agent import EventStreamHandler
 from pydantic_ai.agent.abstract import AbstractAgent
@@ -36,7 +36,6 @@ from pydantic_ai.durable_exec import (
     ToolsetKind,
     conversation_id_from_run_id,
     durable_unit_scope,
-    replay_scope,
     revalidate_function_call,
 )
 from pydantic_ai.exceptions import (
@@ -50,6 +49,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import RunContext
 
+from mini_workflow.context import Context
 from mini_workflow.errors import UsageError
 from mini_workflow.integrations.agent_tasks import (
     TOOL,
@@ -64,6 +64,11 @@ from mini_workflow.integrations.agent_tasks import (
 )
 from mini_workflow.task import current_task
 from mini_workflow.workflow import current_workflow
+
+try:
+    from pydantic_ai.durable_exec import replay_scope
+except ImportError:  # before 2.68
+    replay_scope = None
 
 KEY: Final = "mini_workflow"
 """The key of a tool's metadata with its `TaskOptions`, or False for a tool that runs in the workflow."""
@@ -212,8 +217,8 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
             return await handler()
         with (
             disable_threads(),
-            set_agent_graph_sleep(context.sleep),
-            replay_scope(is_replaying=lambda: context.replaying),
+            AbstractAgent.using_sleep(context.sleep),
+            _spans_once(context),
         ):
             return await super().wrap_run(ctx, handler=handler)
 
@@ -239,6 +244,13 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
             if context is not None and not isinstance(event, _OF_MODEL):
                 context.stream(self._stream or "").write(_EVENTS.dump_python(event, mode="json"))
             yield event
+
+
+def _spans_once(context: Context) -> AbstractContextManager[None]:
+    """Have spans of what is replayed not written again, where the release can do that."""
+    if replay_scope is None:
+        return nullcontext()
+    return replay_scope(is_replaying=lambda: context.replaying)
 
 
 _OF_MODEL: Final[tuple[type, ...]] = get_args(get_args(ModelResponseStreamEvent)[0])

@@ -14,11 +14,9 @@ from mini_workflow.core.slots import STANDING, send_slots
 from mini_workflow.workflow import Workflow
 
 SHORTEST_RUN: Final = 400
-"""Events after which the run continues as new at the earliest. Our own bound."""
-
-LONGEST_RUN: Final = 20_000
-"""Events after which it does in any case. What it remembers is written then, so that a run is the longer
-the more that is. Our own bound."""
+"""Events after which the run continues as new at the earliest. What it remembers is written then: so there
+have to be as many as that is, and all that is ever written is no more than what has happened. Our own
+bound."""
 
 SHOWN: Final = 20
 """How many keys and holders are described."""
@@ -56,8 +54,7 @@ class LimitRun:
             recorder = ctx._run.recorder  # pyright: ignore[reportPrivateUsage]
             for run, granted in granting.grant(self._now()).items():
                 send_slots(recorder, granting.execution_of(run), self._name, run, granted)
-            length = ctx.info.history_length
-            if length >= SHORTEST_RUN and length >= min(LONGEST_RUN, 4 * len(granting)):
+            if ctx.info.history_length >= max(SHORTEST_RUN, len(granting)):
                 ctx.continue_as_new(self._name, granting.to_plain(self._now()))
             self._set_timer()
             await ctx.wait_for(self._is_time)

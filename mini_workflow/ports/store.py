@@ -139,7 +139,7 @@ class Query:
     `after` is the `Page.next` of the page before, of the same query. `tags` are pairs of a name and a
     value. Times are from `_after` on, itself included, and up to `_before`, itself not. By an `order`
     of the end only executions that have closed are listed; so they are by `closed_after` and
-    `closed_before`.
+    `closed_before`. `id_prefix` is what ids begin with.
     """
 
     workflow: str | None = None
@@ -153,6 +153,7 @@ class Query:
     closed_before: int | None = None
     parent: str | None = None
     order: Order = "-started"
+    id_prefix: str | None = None
 
 
 @frozen

@@ -41,6 +41,7 @@ def matches(head: Head, query: Query) -> bool:
         query.workflow in (None, head.workflow)
         and query.status in (None, head.status)
         and query.parent in (None, head.parent)
+        and (query.id_prefix is None or head.execution_id.startswith(query.id_prefix))
         and _within(head.started_at, query.started_after, query.started_before)
         and (
             not is_about_the_end(query)

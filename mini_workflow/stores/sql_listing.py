@@ -24,14 +24,15 @@ _TAGGED: Final = (
 @frozen
 class Dialect:
     """What differs between databases: the tables of a plain listing, the name of the table of tags, the
-    tables of a listing that a tag leads, of one by the parent and of one by the end, with what makes
-    their index be used; and what is asked of each row.
+    tables of a listing that a tag leads, of one by the parent, of one by the beginning of ids and of one by
+    the end, with what makes their index be used; and what is asked of each row.
     """
 
     plain: str
     tags: str
     tagged: str
     by_parent: str
+    by_id: str
     by_end: str
     condition: str = ""
 
@@ -85,6 +86,8 @@ def sources(query: Query, dialect: Dialect) -> Sequence[Source]:
             source.where(_TAGGED.format(tags=dialect.tags), *other)
     elif query.parent is not None:
         source = _by_start(dialect.by_parent)
+    elif query.id_prefix is not None:
+        source = _by_start(dialect.by_id)
     elif is_about_the_end(query):
         source = _by_start(dialect.by_end)
     else:
@@ -110,6 +113,10 @@ def _narrowed(source: Source, query: Query, dialect: Dialect) -> Source:
         source.where(dialect.condition)
     if query.parent is not None:
         source.where("executions.parent = ?", query.parent)
+    if query.id_prefix is not None:
+        first, last = query.id_prefix[:-1], query.id_prefix[-1:]
+        source.where("executions.id >= ?", query.id_prefix)
+        source.where("executions.id < ?", first + chr(ord(last) + 1))
     if query.started_after is not None:
         source.where(f"{source.time} >= ?", query.started_after)
     if query.started_before is not None:

@@ -27,6 +27,7 @@ from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnav
 from mini_workflow.ports.owner import MOST_HELD
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
 from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
+from mini_workflow.ui.followed import AllFollowed
 from mini_workflow.ui.forms import MESSAGES, Asking
 from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
 from mini_workflow.ui.live import Watch
@@ -121,7 +122,8 @@ class _Pages:
         self._read_only = read_only
         self._user_header = user_header
         self._name = name
-        self._watch = Watch(client)
+        self._known = AllFollowed(client)
+        self._watch = Watch(client, self._known)
         self._doctor = doctor or partial(examine, client, name)
         self._templates = Environment(
             loader=PackageLoader("mini_workflow.ui"),
@@ -168,7 +170,7 @@ class _Pages:
 
     async def execution(self, request: Request) -> Response:
         page = await run_in_threadpool(
-            ExecutionPage.read, self._client, request.path_params["id"], request.query_params
+            ExecutionPage.read, self._known, request.path_params["id"], request.query_params
         )
         return self._page(request, "execution.html", page=page, actions=ACTIONS)
 
@@ -176,7 +178,7 @@ class _Pages:
         """Give the rows of a child, for the timeline of its parent."""
         name, asked = request.path_params["id"], request.query_params
         child, true = asked.get("of", ""), asked.get("scale") == "true"
-        rows = await run_in_threadpool(partial(rows_of_child, self._client, name, child, true=true))
+        rows = await run_in_threadpool(partial(rows_of_child, self._known, name, child, true=true))
         return self._page(request, "child.html", name=name, child=child, rows=rows, true=true)
 
     async def history(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
@@ -10,16 +11,17 @@ from typing import Any, Final, cast
 from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.records import frozen, mutable
-from mini_workflow.engine.client import Client
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.drawing import Picture, Row, draw, rows_on, scale_of
-from mini_workflow.engine.picture.operations import Course, course_of, milliseconds, one_line
+from mini_workflow.engine.picture.operations import milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
 from mini_workflow.task_logs import LOGS
 from mini_workflow.ui.actions import possible, remedy
+from mini_workflow.ui.followed import KINDS, AllFollowed, Followed
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.stream_page import StreamPart, streams_of
 from mini_workflow.ui.values import Node, tree_of
@@ -27,23 +29,9 @@ from mini_workflow.ui.values import Node, tree_of
 EVENTS: Final = 200
 """Events on a page."""
 
-KINDS: Final = {
-    "all": "All",
-    "tasks": "Tasks",
-    "messages": "Messages",
-    "failures": "Failures",
-}
-"""Which events a page can be limited to."""
+CHILDREN: Final = 10
+"""Children that a page links to."""
 
-_MESSAGES: Final = (
-    "Signal",
-    "Update",
-    "Promise",
-    "Ask",
-    "ResultAsked",
-    "CancelRequested",
-    "Messages",
-)
 _ICONS: Final = (
     ("TaskRetryScheduled", "again failed"),
     ("TaskFailed", "failed failed"),
@@ -188,29 +176,34 @@ class ExecutionPage:
     raised: list[Raised]
     true: bool
     children: list[str]
+    born: int
+    """How many children it has started."""
     remedy: tuple[str, str]
     forks_until: int
     """Up to this event it can be forked; the next one ends it."""
     streams: list[StreamPart]
 
     @classmethod
-    def read(cls, client: Client, name: str, asked: Mapping[str, str]) -> ExecutionPage:
+    def read(cls, known: AllFollowed, name: str, asked: Mapping[str, str]) -> ExecutionPage:
         """Read an execution. Raises ExecutionNotFound or UsageError."""
         kind, text = asked.get("e", "all"), asked.get("q", "").strip().lower()
         if kind not in KINDS:
             raise UsageError(f"e={kind!r}: choose one of {', '.join(KINDS)}")
         before = whole("before", asked.get("before", ""))
-        execution = client.get_execution(name)
-        description = execution.describe()
-        entries = list(execution.timeline())
-        course = course_of(entries)
+        with known.at(name) as one:
+            return cls._of(one, kind, text, before, asked)
+
+    @classmethod
+    def _of(
+        cls, one: Followed, kind: str, text: str, before: int | None, asked: Mapping[str, str]
+    ) -> ExecutionPage:
+        description, entries, execution = one.describe(), one.entries, one.execution
         now = utc_now()
         true = asked.get("scale") == "true"
-        window = window_of(asked, course, milliseconds(now), true=true)
+        window = window_of(asked, one.counts, milliseconds(now), true=true)
         word, icon = shape_of(description)
-        lines, older = _events(entries, kind, text, before)
-        closing = entries[-1] if entries else None
-        raised = _raised(execution, closing)
+        lines, older = _events(one.kinds[kind], text, before)
+        closing = entries[-1]
         sentence, line = _sentence(description, closing, now)
         lasted = (description.closed_at or now) - description.started_at
         return cls(
@@ -220,7 +213,7 @@ class ExecutionPage:
             sentence,
             line,
             words.span(lasted / timedelta(milliseconds=1)),
-            draw(course, milliseconds(now), len(entries), true=true, window=window),
+            draw(one.counts, milliseconds(now), len(entries), true=true, window=window),
             window,
             lines,
             KINDS,
@@ -228,13 +221,14 @@ class ExecutionPage:
             text,
             older,
             len(entries),
-            sum(entry.error is not None for entry in entries),
+            len(one.kinds["failures"]),
             possible(description),
             _arguments(entries),
             _result(closing),
-            raised,
+            _raised(execution, closing),
             true,
-            [one.child for one in course.operations if one.child],
+            one.counts.course.children[:CHILDREN],
+            len(one.counts.course.children),
             remedy(description),
             len(entries) + (description.closed_at is None),
             streams_of(execution),
@@ -261,7 +255,7 @@ def whole(name: str, text: str) -> int | None:
 
 
 def window_of(
-    asked: Mapping[str, str], course: Course, now: int, *, true: bool
+    asked: Mapping[str, str], counts: Counts, now: int, *, true: bool
 ) -> tuple[int, int] | None:
     """Return the part of the time that an address asks for, in milliseconds since the epoch: by two times,
     or as two shares of the width of the picture. Raises UsageError.
@@ -278,18 +272,19 @@ def window_of(
         raise UsageError(
             f"view={view!r}: give two numbers from 0 to 1, as in view=0.25,0.5"
         ) from None
-    scale = scale_of(course, now, true=true)
+    scale = scale_of(counts, now, true=true)
     return scale.time_at(100 * left), scale.time_at(100 * max(left, right))
 
 
-def rows_of_child(client: Client, name: str, child: str, *, true: bool) -> list[Row]:
+def rows_of_child(known: AllFollowed, name: str, child: str, *, true: bool) -> list[Row]:
     """Return the rows of a child (or of one of its own), drawn where they stand in the picture of an
     execution. Raises ExecutionNotFound.
     """
     now = milliseconds(utc_now())
-    outer = course_of(client.get_execution(name).timeline())
-    inner = course_of(client.get_execution(child).timeline())
-    rows = rows_on(scale_of(outer, now, true=true), inner, now)
+    with known.at(name) as outer:
+        scale = scale_of(outer.counts, now, true=true)
+    with known.at(child) as inner:
+        rows = rows_on(scale, inner.counts, now)
     parts = [part for row in rows for part in row.parts]
     for one in (*rows, *parts):
         one.key = f"{child}--{one.key}"
@@ -298,37 +293,24 @@ def rows_of_child(client: Client, name: str, child: str, *, true: bool) -> list[
     return rows
 
 
-def _events(
-    entries: Sequence[Entry], kind: str, text: str, before: int | None
-) -> tuple[list[EventLine], int]:
+def _events(entries: Sequence[Entry], text: str, before: int | None) -> tuple[list[EventLine], int]:
     """Return the events of a page, newest first, and the number before which the next one begins; 0 on
     the last.
     """
     found: list[EventLine] = []
-    for entry in reversed(entries):
-        if before is not None and entry.number >= before:
-            continue
-        if not _is_of(entry, kind):
-            continue
-        line = EventLine.of(entry)
+    until = len(entries)
+    if before is not None:
+        until = bisect_left(entries, before, key=lambda entry: entry.number)
+    for number in range(until - 1, -1, -1):
+        if len(found) == EVENTS and not text:
+            return found, found[-1].number
+        line = EventLine.of(entries[number])
         if text and not line.matches(text):
             continue
         if len(found) == EVENTS:
             return found, found[-1].number
         found.append(line)
     return found, 0
-
-
-def _is_of(entry: Entry, kind: str) -> bool:
-    match kind:
-        case "tasks":
-            return entry.kind.startswith(("Task", "InlineTask"))
-        case "messages":
-            return entry.kind.startswith(_MESSAGES)
-        case "failures":
-            return entry.error is not None
-        case _:
-            return True
 
 
 def _arguments(entries: Sequence[Entry]) -> list[Node]:

@@ -39,6 +39,7 @@ class Filter:
     tag: str = ""
     since: str = ""
     parent: str = ""
+    prefix: str = ""
 
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Filter:
@@ -60,6 +61,7 @@ class Filter:
             "workflow": self.workflow or None,
             "tags": {name: value} if self.tag else None,
             "parent": self.parent or None,
+            "id_prefix": self.prefix or None,
         }
         if self.since:
             found["started_after"] = now - SINCE[self.since]

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from mini_workflow.engine.client import Client
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, RuntimeClosed
 from mini_workflow.ports import STATUSES
+from mini_workflow.ui.followed import AllFollowed
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at what open pages show."""
@@ -26,14 +27,14 @@ KEEP_ALIVE: Final = 15.0
 class Watch:
     """Looks at what open pages show; for one event loop. `everything` is what a list watches."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, known: AllFollowed) -> None:
         self._client = client
+        self._known = known
         self._pages: dict[str, list[asyncio.Queue[str]]] = {}
         self._joined: set[str] = set()
         """What pages watch that have come since the last look: what has changed since such a page was
         made, and before that look, is told once more."""
         self._task: asyncio.Task[None] | None = None
-        self._events: dict[str, tuple[int, int]] = {}
 
     async def changes(self, name: str) -> AsyncIterator[str]:
         """Return the lines of a page of an execution, or of a list if the name is empty, as long as it is
@@ -59,7 +60,6 @@ class Watch:
             self._pages[name].remove(mine)
             if not self._pages[name]:
                 del self._pages[name]
-                self._events.pop(name, None)
 
     async def _look(self) -> None:
         """Look at what is shown, as long as something is."""
@@ -92,10 +92,5 @@ class Watch:
         """Return something that differs when a page would."""
         if not name:
             return tuple(self._client.count_executions(status=status) for status in STATUSES)
-        head = self._client.head(name)
-        seen = self._events.get(name, (0, 0))
-        if seen[0] != head.run:
-            seen = (head.run, 0)
-        grown = len(self._client.lines(name, since=seen[1]))
-        self._events[name] = (head.run, seen[1] + grown)
-        return head, self._events[name]
+        with self._known.at(name) as one:
+            return one.head, len(one.entries)

@@ -101,7 +101,7 @@ class TestTable(OnDynamoDB, StoreContract): ...
 
 
 class TestTableListing(OnDynamoDB, ListingContract):
-    unanswered = frozenset({"parent", "closed_after", "order"})
+    unanswered = frozenset({"parent", "id_prefix", "closed_after", "order"})
 
 
 class TestTableRuns(OnDynamoDB, RunsContract): ...
@@ -111,7 +111,7 @@ class TestTableDeletion(OnDynamoDB, DeletionContract): ...
 
 
 class TestListing(OnS3, ListingContract):
-    unanswered = frozenset({"parent", "closed_after", "order"})
+    unanswered = frozenset({"parent", "id_prefix", "closed_after", "order"})
 
 
 class TestRuns(OnS3, RunsContract): ...

@@ -179,6 +179,41 @@ def test_102_it_can_be_there_before_it_is_used(runtime: Stage) -> None:
         assert runtime.limits.create(NARROW).describe().concurrency == 1
 
 
+@workflow("behaviours.limited_map")
+async def limited_map(ctx: Context, names: list[str]) -> list[str]:
+    return await ctx.map(pass_through, names, limit=NARROW, limit_key="m", priority=1)
+
+
+def test_102_a_map_waits_for_slots(runtime: Stage) -> None:
+    """Each of its tasks for one, in the order of the items."""
+    execution = runtime.start(limited_map, ["x", "y", "z"])
+    gate("x").wait_until_reached()
+    seen = eventually(
+        lambda: next((d for d in [runtime.limits.get(NARROW.name).describe()] if d.held), None)
+    )
+    assert [(one.key, one.held, one.waiting) for one in seen.keys] == [("m", 1, 2)]
+    for name in "zyx":
+        gate(name).open()
+    assert execution.result(WAIT) == ["x", "y", "z"]
+    assert LEDGER == ["x", "y", "z"]
+
+
+def test_102_coroutines_look_and_change(runtime: Stage) -> None:
+    """By the same names, awaited."""
+
+    async def main() -> None:
+        limits = runtime.aio.limits
+        assert (await limits.create(NARROW)).name == NARROW.name
+        limit = await limits.get(NARROW.name, timeout=WAIT)
+        await limit.update(concurrency=7)
+        assert (await limit.describe()).concurrency == 7
+        assert [one.name for one in await limits.list()] == [NARROW.name]
+        with pytest.raises(ExecutionNotFound):
+            await limits.get("behaviours.pair")
+
+    asyncio.run(main())
+
+
 @workflow("behaviours.limited_wrongly")
 async def wrongly(ctx: Context) -> list[str]:
     said: list[str] = []
@@ -193,12 +228,19 @@ async def wrongly(ctx: Context) -> list[str]:
             ctx.task(note, "x", **options)  # type: ignore[call-overload]
         except UsageError as error:
             said.append(str(error))
+    for options in ({"limit": "behaviours.undeclared"}, {"priority": 2}):
+        try:
+            ctx.map(note, ["x"], **options)  # type: ignore[call-overload]
+        except UsageError as error:
+            said.append(str(error))
     return said
 
 
 def test_102_what_cannot_be_meant_is_refused(runtime: Stage) -> None:
     """At the call, with what to do; nothing is begun."""
-    undeclared, priority, inline, alone, name = runtime.run(wrongly)
+    undeclared, priority, inline, alone, name, *mapped = runtime.run(wrongly)
+    assert "no limit 'behaviours.undeclared' is declared" in mapped[0]
+    assert "ctx.map(): priority= is for a limit" in mapped[1]
     assert "no limit 'behaviours.undeclared' is declared: write Limit(" in undeclared
     assert "priority=1000" in priority
     assert "nor limited" in inline

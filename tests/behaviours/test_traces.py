@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +15,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from mini_workflow import Context, RetryPolicy, UsageError, current_task, workflow
+from mini_workflow import (
+    ClientCall,
+    Context,
+    Interceptor,
+    RetryPolicy,
+    UsageError,
+    current_task,
+    workflow,
+)
 from mini_workflow.integrations.opentelemetry import OpenTelemetry
 from tests.behaviours.stage import Stage, gate
 from tests.waiting import WAIT, eventually
@@ -154,6 +164,59 @@ def test_112_one_trace_for_an_execution(runtime: Stage, traces: Traces) -> None:
         assert not sent.links
         assert sent.context is not None
         assert received.links[0].context.span_id == sent.context.span_id
+
+
+class Late(Interceptor):
+    """Holds a signal back, once it has its time, until a run has begun that begins later."""
+
+    execution: Any = None
+
+    @contextmanager
+    def around_call(self, call: ClientCall) -> Generator[None]:
+        if call.name == "go":
+            gate("late").open()
+            eventually(lambda: self.execution.query("run") == 2)
+        yield
+
+
+@workflow("traces.late")
+async def late(ctx: Context, run: int = 1) -> None:
+    ctx.on_query("run", lambda: run)
+    if run == 1:
+        await ctx.task(stand_before, "late", name="wait")
+        ctx.continue_as_new(2)
+    await ctx.wait_for_signal("end")
+    if run == 2:
+        # Two signals wait: they are handed on.
+        await ctx.task(inside, "one", name="one")
+        ctx.continue_as_new(3)
+    await ctx.wait_for_signal("more")
+    await ctx.wait_for_signal("go")
+
+
+def test_112_a_signal_is_of_the_run_that_was_first_to_record_it(
+    runtime: Stage, traces: Traces
+) -> None:
+    """However long before it was sent; those that are handed on are not exported once more."""
+    holds = Late()
+    runtime.reopen(interceptors=[traces.interceptor(), holds])
+    execution = holds.execution = runtime.start(late, id="o-1")
+    gate("late").wait_until_reached()
+    execution.signal("go")
+    execution.signal("more")
+    execution.signal("end")
+    eventually(lambda: execution.query("run") == 3)
+    execution.signal("end")
+    execution.result(WAIT)
+    traces.wait_for("execution traces.late")
+    traces.check()
+    spans = {s.context.span_id: s for s in traces.spans if s.context is not None}
+    found = [s for s in traces.spans if s.name.startswith("signal ") and s.links]
+    runs = [spans[s.parent.span_id].attributes for s in found if s.parent is not None]
+    by_name = sorted(
+        (s.name, r["mini_workflow.run"]) for s, r in zip(found, runs, strict=True) if r
+    )
+    assert by_name == [("signal end", 2), ("signal end", 3), ("signal go", 2), ("signal more", 2)]
 
 
 def test_112_failures_are_errors(runtime: Stage, traces: Traces) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from mini_workflow import Context, PostgresRuntime, StoreUnavailable, workflow
 from mini_workflow.core import events
 from mini_workflow.ports import Commit
-from mini_workflow.stores.postgres import PostgresBackend
+from mini_workflow.stores.postgres import PostgresBackend, leases
 from mini_workflow.stores.postgres import clock as clocks
 from mini_workflow.stores.postgres.connection import Connection
 from mini_workflow.testing import ManualClock
@@ -287,6 +288,58 @@ def test_a_process_stands_still_for_longer_than_its_lease(
             other.expect(str(result), "1", "closed")
             history = execution.history()
             assert sum(isinstance(e, events.TaskCompleted) for e in history) == 1
+
+
+def test_a_process_that_stands_still_in_a_takeover_does_not_hold_up_the_others(
+    postgres: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock(1_000_000)
+    one, two, gone = [
+        PostgresBackend(postgres.url, schema=schema, owner=name, clock=clock, lease=LEASE)
+        for name in ("one", "two", "gone")
+    ]
+    for backend in (gone, one):
+        backend.leases.acquire(clock.now())
+    assert gone.store.commit([creation("a"), creation("b")]) == [True, True]
+    gone.leases.release()
+    stands, goes_on = threading.Event(), threading.Event()
+    call = Connection._run
+
+    def run(connection: Connection, sql: str, parameters: Any) -> list[Any]:
+        found = call(connection, sql, parameters)
+        if sql is leases._FREE and threading.current_thread() is still:
+            setting = "idle_in_transaction_session_timeout"
+            assert call(connection, f"SHOW {setting}", ()) == [("1s",)]
+            call(connection, f"SET LOCAL {setting} = 1", ())  # so that nobody has to wait here
+            stands.set()
+            assert goes_on.wait(WAIT)
+        return found
+
+    failed: list[Exception] = []
+
+    def take() -> None:
+        try:
+            one.leases.acquire(clock.now())
+        except StoreUnavailable as error:
+            failed.append(error)
+
+    still = threading.Thread(target=take)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "_run", run)
+        patch.setattr(leases, "LONGEST_PAUSE", 1_000)
+        still.start()
+        assert stands.wait(WAIT)
+    assert two.leases.acquire(clock.now())
+    goes_on.set()
+    still.join(WAIT)
+    (error,) = failed
+    assert "stood still" in str(error) or "connection" in str(error)
+    while two.leases.acquire(clock.now()) | one.leases.acquire(clock.now()):
+        pass
+    held = [backend.store.load(name).held for backend in (one, two) for name in ("a", "b")]
+    assert sorted(held) == [False, False, True, True]
+    for backend in (one, two, gone):
+        backend.close()
 
 
 def test_a_signal_wakes_the_process_that_holds_the_execution(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from agents import Agent as OpenAgent
@@ -17,38 +14,19 @@ from pydantic_ai import Agent, RunContext
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from mini_workflow import Context, Limit, RetryPolicy, current_task, workflow
+from mini_workflow import Context, Limit, workflow
 from mini_workflow.integrations.openai_agents import DurableRunner, make_durable
 from mini_workflow.integrations.pydantic_ai import MiniWorkflowDurability
-from tests.behaviours.stage import go_through, note
 from tests.integrations.agents import returned
+from tests.integrations.deaths import AGAIN, CITIES, stop_once
 from tests.integrations.openai_programs import scripted
-
-AGAIN = RetryPolicy(max_attempts=3, initial=0.001, jitter="none")
-
-
-def seq() -> int:
-    return int(current_task().idempotency_key.rpartition(":")[2])
-
-
-async def stop_once(ledger: str) -> None:
-    """Note the attempt; in the first one, die with the worker, or wait for the end of the process."""
-    attempt = current_task().attempt
-    if ledger:
-        with Path(ledger).open("a") as file:
-            file.write(f"{seq()} {attempt}\n")
-        if attempt == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-    note((seq(), attempt))
-    if attempt == 1:
-        await asyncio.to_thread(go_through, f"task-{seq()}")
 
 
 async def weighs(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     await stop_once(info.instructions or "")
     seen = returned(messages)
     if len(seen) < 2:
-        return ModelResponse(parts=[ToolCallPart("weigh", {"city": ["Ulm", "Bonn"][len(seen)]})])
+        return ModelResponse(parts=[ToolCallPart("weigh", {"city": CITIES[len(seen)]})])
     return ModelResponse(parts=[TextPart(" and ".join(seen))])
 
 
@@ -79,7 +57,7 @@ async def crashes(ctx: Context, ledger: str) -> str:
 async def open_weighs(call: ModelCall, seen: list[str]) -> Any:
     await stop_once(call.system_instructions or "")
     if len(seen) < 2:
-        city = ["Ulm", "Bonn"][len(seen)]
+        city = CITIES[len(seen)]
         return [function_call("weigh", {"city": city}, call_id=f"call-{city}")]
     return [assistant_message(" and ".join(seen))]
 

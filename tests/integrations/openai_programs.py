@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from agents import (
     Agent,
     RunContextWrapper,
@@ -106,8 +106,8 @@ async def meets(ctx: Context) -> str:
 
 
 def status_error(status: int, headers: dict[str, str] | None = None) -> APIStatusError:
-    request = httpx.Request("POST", "http://127.0.0.1/responses")
-    response = httpx.Response(status, headers=headers, request=request)
+    request = httpx2.Request("POST", "http://127.0.0.1/responses")
+    response = httpx2.Response(status, headers=headers, request=request)
     return APIStatusError(f"status {status}", response=response, body=None)
 
 
@@ -118,7 +118,7 @@ def busy(call: ModelCall, seen: list[str]) -> Any:
     if CALLS["busy"] == 2:
         return status_error(503)
     if CALLS["busy"] == 3:
-        return APIConnectionError(request=httpx.Request("POST", "http://127.0.0.1/responses"))
+        return APIConnectionError(request=httpx2.Request("POST", "http://127.0.0.1/responses"))
     return [assistant_message("at last")]
 
 

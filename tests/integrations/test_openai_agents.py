@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from agents import (
     Agent,
-    MaxTurnsExceeded,
     ModelSettings,
     RunConfig,
     Runner,
@@ -25,14 +24,12 @@ from agents import (
 )
 from agents.retry import ModelRetrySettings
 
-from mini_workflow import Context, LocalRuntime, UsageError, workflow
-from mini_workflow.core.events import TaskCompleted, TaskScheduled
+from mini_workflow import Context, UsageError, workflow
 from mini_workflow.integrations.openai_agents import DurableRunner, event_of, make_durable
 from mini_workflow.testing import WorkflowEnvironment
 from tests.behaviours.stage import Stage
 from tests.integrations.openai_programs import (
     CALLS,
-    MEETING,
     Weather,
     asks_another,
     asks_first,
@@ -41,13 +38,9 @@ from tests.integrations.openai_programs import (
     goes_on_in_another,
     hands_over,
     hands_to_a_stranger,
-    is_limited,
-    is_refused,
     look,
-    meets,
     patient,
     remembers_in_a_session,
-    scouts,
     speaks,
     waits,
 )
@@ -84,50 +77,10 @@ class Spans(TracingProcessor):
 def spans() -> Iterator[Spans]:
     """What is traced goes nowhere else."""
     CALLS.clear()
-    MEETING.reset()
     kept = Spans()
     set_trace_processors([kept])
     yield kept
     set_trace_processors([])
-
-
-def names(execution: object) -> list[str]:
-    history = execution.history()  # type: ignore[attr-defined]
-    return [event.name for event in history if isinstance(event, TaskScheduled)]
-
-
-SCOUTED = [
-    "open scout.model",
-    "open scout.tool:weigh",
-    "open scout.model",
-    "open scout.tool:weigh",
-    "open scout.model",
-]
-"""Names stand in histories: a change of one strands executions that are in flight."""
-
-
-def test_each_request_and_each_tool_is_a_task_with_its_own_retry(runtime: Stage) -> None:
-    execution = runtime.start(scouts, "ann")
-    assert execution.result(WAIT) == "Ulm for ann and Bonn for ann"
-    assert names(execution) == SCOUTED
-    # Whatever was replayed: the model was asked as often as the history says, a tool tried again.
-    assert CALLS == {"model": 3, "weigh Ulm": 1, "weigh Bonn": 2}
-
-
-def test_tools_of_one_answer_run_at_the_same_time(runtime: Stage) -> None:
-    assert runtime.run(meets) == "0, 1, 2, 3"
-
-
-def test_an_approval_waits_without_a_process(runtime: Stage) -> None:
-    execution = runtime.start(asks_first)
-    eventually(lambda: execution.query("waiting"))
-    asked = CALLS["careful"]
-    runtime.reopen()
-    again = runtime.get_execution(execution.id)
-    runtime.complete_promise(again.query("waiting")["delete"], True)
-    assert again.result(WAIT) == "a.txt is deleted"
-    assert asked == 1
-    assert CALLS == {"careful": 2, "delete": 1}
 
 
 def test_what_is_refused_is_not_done_and_the_model_is_told(runtime: Stage) -> None:
@@ -157,16 +110,6 @@ def test_an_agent_that_is_not_durable_is_not_handed_over_to(runtime: Stage) -> N
 def test_an_agent_may_be_the_tool_of_another(runtime: Stage) -> None:
     assert runtime.run(asks_another) == "It says: Ulm for bob and Bonn for bob"
     assert CALLS["model"] == 3
-
-
-def test_what_a_model_refuses_is_not_tried_again(runtime: Stage) -> None:
-    assert "400" in runtime.run(is_refused)
-    assert CALLS["wrong"] == 1
-
-
-def test_a_limit_of_turns_ends_the_execution_with_its_own_type(runtime: Stage) -> None:
-    with pytest.raises(MaxTurnsExceeded):
-        runtime.run(is_limited)
 
 
 def test_a_session_is_read_and_written_by_tasks(runtime: Stage, tmp_path: Path) -> None:
@@ -209,14 +152,6 @@ def test_a_busy_model_is_asked_again_when_it_says() -> None:
         env.advance(timedelta(minutes=10))
         assert execution.result() == "at last"
     assert CALLS["busy"] == 4
-
-
-def test_worker_processes_ask_no_model_twice(tmp_path: Path) -> None:
-    with LocalRuntime(tmp_path / "state.db", workers=2, cache_size=0) as runtime:
-        execution = runtime.start_execution(scouts, "ann")
-        assert execution.result(WAIT) == "Ulm for ann and Bonn for ann"
-        done = [event for event in execution.history() if isinstance(event, TaskCompleted)]
-        assert len(done) == 5
 
 
 def test_outside_of_a_workflow_an_agent_runs_as_before(spans: Spans) -> None:

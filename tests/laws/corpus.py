@@ -21,7 +21,7 @@ from mini_workflow.core.timing import Timing
 from mini_workflow.errors import ClosureNotSerializable
 from mini_workflow.testing.simulation.shapes import choose, shape
 from tests.laws import spoken
-from tests.laws.shapes import double, fail, flaky, slots_come
+from tests.laws.shapes import double, fail, flaky, own_slot_comes, slots_come
 
 Limit("laws.few", concurrency=1)
 
@@ -636,6 +636,16 @@ async def limited(ctx: Context) -> list[int]:
     tasks = [ctx.task(double, i, limit="laws.few") for i in range(4)]
     tasks[1].cancel()
     return [await task for task in (tasks[0], *tasks[2:])]
+
+
+@own_slot_comes("laws.few", "k", 2)
+@shape(
+    tags="ordered tasks starts limits timed",
+    timing=Timing(limit={"name": "laws.few", "key": "k", "priority": 2}),
+)
+async def queued(ctx: Context) -> int:
+    """Needs a slot before its code begins."""
+    return await ctx.task(double, 21)
 
 
 @shape(

@@ -149,6 +149,20 @@ def slots_come(*totals: int, limit: str) -> Callable[[Any], Any]:
     return enter
 
 
+def own_slot_comes(limit: str, key: str, priority: int) -> Callable[[Any], Any]:
+    """A decorator for a shape that needs a slot itself, which is granted once."""
+
+    def make(driver: Any) -> Message:
+        sender = f"{driver.execution_id}/{ExecutionState.of(driver.events).generation()}/own"
+        return events.SlotsGranted(driver.now, limit, sender, [[key, priority, 1]])
+
+    def enter(handler: Any) -> Any:
+        CHILDREN_END[handler.__name__] = (make,)
+        return handler
+
+    return enter
+
+
 def _slots_granted(limit: str, total: int) -> MailboxEntry:
     def make(driver: Any) -> Message | None:
         state = ExecutionState.of(driver.events)

@@ -16,6 +16,7 @@ from mini_workflow.context import Context
 from mini_workflow.core import events, wire
 from mini_workflow.core.granting import Granting
 from mini_workflow.core.limit import Limit, limit_id
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.requests import Post
 from mini_workflow.testing.simulation import corpus
 from mini_workflow.testing.simulation.crash import SimulatedCrash
@@ -26,8 +27,9 @@ from tests.laws.test_law_19_lost import Loss
 from tests.unit.engine.harness import EVERY, FIRST, Files, MakeState, in_memory, stepping
 
 CROWDED = Limit("laws.crowded", concurrency=2)
-IDS = ("a-1", "a-2", "a-3")
+IDS = ("a-1", "a-2", "q-1", "q-2")
 LAST = "a-4"
+"""Those that begin with q need a slot themselves, and hand it on to a second run."""
 
 
 async def crowd(ctx: Context) -> list[int]:
@@ -35,9 +37,17 @@ async def crowd(ctx: Context) -> list[int]:
     return list(await asyncio.gather(*steps))
 
 
+async def handed_on(ctx: Context, more: int = 1) -> int:
+    done = await step(ctx, "step", more)
+    if more:
+        ctx.continue_as_new(more - 1)
+    return int(done)
+
+
 def registry() -> Any:
     made = corpus.registry()
     made.add(Workflow("crowd", crowd))
+    made.add(Workflow("handed_on", handed_on))
     return made
 
 
@@ -90,7 +100,9 @@ def check(stepper: Stepper, ids: Iterable[str] = IDS) -> None:
 
 def begin(stepper: Stepper, ids: Iterable[str]) -> None:
     for name in ids:
-        stepper.start("crowd", execution_id=name)
+        own = name.startswith("q")
+        request = stepper.start("handed_on" if own else "crowd", execution_id=name)
+        request.timing = Timing(limit={"name": CROWDED.name}) if own else UNTIMED
 
 
 def crash_at(make: MakeState, crashes: list[tuple[int, bool]], cache_size: int = 100) -> int:
@@ -166,13 +178,15 @@ def test_law_31_the_nth_message_is_lost() -> None:
 
 
 @pytest.mark.parametrize("steps", range(0, 40, 3))
-def test_law_31_who_is_terminated_gives_back(steps: int) -> None:
+@pytest.mark.parametrize("ended", [IDS[0], IDS[-1]])
+def test_law_31_who_is_terminated_gives_back(steps: int, ended: str) -> None:
     """At whatever step; the others come to their end."""
     with stepping(in_memory, registry=registry()) as stepper:
         stepper.open()
         begin(stepper, IDS)
         for _ in range(steps):
             stepper.step()
-        stepper.inbox.append(Post(IDS[0], events.ExecutionTerminated(stepper.clock.now(), "law")))
+        end = events.ExecutionTerminated(stepper.clock.now(), "law")
+        stepper.inbox.append(Post(ended, end))
         stepper.run()
-        check(stepper, IDS[1:])
+        check(stepper, [name for name in IDS if name != ended])

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,8 +72,14 @@ def wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
 class PostgresServer:
     """One server, with an empty database."""
 
-    def __init__(self, bin_folder: Path, copied: PostgresServer | None = None) -> None:
+    def __init__(
+        self,
+        bin_folder: Path,
+        copied: PostgresServer | None = None,
+        settings: Sequence[str] = _SETTINGS,
+    ) -> None:
         """A new one, or one that follows another one, with a copy of its data."""
+        self._settings = settings
         self.folder = Path(tempfile.mkdtemp(prefix="mini-workflow-postgres-"))
         self._user: dict[str, Any] = {}
         if hasattr(os, "getuid") and os.getuid() == 0:
@@ -118,7 +124,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [part for one in _SETTINGS for part in ("-c", one)]
+        settings = [part for one in self._settings for part in ("-c", one)]
         command = [self._bin / "postgres", "-D", self._data, "-k", self.folder, *settings]
         self._process = subprocess.Popen(
             command,
@@ -174,13 +180,13 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def server() -> Iterator[PostgresServer]:
+def server(settings: Sequence[str] = _SETTINGS) -> Iterator[PostgresServer]:
     """A server, until the block ends."""
     errors: list[str] = []
     for folder in programs():
         found = None
         try:
-            found = PostgresServer(folder)
+            found = PostgresServer(folder, settings=settings)
         except (OSError, psycopg.Error) as error:
             errors.append(f"{folder}: {error}")
             continue

@@ -197,6 +197,32 @@ def test_what_is_selected_is_cancelled(runtime: LocalRuntime, opened: Opening) -
     assert runtime.get_execution("o-2").describe().status == "running"
 
 
+def test_a_list_is_narrowed_by_its_fields_and_has_an_address(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    waiting(runtime, "o-1")
+    waiting(runtime, "o-2")
+    failed(runtime, "f-1")
+    page = opened("/executions")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    page.get_by_label("Id begins with").fill("o-")
+    page.get_by_label("Started").select_option("hour")
+    page.get_by_role("button", name="Apply").click()
+    expect(rows).to_have_count(2)
+    page.get_by_label("Tag").fill("customer=o-2")
+    page.get_by_role("button", name="Apply").click()
+    expect(rows).to_have_count(1)
+    page.get_by_role("link", name="Failed").click()
+    expect(page.get_by_text("None matches")).to_be_visible()
+    page.reload()
+    page.get_by_role("link", name="without tag customer=o-2").click()
+    page.get_by_role("link", name="without prefix o-").click()
+    expect(page.get_by_role("link", name="f-1", exact=True)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("None matches")).to_be_visible()
+
+
 def test_a_signal_is_sent_by_a_form(runtime: LocalRuntime, opened: Opening) -> None:
     execution = waiting(runtime, "o-1")
     page = opened("/executions/o-1")

@@ -48,6 +48,11 @@ def test_the_list_shows_executions_with_counts_and_filters(
     by_tag = browser.get("/executions?tag=customer%3Dc-2").text
     assert "x-o-2" in by_tag
     assert "x-o-1" not in by_tag
+    by_id = browser.get("/executions?prefix=o-").text
+    assert "x-o-1" in by_id
+    assert "x-f-1" not in by_id
+    assert re.search(r"<b>2</b>\s*<span>All", by_id)
+    assert "without prefix zz" in browser.get("/executions?prefix=zz").text
     nothing = browser.get("/executions?status=blocked&workflow=shown-order").text
     assert "None matches" in nothing
     assert "without workflow shown-order" in nothing

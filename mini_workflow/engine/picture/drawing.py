@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import field
+from itertools import pairwise
 from typing import Final
 
 from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
-from mini_workflow.engine.picture.operations import Course, Mark, Operation, Stretch
+from mini_workflow.engine.picture.operations import Mark, Operation, Stretch
 from mini_workflow.engine.picture.scale import Break, Scale, Tick
 
 BUCKETS: Final = 60
@@ -92,7 +95,7 @@ class Picture:
 
 
 def draw(
-    course: Course,
+    counts: Counts,
     now: int,
     events: int,
     *,
@@ -103,10 +106,11 @@ def draw(
     for a scale without breaks. With a `window`, from when to when in the same milliseconds, the rows are
     of what was under way in it: less is folded there.
     """
+    course = counts.course
     is_open = course.ended is None
     until = now if is_open else course.ended or now
-    scale = scale_of(course, now, true=true)
-    rows, folded = _rows(course, scale, now, window)
+    scale = scale_of(counts, now, true=true)
+    rows, folded = _rows(counts, scale, now, window)
     return Picture(
         rows=rows,
         folds=folded.folds,
@@ -115,62 +119,52 @@ def draw(
         breaks=scale.breaks,
         earlier=folded.earlier,
         events=events,
-        overview=_overview(course, scale),
-        failures=_failures(course, scale),
+        overview=_path(_by_column(counts.moments, scale), 20),
+        failures=_failures(counts.failed, scale),
         is_open=is_open,
         ended_at=scale.at(until),
     )
 
 
-def scale_of(course: Course, now: int, *, true: bool = False) -> Scale:
+def scale_of(counts: Counts, now: int, *, true: bool = False) -> Scale:
     """Return where times stand in the picture of what has happened: see `draw`."""
+    counts.update()
+    course = counts.course
     is_open = course.ended is None
     until = now if is_open else course.ended or now
-    return Scale(
-        course.began, max(until, course.latest), _active(course, until), is_open=is_open, true=true
-    )
+    active = counts.active(until)
+    return Scale(course.began, max(until, course.latest), active, is_open=is_open, true=true)
 
 
-def rows_on(scale: Scale, course: Course, now: int) -> list[Row]:
+def rows_on(scale: Scale, counts: Counts, now: int) -> list[Row]:
     """Return the rows of an execution in the picture of another one, whose scale that is."""
-    return _rows(course, scale, now, None)[0]
+    counts.update()
+    return _rows(counts, scale, now, None)[0]
 
 
 def _rows(
-    course: Course, scale: Scale, now: int, window: tuple[int, int] | None
+    counts: Counts, scale: Scale, now: int, window: tuple[int, int] | None
 ) -> tuple[list[Row], Folded]:
+    course = counts.course
     until = max(now if course.ended is None else course.ended, course.latest)
-    operations, marks = course.operations, course.marks
-    if window is not None:
+    marks, signals = course.marks, counts.signals
+    if window is None:
+        folded = counts.folding.folded()
+    else:
         first, last = window
-        operations = [
+        begun = bisect_right(course.operations, last, key=lambda one: one.started)
+        folded = fold(
             one
-            for one in operations
-            if one.started <= last and (until if one.ended is None else one.ended) >= first
-        ]
+            for one in course.operations[:begun]
+            if (until if one.ended is None else one.ended) >= first
+        )
         marks = [mark for mark in marks if first <= mark.at <= last]
-    folded = fold(operations)
+        signals = sum(mark.kind == "signal" for mark in marks)
     drawing = _Drawing(scale, until)
     rows = [drawing.row(one) for one in folded.rows]
     if marks:
-        rows.insert(0, drawing.messages(marks))
+        rows.insert(0, drawing.messages(marks, signals))
     return rows, folded
-
-
-def _active(course: Course, until: int) -> list[tuple[int, int]]:
-    """Return when something ran or arrived."""
-    found = [(mark.at, mark.at) for mark in course.marks]
-    found.append((course.latest, course.latest))
-    for one in course.operations:
-        found.append((one.started, one.started))
-        if one.ended is not None:
-            found.append((one.ended, one.ended))
-        found += [
-            (part.start, until if part.end is None else part.end)
-            for part in one.stretches
-            if part.what in ("done", "failed", "work", "gone") and one.kind == "task"
-        ]
-    return found
 
 
 class _Drawing:
@@ -188,26 +182,19 @@ class _Drawing:
             row.spoken += f", {words.count(len(one.ticks), 'task')} inside the turn"
         return row
 
-    def messages(self, marks: Sequence[Mark]) -> Row:
+    def messages(self, marks: Sequence[Mark], signals: int) -> Row:
         """Return the row of signals and updates; those that are near to each other are one."""
         shapes: list[Shape] = []
-        together: list[Mark] = []
-
-        def put() -> None:
-            if not together:
-                return
-            first, x = together[0], self._scale.at(together[0].at)
+        number = 0
+        while number < len(marks):
+            first, x = marks[number], self._scale.at(marks[number].at)
+            near = self._scale.time_at(x + NEAR)
+            following = bisect_right(marks, near, number + 1, key=lambda mark: mark.at)
             shapes.append(Shape("mark", first.kind, x))
-            text = first.name if len(together) == 1 else f"{TIMES}{len(together)}"
+            many = following - number
+            text = first.name if many == 1 else f"{TIMES}{words.number(many)}"
             shapes.append(Shape("text", "an", x, text=text, end=x > 70))
-
-        for mark in marks:
-            if together and self._scale.at(mark.at) - self._scale.at(together[0].at) > NEAR:
-                put()
-                together = []
-            together.append(mark)
-        put()
-        signals = sum(mark.kind == "signal" for mark in marks)
+            number = following
         said = [words.count(signals, "signal"), words.count(len(marks) - signals, "update")]
         return Row(
             "messages",
@@ -270,57 +257,63 @@ class _Drawing:
         return Shape("text", cls, self._scale.at(one.started), text=text, end=True)
 
     def _group(self, group: Group) -> Row:
-        members = group.members
-        done = group.of("completed")
-        failed, working = group.of("failed"), group.of("running")
-        waiting = group.of("retrying", "waiting")
-        began = members[0].started
-        ended = max(self._until if one.ended is None else one.ended for one in members)
+        number = len(group.members)
+        done, failed = group.count("completed"), group.count("failed")
+        working, waiting = group.count("running"), group.count("retrying", "waiting")
+        began = group.members[0].started
+        ended = self._until if working or waiting else group.crowd.last_end
         x = self._scale.at(began)
         x2 = self._scale.at(ended)
         parts = [self._operation(one) for one in group.shown()]
         for part in parts:
             part.cls = f"{part.cls} l1".strip()
-        share = 100 / len(members)
+        share = 100 / number
         counted = {
-            "done": len(done),
-            "failed": len(failed),
-            "at work": len(working),
-            "waiting": len(waiting),
-            "given up": len(group.of("cancelled")),
+            "done": done,
+            "failed": failed,
+            "at work": working,
+            "waiting": waiting,
+            "given up": group.count("cancelled"),
         }
         said = ", ".join(f"{words.number(many)} {what}" for what, many in counted.items() if many)
-        left = len(members) - len(parts)
+        left = number - len(parts)
         return Row(
             group.key,
             "map" if group.kind == "task" else group.kind,
             "failed" if failed else "running" if working or waiting else "done",
             group.name or group.kind,
-            f"{TIMES}{words.number(len(members))}",
+            f"{TIMES}{words.number(number)}",
             words.span(ended - began),
             f", {said}",
             [],
             parts=parts,
             more=f"{words.number(left)} more, which are in the events" if left else "",
-            progress=(
-                share * len(done),
-                share * len(failed),
-                share * len(working),
-                share * len(waiting),
-            ),
-            counts=f"{words.number(len(done))} of {words.number(len(members))}",
-            chart=_columns([one.ended for one in done if one.ended is not None], began, ended, 30),
+            progress=(share * done, share * failed, share * working, share * waiting),
+            counts=f"{words.number(done)} of {words.number(number)}",
+            chart=_chart(group.crowd.ended(), began, ended, 30),
             chart_x=x,
             chart_width=max(x2 - x, 1.0),
         )
 
 
-def _columns(times: Sequence[int], began: int, ended: int, height: int) -> str:
-    """Return the path of a chart of how many times there are in each of BUCKETS parts."""
-    counts = [0] * BUCKETS
-    for at in times:
-        counts[min((at - began) * BUCKETS // max(ended - began, 1), BUCKETS - 1)] += 1
-    return _path(counts, height)
+def _chart(times: Sequence[int], began: int, ended: int, height: int) -> str:
+    """Return the path of a chart of how many of the times, which are in order, are in each of BUCKETS."""
+    span = max(ended - began, 1)
+    edges = [began - (-part * span // BUCKETS) for part in range(1, BUCKETS)]
+    return _path(_between(times, edges), height)
+
+
+def _between(times: Sequence[int], edges: Sequence[int]) -> list[int]:
+    """Return how many times there are before the first edge, from each edge to the next, and behind."""
+    places = [0, *(bisect_left(times, edge) for edge in edges), len(times)]
+    return [end - start for start, end in pairwise(places)]
+
+
+def _by_column(times: Sequence[int], scale: Scale) -> list[int]:
+    """Return how many times, which are in order, there are in each column of the overview."""
+    columns = min(int(scale.width), OVERVIEW - 1)
+    found = _between(times, [scale.time_at(x) for x in range(1, columns + 1)])
+    return [*found, *(0 for _ in range(OVERVIEW - len(found)))]
 
 
 def _path(counts: Sequence[int], height: int) -> str:
@@ -333,24 +326,7 @@ def _path(counts: Sequence[int], height: int) -> str:
     return f"M0 {height}{''.join(steps)}V{height}z"
 
 
-def _overview(course: Course, scale: Scale) -> str:
-    counts = [0] * OVERVIEW
-    for one in course.operations:
-        for at in (one.started, one.ended):
-            if at is not None:
-                counts[min(int(scale.at(at)), OVERVIEW - 1)] += 1
-    for mark in course.marks:
-        counts[min(int(scale.at(mark.at)), OVERVIEW - 1)] += 1
-    return _path(counts, 20)
-
-
-def _failures(course: Course, scale: Scale) -> str:
+def _failures(failed: Sequence[int], scale: Scale) -> str:
     """Return the path of a mark for each column in which an attempt failed."""
-    failed: set[int] = set()
-    for one in course.operations:
-        failed |= {
-            min(int(scale.at(part.end or part.start)), OVERVIEW - 1)
-            for part in one.stretches
-            if part.what == "failed"
-        }
-    return "".join(f"M{x} 22v4h.8v-4z" for x in sorted(failed))
+    columns = _by_column(failed, scale)
+    return "".join(f"M{x} 22v4h.8v-4z" for x, many in enumerate(columns) if many)

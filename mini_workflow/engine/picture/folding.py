@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
+from heapq import nsmallest
+from itertools import chain
 from typing import Final
 
 from mini_workflow.core.records import mutable
-from mini_workflow.engine.picture.operations import Operation
+from mini_workflow.engine.picture.operations import Operation, State
 
 MANY: Final = 20
 """More operations of one kind and name than this are one row."""
@@ -21,12 +24,63 @@ EACH: Final = 10
 SLOWEST: Final = 20
 
 
+def put_in_order(fresh: list[int], times: list[int]) -> None:
+    """Take times out of one list and put them into another one, which is in order."""
+    if len(fresh) > MANY:
+        times += fresh
+        times.sort()
+    else:
+        for at in fresh:
+            insort(times, at)
+    fresh.clear()
+
+
+@mutable
+class Crowd:
+    """What is told of many operations together: those in each state, when those ended that completed (the
+    `fresh` ones are not in order yet), the slowest of them, and when the last has ended.
+    """
+
+    states: dict[State, dict[int, Operation]] = field(
+        default_factory=dict[State, dict[int, Operation]]
+    )
+    ends: list[int] = field(default_factory=list[int])
+    fresh: list[int] = field(default_factory=list[int])
+    slowest: list[tuple[int, int, Operation]] = field(
+        default_factory=list[tuple[int, int, Operation]]
+    )
+    last_end: int = 0
+
+    def enter(self, one: Operation) -> None:
+        """Take in an operation in its state."""
+        same = self.states.setdefault(one.state, {})
+        if one.ended is None or one.seq in same:
+            same[one.seq] = one
+            return
+        same[one.seq] = one
+        self.last_end = max(self.last_end, one.ended)
+        if one.state == "completed":
+            self.fresh.append(one.ended)
+            insort(self.slowest, (one.started - one.ended, one.seq, one))
+            del self.slowest[SLOWEST:]
+
+    def ended(self) -> list[int]:
+        """Return when those ended that completed, in order."""
+        put_in_order(self.fresh, self.ends)
+        return self.ends
+
+    def leave(self, one: Operation, state: State) -> None:
+        """Take an operation out of the state in which it was, open."""
+        self.states.get(state, {}).pop(one.seq, None)
+
+
 @mutable
 class Group:
     """Operations of one kind and name, as one row."""
 
     name: str
     members: list[Operation]
+    crowd: Crowd = field(default_factory=Crowd)
 
     @property
     def key(self) -> str:
@@ -38,22 +92,24 @@ class Group:
         """The kind of its members."""
         return self.members[0].kind
 
-    def of(self, *states: str) -> list[Operation]:
-        """Return the members in one of these states."""
-        return [one for one in self.members if one.state in states]
+    def count(self, *states: State) -> int:
+        """Return how many members are in one of these states."""
+        return sum(len(self.crowd.states.get(state, ())) for state in states)
+
+    def of(self, *states: State) -> Iterator[Operation]:
+        """Iterate over the members in one of these states."""
+        return chain.from_iterable(self.crowd.states.get(state, {}).values() for state in states)
 
     def shown(self) -> list[Operation]:
         """Return those that are worth a row when the group is open: what has failed, waits for another
         attempt or is at work, and the slowest.
         """
-        picked = [
-            *self.of("failed")[:EACH],
-            *self.of("retrying")[:EACH],
-            *self.of("running", "waiting")[:EACH],
+        return [
+            *nsmallest(EACH, self.of("failed"), key=_order),
+            *nsmallest(EACH, self.of("retrying"), key=_order),
+            *nsmallest(EACH, self.of("running", "waiting"), key=_order),
+            *(one for _, _, one in self.crowd.slowest),
         ]
-        ended = [one for one in self.of("completed") if one.ended is not None]
-        ended.sort(key=lambda one: one.started - (one.ended or 0))
-        return [*picked, *ended[:SLOWEST]]
 
 
 @mutable
@@ -80,53 +136,110 @@ class Folded:
         return bool(self.earlier) or any(several)
 
 
-def fold(operations: Sequence[Operation], most: int = ROWS) -> Folded:
-    """Return the rows for operations that are in order of their start."""
-    names: dict[tuple[str, str], int] = {}
-    for one in operations:
-        names[one.kind, one.name] = names.get((one.kind, one.name), 0) + 1
-    crowded = {key for key, number in names.items() if number > MANY}
-    rows = _rows(operations, crowded, lambda one: one.name)
-    if len(rows) > most:
+class Folding:
+    """Operations by kind and name, kept while they go on: the rows of many cost no more than those of few."""
+
+    def __init__(self) -> None:
+        self._by_name = _Groups(lambda one: one.name)
         # Names that differ, such as those of files: what they have in common is their first word.
-        rows = _rows(operations, _first_words(operations), _first_word)
-    return _drop_earliest(rows, most)
+        self._by_word: _Groups | None = None
+
+    def add(self, one: Operation) -> None:
+        """Take in an operation that has begun."""
+        self._by_name.add(one)
+        if self._by_word is not None:
+            self._by_word.add(one)
+
+    def move(self, one: Operation, state: State) -> None:
+        """Take in that an operation has gone on, which was in that state."""
+        self._by_name.move(one, state)
+        if self._by_word is not None:
+            self._by_word.move(one, state)
+
+    def folded(self, most: int = ROWS) -> Folded:
+        """Return the rows."""
+        if self._by_name.single <= most:
+            rows = self._by_name.rows()
+            if len(rows) <= most:
+                return Folded(rows, 0)
+        if self._by_word is None:
+            self._by_word = _Groups(lambda one: one.name.partition(" ")[0])
+            for one in self._by_name.all():
+                self._by_word.add(one)
+        return _drop_earliest(self._by_word.rows(), most)
 
 
-def _first_word(one: Operation) -> str:
-    return one.name.partition(" ")[0]
-
-
-def _first_words(operations: Iterable[Operation]) -> set[tuple[str, str]]:
-    found: dict[tuple[str, str], int] = {}
+def fold(operations: Iterable[Operation], most: int = ROWS) -> Folded:
+    """Return the rows for operations that are in order of their start."""
+    folding = Folding()
     for one in operations:
-        key = (one.kind, _first_word(one))
-        found[key] = found.get(key, 0) + 1
-    return {key for key, number in found.items() if number > MANY}
+        folding.add(one)
+    return folding.folded(most)
 
 
-def _rows(
-    operations: Iterable[Operation],
-    crowded: set[tuple[str, str]],
-    name_of: Callable[[Operation], str],
-) -> list[Single | Group]:
-    rows: list[Single | Group] = []
-    groups: dict[tuple[str, str], Group] = {}
-    last: Single | None = None
-    for one in operations:
-        key = (one.kind, name_of(one))
-        if key in crowded:
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = Group(key[1], [])
-                rows.append(group)
+class _Groups:
+    """Operations by their kind and one part of their name. Those of a few have rows of their own."""
+
+    def __init__(self, name_of: Callable[[Operation], str]) -> None:
+        self._name_of = name_of
+        self._few: dict[tuple[str, str], list[Operation]] = {}
+        self._many: dict[tuple[str, str], Group] = {}
+        self.single = 0
+        """How many have a row of their own."""
+
+    def add(self, one: Operation) -> None:
+        key = (one.kind, self._name_of(one))
+        group = self._many.get(key)
+        if group is not None:
             group.members.append(one)
-        elif one.inline and one.state == "completed" and last is not None:
-            last.ticks.append(one.started)
-        else:
-            last = Single(one)
-            rows.append(last)
-    return rows
+            group.crowd.enter(one)
+            return
+        few = self._few.setdefault(key, [])
+        few.append(one)
+        self.single += not _is_tick(one)
+        if len(few) > MANY:
+            del self._few[key]
+            self.single -= sum(not _is_tick(member) for member in few)
+            group = self._many[key] = Group(key[1], few)
+            for member in few:
+                group.crowd.enter(member)
+
+    def move(self, one: Operation, state: State) -> None:
+        group = self._many.get((one.kind, self._name_of(one)))
+        if group is not None:
+            group.crowd.leave(one, state)
+            group.crowd.enter(one)
+
+    def all(self) -> list[Operation]:
+        few = chain.from_iterable(self._few.values())
+        many = chain.from_iterable(group.members for group in self._many.values())
+        return sorted(chain(few, many), key=_order)
+
+    def rows(self) -> list[Single | Group]:
+        rows: list[Single | Group] = []
+        last: Single | None = None
+        few = sorted(chain.from_iterable(self._few.values()), key=_order)
+        groups = sorted(self._many.values(), key=lambda group: _order(group.members[0]))
+        following = iter(groups)
+        group = next(following, None)
+        for one in few:
+            while group is not None and _order(group.members[0]) < _order(one):
+                rows.append(group)
+                group = next(following, None)
+            if last is not None and _is_tick(one):
+                last.ticks.append(one.started)
+            else:
+                last = Single(one)
+                rows.append(last)
+        return [*rows, *([] if group is None else [group]), *following]
+
+
+def _is_tick(one: Operation) -> bool:
+    return one.inline and one.state == "completed"
+
+
+def _order(one: Operation) -> tuple[int, int]:
+    return one.started, one.seq
 
 
 def _drop_earliest(rows: list[Single | Group], most: int) -> Folded:

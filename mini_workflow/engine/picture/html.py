@@ -7,6 +7,7 @@ from html import escape
 from typing import Final
 
 from mini_workflow.engine.picture import words
+from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.drawing import Picture, Row, Shape, draw
 from mini_workflow.engine.picture.operations import course_of, one_line
 from mini_workflow.engine.timeline import Entry
@@ -36,7 +37,7 @@ def html_of(entries: Sequence[Entry], sentence: str = "") -> str:
     if not entries:
         return html_of_text(sentence or "no events")
     course = course_of(entries)
-    picture = draw(course, course.latest, len(entries))
+    picture = draw(Counts(course), course.latest, len(entries))
     parts = ['<div style="font:13px/1.5 system-ui,sans-serif;max-width:72em">']
     if sentence:
         parts.append(f"<p><b>{escape(sentence)}</b></p>")

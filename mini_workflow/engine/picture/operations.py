@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import insort
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
@@ -34,7 +35,7 @@ class Operation:
     """A task, timer, promise, child or ask of another execution. Times are in milliseconds since the epoch.
 
     `event` is the number of the event that began it and `last` of the latest about it; `due` is when a
-    timer fires or the next attempt is made; `error` is the latest failure in one line, and `inline`
+    timer fires or the next attempt is made; `raised` is the entry of the latest failure, and `inline`
     says that it took no time that is known.
     """
 
@@ -49,7 +50,7 @@ class Operation:
     stretches: list[Stretch] = field(default_factory=list[Stretch])
     attempts: int = 0
     due: int | None = None
-    error: str = ""
+    raised: Entry | None = None
     child: str = ""
     worker: str = ""
     inline: bool = False
@@ -58,6 +59,12 @@ class Operation:
     def key(self) -> str:
         """What it is called in addresses."""
         return f"op-{self.seq}"
+
+    @property
+    def error(self) -> str:
+        """The latest failure in one line; empty if there is none."""
+        error = None if self.raised is None else self.raised.error
+        return "" if error is None else one_line(type(error).__name__, str(error))
 
     @property
     def is_open(self) -> bool:
@@ -77,15 +84,18 @@ class Mark:
 
 @mutable
 class Course:
-    """What has happened in a run: its operations in order of their start, the messages, and from when to
-    when; `ended` is None while it is open.
+    """What has happened in a run: its operations in order of their start, the messages, the ids of the
+    children, and from when to when; `ended` is None while it is open. `changed` are the operations that were
+    begun, or went on, since somebody took them out.
     """
 
-    operations: list[Operation]
-    marks: list[Mark]
-    began: int
-    ended: int | None
-    latest: int
+    operations: list[Operation] = field(default_factory=list[Operation])
+    marks: list[Mark] = field(default_factory=list[Mark])
+    children: list[str] = field(default_factory=list[str])
+    began: int = 0
+    ended: int | None = None
+    latest: int = 0
+    changed: dict[int, Operation] = field(default_factory=dict[int, Operation])
 
 
 _STATES: Final[dict[type[Event], State]] = {
@@ -112,38 +122,43 @@ _ENDS_ATTEMPT: Final[dict[State, Literal["done", "failed", "gone"]]] = {
 
 
 class CourseReader:
-    """Makes the course of a run from its entries, one at a time."""
+    """Makes the course of a run from its entries, one at a time: each at the same cost."""
 
     def __init__(self) -> None:
+        self.course: Final = Course()
         self._found: dict[int, Operation] = {}
-        self._marks: list[Mark] = []
-        self._began: int | None = None
-        self._latest = 0
-        self._ended: int | None = None
+        self._empty = True
 
     def read(self, entry: Entry) -> Operation | None:
         """Take in the next entry; answers the operation that it is about, if it is about one."""
-        at, event = milliseconds(entry.at), entry.event
-        self._began = at if self._began is None else self._began
-        self._latest = max(self._latest, at)
-        if isinstance(event, events.SignalReceived):
-            self._marks.append(Mark("signal", event.name, at, entry.number))
-        elif isinstance(event, events.UpdateAccepted):
-            self._marks.append(Mark("update", event.name, at, entry.number))
-        elif type(event) in events.CLOSING:
-            self._ended = at
-        elif (made := _made(event, at, entry.number)) is not None:
-            self._found[made.seq] = made
+        course, event, at = self.course, entry.event, entry.milliseconds
+        if self._empty:
+            course.began, self._empty = at, False
+        course.latest = max(course.latest, at)
+        kind = type(event)
+        make = _MAKERS.get(kind)
+        if make is not None:
+            made = make(entry, event, at)
+            self._found[made.seq] = course.changed[made.seq] = made
+            if course.operations and course.operations[-1].started > made.started:
+                insort(course.operations, made, key=_order)
+            else:
+                course.operations.append(made)
+            if made.child:
+                course.children.append(made.child)
             return made
+        if isinstance(event, events.SignalReceived):
+            course.marks.append(Mark("signal", event.name, at, entry.number))
+        elif isinstance(event, events.UpdateAccepted):
+            course.marks.append(Mark("update", event.name, at, entry.number))
+        elif kind in events.CLOSING:
+            course.ended = at
         elif (operation := self._found.get(getattr(event, "seq", 0))) is not None:
+            if operation.is_open:
+                course.changed[operation.seq] = operation
             _apply(operation, entry, at)
             return operation
         return None
-
-    def course(self) -> Course:
-        """Return what has happened so far."""
-        operations = sorted(self._found.values(), key=lambda one: (one.started, one.seq))
-        return Course(operations, self._marks, self._began or 0, self._ended, self._latest)
 
 
 def course_of(entries: Iterable[Entry]) -> Course:
@@ -151,54 +166,86 @@ def course_of(entries: Iterable[Entry]) -> Course:
     reader = CourseReader()
     for entry in entries:
         reader.read(entry)
-    return reader.course()
+    return reader.course
 
 
-def _made(event: Event, at: int, number: int) -> Operation | None:
-    """Return the operation that an event begins, if it does."""
-    match event:
-        case events.TaskScheduled():
-            began = event.begun or at
-            made = Operation("task", event.seq, event.name, began, number, number)
-            made.attempts, made.worker = 1, event.worker
-            made.stretches.append(Stretch("work", began))
-        case events.InlineTaskCompleted() | events.InlineTaskFailed():
-            made = Operation("task", event.seq, event.name, at, number, number)
-            failed = isinstance(event, events.InlineTaskFailed)
-            made.state, made.ended = "failed" if failed else "completed", at
-            made.attempts, made.inline = 1, True
-            made.stretches.append(Stretch("failed" if failed else "done", at, at))
-            if isinstance(event, events.InlineTaskFailed):
-                made.error = one_line(event.failure.type, event.failure.message)
-        case events.TimerStarted():
-            made = Operation("timer", event.seq, "sleep", at, number, number, "waiting")
-            made.due = event.fire_at
-            made.stretches.append(Stretch("wait", at))
-        case events.PromiseCreated():
-            made = Operation("promise", event.seq, event.name, at, number, number, "waiting")
-            made.stretches.append(Stretch("wait", at))
-        case events.AskSent():
-            name = f"{event.name} of {event.target}" if event.name else event.target
-            name = f"{event.kind} {name}"
-            made = Operation("ask", event.seq, name, at, number, number, "waiting")
-            made.stretches.append(Stretch("wait", at))
-        case events.ChildStarted():
-            made = Operation("child", event.seq, event.name, at, number, number)
-            made.child = event.id
-            made.stretches.append(Stretch("work", at))
-        case _:
-            return None
+def _order(one: Operation) -> tuple[int, int]:
+    return one.started, one.seq
+
+
+def _make_task(entry: Entry, event: Any, at: int) -> Operation:
+    began, number = event.begun or at, entry.number
+    made = Operation("task", event.seq, event.name, began, number, number)
+    made.attempts, made.worker = 1, event.worker
+    made.stretches.append(Stretch("work", began))
     return made
+
+
+def _make_inline(entry: Entry, event: Any, at: int) -> Operation:
+    made = Operation("task", event.seq, event.name, at, entry.number, entry.number)
+    made.state, made.ended = "failed" if entry.has_failed else "completed", at
+    made.attempts, made.inline = 1, True
+    made.stretches.append(Stretch("failed" if entry.has_failed else "done", at, at))
+    made.raised = entry if entry.has_failed else None
+    return made
+
+
+def _make_wait(kind: Kind, name: str, entry: Entry, event: Any, at: int) -> Operation:
+    made = Operation(kind, event.seq, name, at, entry.number, entry.number, "waiting")
+    made.stretches.append(Stretch("wait", at))
+    return made
+
+
+def _make_timer(entry: Entry, event: Any, at: int) -> Operation:
+    made = _make_wait("timer", "sleep", entry, event, at)
+    made.due = event.fire_at
+    return made
+
+
+def _make_promise(entry: Entry, event: Any, at: int) -> Operation:
+    return _make_wait("promise", event.name, entry, event, at)
+
+
+def _make_ask(entry: Entry, event: Any, at: int) -> Operation:
+    name = f"{event.name} of {event.target}" if event.name else event.target
+    return _make_wait("ask", f"{event.kind} {name}", entry, event, at)
+
+
+def _make_child(entry: Entry, event: Any, at: int) -> Operation:
+    made = Operation("child", event.seq, event.name, at, entry.number, entry.number)
+    made.child = event.id
+    made.stretches.append(Stretch("work", at))
+    return made
+
+
+_MAKERS: Final[dict[type[Event], Callable[[Entry, Any, int], Operation]]] = {
+    events.TaskScheduled: _make_task,
+    events.InlineTaskCompleted: _make_inline,
+    events.InlineTaskFailed: _make_inline,
+    events.TimerStarted: _make_timer,
+    events.PromiseCreated: _make_promise,
+    events.AskSent: _make_ask,
+    events.ChildStarted: _make_child,
+}
+"""The events that begin an operation, and what makes it."""
 
 
 def _apply(operation: Operation, entry: Entry, at: int) -> None:
     """Take in a later event about an operation."""
     event = entry.event
     operation.last = entry.number
-    if entry.error is not None:
-        operation.error = one_line(type(entry.error).__name__, str(entry.error))
+    if entry.has_failed:
+        operation.raised = entry
+    if not operation.is_open:
+        return
     open_one = operation.stretches[-1] if operation.stretches else None
-    if isinstance(event, events.TaskRetryScheduled):
+    if (state := _state_after(operation, event)) is not None:
+        operation.state, operation.ended, operation.due = state, at, None
+        if open_one is not None and open_one.what == "work":
+            open_one.what = _ENDS_ATTEMPT[state]
+        if open_one is not None:
+            open_one.end = at
+    elif isinstance(event, events.TaskRetryScheduled):
         _close(open_one, "failed", at)
         operation.stretches.append(Stretch("backoff", at))
         operation.state, operation.due = "retrying", event.retry_at
@@ -210,12 +257,6 @@ def _apply(operation: Operation, entry: Entry, at: int) -> None:
     elif isinstance(event, events.TaskReleased):
         _close(open_one, "gone", at)
         operation.stretches.append(Stretch("work", at))
-    elif (state := _state_after(operation, event)) is not None and operation.is_open:
-        operation.state, operation.ended, operation.due = state, at, None
-        if open_one is not None and open_one.what == "work":
-            open_one.what = _ENDS_ATTEMPT[state]
-        if open_one is not None:
-            open_one.end = at
 
 
 def _state_after(operation: Operation, event: Event) -> State | None:

@@ -25,8 +25,12 @@ MARKED_FOR: Final = 30 * 86_400
 """Seconds for which the place of a deleted execution is marked, so that what is late for it is known: as
 long as in the bucket. DynamoDB removes the item within days after."""
 
-_READ_AT_ONCE: Final = 40
+_READ_FIRST: Final = 40
 """Turns that the first look at an execution reads. Our own bound."""
+
+_READ_AT_ONCE: Final = 1_000
+"""Turns that a later look reads at most. Our own bound: what a segment holds is far less, and so is what
+DynamoDB reads in one call, 1 MB."""
 
 _FIRST: Final = f"{1:012}"
 """Where the first turn of an execution stands that has an id first."""
@@ -48,7 +52,7 @@ class TableRegisters:
     def get(self, execution_id: str) -> ExecutionObject | Tombstone | None:
         """See `Registers.get`."""
         while True:
-            items = self._table.newest(_EXECUTION + execution_id, _READ_AT_ONCE)
+            items = self._table.newest(_EXECUTION + execution_id, _READ_FIRST)
             if not items:
                 return None
             newest = items.pop(0)
@@ -132,7 +136,10 @@ class TableRegisters:
         tails, found = [document.tail], len(document.tail)
         while found < wanted:
             if not items:
-                items = self._table.newest(_EXECUTION + execution_id, _READ_AT_ONCE, order)
+                # As many as there are if each holds as many events as those did which are read.
+                rest = -(-(wanted - found) * len(tails) // max(found, 1))
+                limit = min(max(rest, _READ_FIRST), _READ_AT_ONCE)
+                items = self._table.newest(_EXECUTION + execution_id, limit, order)
                 if not items:
                     return None
             item = items.pop(0)

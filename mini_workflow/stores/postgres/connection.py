@@ -33,7 +33,7 @@ _CONNECT_TIMEOUT: Final = 10
 _AGAIN: Final = ("40001", "40P01")
 """Serialization failure and deadlock: nothing has happened, and once more helps."""
 
-_ENDED: Final = ("08", "57P")
+_ENDED: Final = ("08", "57P", "25P03")
 """The server has ended the session, or the pooler has lost it."""
 
 READERS: Final = 4
@@ -148,6 +148,8 @@ class Address:
                 )
             case "54000" | "22003" | "22021" | "23502" | "22P05":
                 return StoreRefused(text)
+            case "25P03":
+                return StoreUnavailable(f"{text}: this process stood still in the middle of it")
             case _ if state.startswith("XX"):
                 return StoreCorrupt(f"{text}; restore the database from a backup")
             case _ if state.startswith(("08", "53", "55", "57", "40")):

@@ -30,6 +30,12 @@ FOLD_LIMIT: Final = 1_000
 short-lived owners do not leave more and more of them."""
 
 
+LONGEST_PAUSE = 5_000
+"""Milliseconds that may pass between two statements of a takeover, or a third of the lease if that is less:
+others wait for it, and must not wait for a process that stands still in the middle of it."""
+
+_LEAST_PAUSE: Final = 1_000
+
 _FIRST: Final = 1 << 62
 """The number of an owner's first commit is below, by chance: on another server, which has not heard of
 this owner, the next owner may get the same id, and nobody passes for it."""
@@ -77,7 +83,7 @@ class PostgresLeases:
         self._unsure = True
         with self._writer.transaction() as connection:
             run = connection.run
-            run("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._database.schema,))
+            run(_LOCK_ALL, (str(self._longest_pause()), self._database.schema))
             if holding.former is not None:
                 run("DELETE FROM @owners WHERE id = %s", (holding.former,))
             owners = run(_OWNERS)
@@ -111,6 +117,9 @@ class PostgresLeases:
             holding.commits, holding.doubtful, holding.former = first, False, None
         holding.lease, holding.partitions, holding.homes = lease, partitions, homes
         return bool(taken)
+
+    def _longest_pause(self) -> int:
+        return min(LONGEST_PAUSE, max(_LEAST_PAUSE, self._lease // 3))
 
     def _end(self, connection: Connection, owners: Sequence[Any], now: int) -> list[int]:
         """End the owners that are gone or have not renewed; answers which."""
@@ -267,6 +276,12 @@ def _notes(database: Address) -> Path:
     return folder / name
 
 
+_LOCK_ALL: Final = """
+    WITH bounded AS MATERIALIZED (
+        SELECT set_config('idle_in_transaction_session_timeout', %s, true) AS longest
+    )
+    SELECT pg_advisory_xact_lock(hashtext(%s)) FROM bounded WHERE longest IS NOT NULL
+"""
 _OWNERS: Final = "SELECT id, address, until, host, pid, born FROM @owners"
 _WITH_HELD: Final = f"""
     SELECT o.name, o.address, o.until, o.host, o.pid, o.born, (

@@ -293,6 +293,9 @@ def upgrade(connection: Connection, address: Address) -> list[int]:
         return []
     with connection.transaction():
         run = connection.run
+        run(
+            "SET LOCAL idle_in_transaction_session_timeout = '1min'"
+        )  # if this process stands still
         run("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"mini-workflow {address.schema}",))
         if not run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (address.schema,)):
             run(f'CREATE SCHEMA "{address.schema}"')

@@ -244,6 +244,7 @@ _DIALECT: Final = Dialect(
     tags="@tags",
     tagged="@tags AS tags JOIN @executions AS executions ON executions.key = tags.execution",
     by_parent="@executions AS executions",
+    by_id="@executions AS executions",
     by_end="@executions AS executions",
 )
 _HEAD: Final = f"SELECT {_FIELDS} FROM @executions AS executions WHERE id = %s"

@@ -197,6 +197,7 @@ def _statuses(query: Query) -> tuple[str, ...]:
         name
         for name, given in (
             ("parent", query.parent is not None),
+            ("id_prefix", query.id_prefix is not None),
             ("closed_after", query.closed_after is not None),
             (f"order={query.order!r}", query.order != "-started"),
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from heapq import merge
 from typing import Any, Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.ports import Page, Query
+from mini_workflow.stores.listing import is_about_the_end
 from mini_workflow.stores.sql_listing import Dialect, sources
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, head_of
@@ -15,9 +17,18 @@ _DIALECT: Final = Dialect(
     tags="tags",
     tagged="tags CROSS JOIN executions ON executions.key = tags.execution",
     by_parent="executions INDEXED BY executions_parent",
+    # The index of the column's UNIQUE, by the name that SQLite gives it.
+    by_id="executions INDEXED BY sqlite_autoindex_executions_1",
     by_end="executions INDEXED BY executions_closed",
     condition="typeof(executions.id) = 'text'",
 )
+
+_PLAIN: Final = replace(_DIALECT, condition="")
+_DAMAGED: Final = tuple(
+    replace(_DIALECT, plain=_DIALECT.by_id, condition=f"executions.id {what}")
+    for what in ("< ''", ">= x''")
+)
+"""The rows whose id is no text: before all texts, and behind them."""
 
 
 def page(connection: Connection, query: Query) -> Page:
@@ -34,9 +45,22 @@ def page(connection: Connection, query: Query) -> Page:
 
 def count(connection: Connection, query: Query) -> int:
     """See `Store.count`. Within a snapshot."""
+    if (
+        query.tags
+        or query.parent is not None
+        or query.id_prefix is not None
+        or is_about_the_end(query)
+    ):
+        return _count(connection, query, _DIALECT)
+    # The index has all that is asked for but the id: without a look at each row it is much faster.
+    damaged = sum(_count(connection, query, dialect) for dialect in _DAMAGED)
+    return _count(connection, query, _PLAIN) - damaged
+
+
+def _count(connection: Connection, query: Query, dialect: Dialect) -> int:
     return sum(
         connection.row(f"SELECT count(*) {source.sql()}", tuple(source.values))[0]
-        for source in sources(query, _DIALECT)
+        for source in sources(query, dialect)
     )
 
 

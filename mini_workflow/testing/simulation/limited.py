@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit
+from mini_workflow.core.timing import Timing
 from mini_workflow.testing.simulation.shapes import PATIENT, flaky, shape, step
 
 __all__: list[str] = []
 
 FEW: Final = Limit("simulated.few", concurrency=2)
+ONE: Final = Limit("simulated.one", concurrency=1)
 SLOW: Final = Limit("simulated.slow", concurrency=1, rate=(2, 10), per_key=True)
 
 
@@ -29,3 +31,31 @@ async def limited_again(ctx: Context) -> list[Any]:
     other = step(ctx, "step", 1, limit=SLOW, limit_key="b")
     behind.cancel()
     return [await tried, "given up", await other]
+
+
+@shape(
+    2,
+    timing=Timing(timeout=3_600_000, limit={"name": ONE.name, "key": "a", "priority": 1}),
+    step=3,
+    tags="tasks continues starts limits timed",
+)
+async def queued(ctx: Context, number: int = 0) -> int:
+    """Need a slot to begin, and hand it on from run to run."""
+    await step(ctx, "step", number)
+    if number < 2:
+        ctx.continue_as_new(number + 1)
+    return number
+
+
+@shape(
+    2,
+    timing=Timing(delay=1_000, retry={"max_attempts": 2}, limit={"name": ONE.name}),
+    attempt=2,
+    tags="tasks continues starts limits timed",
+)
+async def queued_again(ctx: Context) -> int:
+    """Begin later, and wait for a slot again when the run has failed."""
+    await step(ctx, "attempt", ctx.info.attempt)
+    if ctx.info.attempt < 2:
+        raise LookupError("again")
+    return ctx.info.attempt

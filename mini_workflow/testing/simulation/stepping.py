@@ -11,6 +11,7 @@ short `LEASE` of this module that is too little to matter to any workflow of the
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import count
 from typing import Any, Final, Literal
 
 from mini_workflow.codecs.standard import StandardCodec
@@ -84,6 +85,7 @@ class Stepper:
         self._cache_size = cache_size
         self._turn_limit = turn_limit
         self._obeys = obeys
+        self._entropy = count(4711)
         self._runs: list[Run] = []
         self._latest = 0
         self._is_open = False
@@ -131,7 +133,7 @@ class Stepper:
             codec=self.codec,
             definitions=self._definition,
             known=self.registry.names,
-            entropy=lambda: 4711,
+            entropy=lambda: next(self._entropy),
             on_close=self._on_close,
             report=crashes.report(self.inbox.append),
             notify_peers=self._on_post,

@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cases import CASES
-from benchmarks.measure import Measured, Plan, measure
-from benchmarks.systems import LIMIT, OURS, SYSTEMS
+from benchmarks.measure import Measured, Plan, measure, needed
+from benchmarks.systems import LIMIT, OURS
 from benchmarks.systems.script import WrongResult, expect, latencies, repeated
 
-SIZES = {"replay": 20, "memory": 20, "suspended": 20, "import": 1}
+SIZES = {
+    "replay": 20,
+    "memory": 20,
+    "suspended": 20,
+    "import": 1,
+    "list-page": 60,
+    "execution-page": 20,
+}
 
 
 def tiny(*names: str) -> list[tuple[str, str]]:
@@ -49,8 +56,8 @@ def run(name: str, system: str, size: int, scratch: Path) -> Measured:
         def measurements(self):
             yield name, size, system
 
-    profile = SYSTEMS[system].profile
-    return measure(Tiny([], [], 1), {profile: Path(sys.executable)}, scratch)
+    profiles = needed([CASES[name]], [system])
+    return measure(Tiny([], [], 1), dict.fromkeys(profiles, Path(sys.executable)), scratch)
 
 
 def test_expect() -> None:

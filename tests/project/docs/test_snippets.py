@@ -2,7 +2,8 @@
 
 The ``python`` fences of one document are one program, run in order as a script of its own in an
 empty folder, like a reader who copies them into a file. A fence marked ``python isolated`` is a
-program by itself, and one marked ``python pulumi`` a program that deploys, which tests/pulumi runs.
+program by itself, one marked ``python frameworks`` too, in the environment that has them, and one marked
+``python pulumi`` a program that deploys, which tests/pulumi runs.
 There is no mark to leave a fence out. A fence ``text output`` right after a
 program fence is what that fence prints; ``...`` in it stands for anything.
 """
@@ -23,12 +24,15 @@ import pytest
 
 from mini_workflow.cli.app import cli
 from tests.paths import ROOT
+from tools import env
 
 TOP_LEVEL = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 DOCUMENTS = [path for path in map(ROOT.joinpath, TOP_LEVEL) if path.is_file()]
 DOCUMENTS += sorted(ROOT.glob("docs/**/*.md"))
 
 MARK = "\0end of fence "
+
+ALONE = ("python isolated", "python frameworks")
 
 every_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
@@ -69,7 +73,7 @@ def programs(text: str) -> Iterator[list[Fence]]:
     shared = [fence for fence in fences(text) if fence.info == "python"]
     if shared:
         yield shared
-    yield from ([fence] for fence in fences(text) if fence.info == "python isolated")
+    yield from ([fence] for fence in fences(text) if fence.info in ALONE)
 
 
 def script(program: list[Fence]) -> str:
@@ -153,8 +157,10 @@ def test_programs_run_and_print_what_they_claim(
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "snippets.py").write_text(script(program), encoding="utf-8")
+        apart = program[0].info == "python frameworks"
+        interpreter = env.beside("frameworks") if apart else sys.executable
         done = subprocess.run(
-            [sys.executable, "-W", "error", "snippets.py"],
+            [interpreter, "-W", "error", "snippets.py"],
             cwd=folder,
             env=surroundings,
             stdin=subprocess.DEVNULL,
@@ -174,7 +180,7 @@ def test_programs_run_and_print_what_they_claim(
 
 @every_document
 def test_every_python_fence_is_run(document: Path) -> None:
-    run = {"python", "python isolated", "python pulumi"}
+    run = {"python", *ALONE, "python pulumi"}
     for fence in fences(document.read_text(encoding="utf-8")):
         if fence.info.lower().startswith("py"):
             assert fence.info in run, f"{document.name}:{fence.line}: nothing runs {fence.info!r}"

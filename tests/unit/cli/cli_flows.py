@@ -5,7 +5,7 @@ import dataclasses
 import os
 from datetime import date, datetime, timedelta
 
-from mini_workflow import Context, current_task, workflow
+from mini_workflow import Context, Limit, current_task, workflow
 
 
 def charge(order_id: str, amount: int) -> str:
@@ -38,6 +38,14 @@ async def order(ctx: Context, order_id: str, amount: int = 1) -> dict[str, objec
 async def greet(ctx: Context, name: str, times: int = 1) -> str:
     words = [await ctx.task(lambda: f"hello {name}", name=f"greet-{n}") for n in range(times)]
     return ", ".join(words)
+
+
+Limit("narrow", concurrency=1)
+
+
+@workflow(limit="narrow", limit_key="k")
+async def narrow(ctx: Context) -> None:
+    await ctx.wait_for_signal("go")
 
 
 @workflow

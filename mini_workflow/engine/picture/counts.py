@@ -1,0 +1,130 @@
+"""Counts: what a picture needs of all operations, kept while they go on: drawing takes the same time for
+any history.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from mini_workflow.engine.picture.folding import Folding, put_in_order
+from mini_workflow.engine.picture.operations import Course, Operation, State
+from mini_workflow.engine.picture.scale import LONG
+
+MOST_GAPS: Final = 64
+"""Gaps in what was active that are kept before those too short to matter are left out."""
+
+_ACTIVE: Final = ("done", "failed", "work", "gone")
+
+
+class Active:
+    """When something ran or arrived, as stretches apart from each other, in order."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Take in a stretch, or an instant."""
+        starts, ends = self._starts, self._ends
+        if starts and starts[-1] <= start <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+            return
+        first = bisect_left(ends, start)
+        last = bisect_left(starts, end + 1)
+        if first < last:
+            start, end = min(start, starts[first]), max(end, ends[last - 1])
+        starts[first:last] = [start]
+        ends[first:last] = [end]
+        if len(starts) > MOST_GAPS:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        """Leave out the gaps that are too short for a break: what a run has lasted only grows."""
+        least = LONG * (self._ends[-1] - self._starts[0])
+        pairs = list(zip(self._starts, self._ends, strict=True))
+        self._starts, self._ends = [pairs[0][0]], [pairs[0][1]]
+        for start, end in pairs[1:]:
+            if start - self._ends[-1] > least:
+                self._starts.append(start)
+                self._ends.append(end)
+            else:
+                self._ends[-1] = end
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """Return them."""
+        return list(zip(self._starts, self._ends, strict=True))
+
+
+class Counts:
+    """What is known of the operations and marks of a course. `update` takes in what has changed."""
+
+    def __init__(self, course: Course) -> None:
+        self.course: Final = course
+        self.folding: Final = Folding()
+        self.moments: Final[list[int]] = []
+        """When something began, ended or arrived, in order."""
+        self.failed: Final[list[int]] = []
+        """When an attempt failed, in order."""
+        self.signals = 0
+        """How many of the marks are signals."""
+        self.updates = 0
+        """How many operations were taken in, each as often as it had changed."""
+        self._fresh: list[int] = []
+        self._fresh_failed: list[int] = []
+        self._active = Active()
+        self._open: dict[int, tuple[Operation, State, int]] = {}
+        """What has not ended, in which state it was, and how many of its stretches were taken in."""
+        self._marks = 0
+
+    def update(self) -> None:
+        """Take in what has changed since the last time."""
+        course = self.course
+        for one in course.changed.values():
+            self._take(one)
+        course.changed.clear()
+        for mark in course.marks[self._marks :]:
+            self._fresh.append(mark.at)
+            self._active.add(mark.at, mark.at)
+            self.signals += mark.kind == "signal"
+        self._marks = len(course.marks)
+        put_in_order(self._fresh, self.moments)
+        put_in_order(self._fresh_failed, self.failed)
+
+    def _take(self, one: Operation) -> None:
+        self.updates += 1
+        known = self._open.pop(one.seq, None)
+        taken = 0
+        if known is None:
+            self._fresh.append(one.started)
+            self.folding.add(one)
+        else:
+            _, state, taken = known
+            self.folding.move(one, state)
+        is_task = one.kind == "task"
+        if not taken:
+            self._active.add(one.started, one.started)
+        for part in one.stretches[taken:] if taken else one.stretches:
+            if part.end is None:
+                break
+            taken += 1
+            if part.what == "failed":
+                self._fresh_failed.append(part.end)
+            if is_task and part.what in _ACTIVE:
+                self._active.add(part.start, part.end)
+        if one.ended is None:
+            self._open[one.seq] = one, one.state, taken
+        else:
+            self._fresh.append(one.ended)
+            self._active.add(one.ended, one.ended)
+
+    def active(self, until: int) -> list[tuple[int, int]]:
+        """Return when something ran or arrived; what has not ended, until then."""
+        found = [*self._active.stretches(), (self.course.latest, self.course.latest)]
+        working = (
+            one.stretches[-1].start
+            for one, _, _ in self._open.values()
+            if one.kind == "task" and one.stretches[-1].what == "work"
+        )
+        first = min(working, default=None)
+        return found if first is None else [*found, (first, until)]

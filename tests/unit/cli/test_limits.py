@@ -1,0 +1,45 @@
+"""The command of limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.cli.world import World
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def quick(served: World) -> World:
+    """The command as calls in this process, since there are many."""
+    return replace(served, inside=True, ran={"start", "send", "signal", "result"})
+
+
+def test_limits_are_listed_shown_and_changed(quick: World) -> None:
+    assert quick("limits").out == ""
+    assert "give its name" in quick("limits", "--concurrency", "2", status=2).err
+    assert "limit:unknown" in quick("limits", "unknown", status=3).err
+    assert "is no rate" in quick("limits", "narrow", "--rate", "many/60", status=2).err
+    for name in ("one", "two", "three"):
+        quick("start", "cli_flows:narrow", "--id", name)
+    eventually(lambda: quick("limits", "narrow", "--json").json["waiting"] == 2)
+    assert quick("limits").out == "narrow\t1 at a time\t1\t2"
+    shown = quick("limits", "narrow").out.splitlines()
+    assert shown == [
+        "name       narrow",
+        "allows     1 at a time",
+        "held       1",
+        "waiting    2",
+        "key        k  held 1, waiting 2",
+        "holder     one  1 for k",
+    ]
+    changed = quick("limits", "narrow", "--concurrency", "2", "--rate", "100/60", "--json").json
+    assert (changed["concurrency"], changed["rate"]) == (2, [100, 60.0])
+    eventually(lambda: quick("limits", "narrow", "--json").json["held"] == 2)
+    assert "2 at a time, 100 within 60 s" in quick("limits", "narrow").out
+    changed = quick("limits", "narrow", "--concurrency", "none", "--per-key", "--json").json
+    assert (changed["concurrency"], changed["per_key"]) == (None, True)
+    assert quick("limits", "--json").json[0]["name"] == "narrow"
+    wrong = quick("limits", "narrow", "--rate", "none", status=2).err
+    assert "give concurrency=, rate= or both" in wrong
