@@ -41,6 +41,7 @@ MiniWorkflowError
 │   ├── ExecutionAlreadyExists      the id is taken by another workflow or other arguments
 │   ├── ExecutionClosed             the execution has closed; the request came too late
 │   ├── ExecutionNotClosed          it cannot be run again before it has closed
+│   ├── MailboxFull                 it gets messages faster than it takes them: send again later
 │   ├── ExecutionFailed             failed with an exception that cannot be rebuilt here
 │   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
@@ -230,6 +231,10 @@ class ExecutionClosed(ExecutionError):
 
 class ExecutionNotClosed(ExecutionError):
     """The execution has not closed: it cannot be run again before it has."""
+
+
+class MailboxFull(ExecutionError):
+    """The execution gets messages faster than it takes them: nothing was sent; try again later."""
 
 
 class ExecutionFailed(ExecutionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -385,7 +385,7 @@ class Client:
 
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
-        return [self.description(head) for head in matching(self._store.list, query, limit)]
+        return self.described(list(matching(self._store.list, query, limit)))
 
     def count_executions(
         self,
@@ -427,13 +427,18 @@ class Client:
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
-        return list(map(self.description, page.heads)), page.next
+        return self.described(page.heads), page.next
 
-    def description(self, head: Head) -> Description:
-        """Return what `describe` says of an execution with this head."""
+    def described(self, heads: Sequence[Head]) -> list[Description]:
+        """Return what is known of executions with these heads."""
         from mini_workflow.engine.description import Description
 
-        return Description.from_head(head)
+        missing = self._unserved({head.execution_id for head in heads if head.busy})
+        return [Description.from_head(h, missing.get(h.execution_id, ())) for h in heads]
+
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return the workers that their tasks wait for and nobody serves, where that is known."""
+        return {}
 
     def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""

@@ -25,9 +25,9 @@ class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
     `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
     counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
-    tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
-    open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
-    is empty where another process runs the execution, and on AWS. `parent` is the id of the
+    tasks of it wait for, because no living process serves them: open a runtime with ``labels=[name]`` or
+    ``workers={name: 1}``, or run ``mini-workflow worker MODULE --label name``. It is empty on AWS, where
+    each worker has a queue. `parent` is the id of the
     execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the

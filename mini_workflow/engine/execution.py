@@ -89,7 +89,7 @@ class Execution(Generic[R_co]):
         from mini_workflow.engine.description import described, told_by
 
         head = self._client.head(self.id)
-        one = self._client.description(head)
+        (one,) = self._client.described([head])
         try:
             history = self._client.history(self.id)
         except WireError:

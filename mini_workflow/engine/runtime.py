@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,7 +30,6 @@ from mini_workflow.ports import (
     STATUSES,
     AttemptCounts,
     CountingRunner,
-    Head,
     NamedWorkerRunner,
     NoStreams,
     Report,
@@ -42,7 +41,6 @@ from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
 
 if TYPE_CHECKING:
-    from mini_workflow.engine.description import Description
     from mini_workflow.engine.turn import Turn
 
 log = logging.getLogger("mini_workflow.engine")
@@ -223,14 +221,9 @@ class Runtime(Client):
             cached=counts.cached,
         )
 
-    def description(self, head: Head) -> Description:
-        """See `Client.description`: the runner of this process knows which tasks wait here."""
-        from mini_workflow.engine.description import Description
-
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         runner = self._runner
-        if head.busy and isinstance(runner, NamedWorkerRunner):
-            return Description.from_head(head, runner.unserved(head.execution_id))
-        return Description.from_head(head)
+        return runner.unserved(execution_ids) if isinstance(runner, NamedWorkerRunner) else {}
 
     def awaited_elsewhere(self) -> list[str] | None:
         """Return the executions that somebody here waits for and another process runs; None if somebody

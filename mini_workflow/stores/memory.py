@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from itertools import compress
+from typing import Final
 
 from mini_workflow.core.records import mutable
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
@@ -30,6 +31,9 @@ from mini_workflow.ports import (
 from mini_workflow.stores.listing import count_of, page_of
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
+
+HOMES: Final = 4
+"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
 
 
 @mutable
@@ -253,8 +257,9 @@ class MemoryStore:
         if found is None:
             if item.expected or item.head is None:
                 return False  # What creates an execution has a head: `_check` saw to that.
-            home = next(n for n, owner in state.partitions.items() if owner == self._session.lease)
-            found = _Execution(state.number(), home, item.head)
+            homes = [n for n, owner in state.partitions.items() if owner == self._session.lease]
+            key = state.number()
+            found = _Execution(key, homes[key % len(homes)], item.head)
             state.executions[item.execution_id] = found
         elif (
             item.expected == 0
@@ -401,11 +406,27 @@ class MemoryLeases:
                     lost = state.executions.get(owner.turn or "")
                     if lost is not None:
                         lost.tries += 2  # it may still hang: nobody can tell
-            taken = {n for n, owner in state.partitions.items() if owner not in state.owners}
+            taken = self._share(state)
             state.partitions.update(dict.fromkeys(taken, session.lease))
             if session.lease not in state.partitions.values():
-                state.partitions[state.number()] = session.lease
-            return any(execution.partition in taken for execution in state.executions.values())
+                homes = HOMES if self._address else 1
+                state.partitions.update((state.number(), session.lease) for _ in range(homes))
+            return bool(taken)
+
+    def _share(self, state: MemoryState) -> list[int]:
+        """Return the partitions to take: a fair share of those that nobody holds, and all of them if this
+        owner cannot be rung, since it holds what it takes for a moment only. Forgets those that are empty.
+        """
+        free = sorted(n for n, owner in state.partitions.items() if owner not in state.owners)
+        filled = {execution.partition for execution in state.executions.values()}
+        for partition in filter(lambda each: each not in filled, free):
+            del state.partitions[partition]
+        used = [partition for partition in free if partition in filled]
+        return used[: -(-len(used) // self._living(state))] if self._address else used
+
+    def _living(self, state: MemoryState) -> int:
+        others = (owner for number, owner in state.owners.items() if number != self._session.lease)
+        return 1 + sum(bool(owner.address) for owner in others)
 
     def renew(self, now: int) -> int:
         """See `Leases.renew`."""

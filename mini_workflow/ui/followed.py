@@ -107,7 +107,7 @@ class Followed:
         """Return what `Execution.describe` does."""
         started = cast("events.ExecutionStarted", self.entries[0].event)
         activity = Activity.of(self.head, self._look_on)
-        one = self._client.description(self.head)
+        (one,) = self._client.described([self.head])
         return described(one, started, self.entries[-1].event, activity, self.execution.codec)
 
     def _look_on(self) -> Look:

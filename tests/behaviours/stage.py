@@ -69,6 +69,13 @@ class Stage:
         self.runtime.close()
         self.runtime = self._open_runtime("state", **options)
 
+    def serve(self, *workers: str) -> None:
+        """Have these workers served from now on: an environment serves all, and the cloud of the tests
+        has those that it has.
+        """
+        if not self.virtual and not self.posts:
+            self.reopen(labels=workers)
+
     def die(self) -> None:
         """Lose the process: what its tasks do comes to nobody, and no attempt is handed back."""
         runner = getattr(self.runtime, "_runner", None)

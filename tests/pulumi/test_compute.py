@@ -276,7 +276,8 @@ def test_an_engine_whose_tasks_may_take_every_call_says_so(
         assert told == []
     record(lambda: made(engine(root)))
     (warning,) = told
-    assert warning.startswith("Flow: as many tasks at a time as the account allows leave no call")
+    assert warning.startswith("Flow: nobody is there to say how many calls the account may run.")
+    assert "as many tasks at a time as the account allows leave none for it" in warning
     assert "the option concurrency" in warning
 
 

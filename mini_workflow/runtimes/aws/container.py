@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 from mini_workflow.codecs.payload_codecs import Codecs
@@ -30,6 +30,7 @@ from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import STREAMS, S3Streams
+from mini_workflow.stores.sqs.backlog import Backlog
 from mini_workflow.stores.sqs.call_store import CALLS, CallStore
 from mini_workflow.stores.sqs.dispatch import AWSDispatch
 from mini_workflow.stores.sqs.envelopes import CLAIMS, Envelopes
@@ -95,6 +96,12 @@ class Container:
     def post(self) -> Post:
         """The way to the queue of events."""
         return Post(self.clients, lambda: self.settings.get(QUEUE_URL), self.envelopes)
+
+    @cached_property
+    def backlog(self) -> Backlog:
+        """Which executions have too many messages in the queue of events."""
+        url = partial(self.settings.get, QUEUE_URL)
+        return Backlog(self.clients, url, self.bucket, self.clock.now)
 
     @cached_property
     def outcomes(self) -> Outcomes:

@@ -184,10 +184,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def _tried(self, context: Any, request: Any, call: Any) -> Any:
-        """What the call answers; what it raises, said to the engine with the resource."""
+        """What the call answers; what it raises, said to the engine with the resource.
+
+        Of SystemExit too: what escapes a thread of gRPC's is swallowed, and the engine waits for ever.
+        """
         try:
             return call()
-        except Exception as error:
+        except BaseException as error:
             told = "".join(traceback.format_exception(error)[-3:])
             context.abort(grpc.StatusCode.UNKNOWN, f"{request.urn}: {told}")
 

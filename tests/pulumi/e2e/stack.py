@@ -6,6 +6,7 @@ Everything is offline: state and credentials are in the folder, the providers ar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -79,6 +80,7 @@ class Stack:
 
     def __init__(self, folder: Path, server: Server, name: str = "of-tests") -> None:
         self.folder = folder / name
+        self.limit: float = LIMIT
         self.server = server
         self.folder.mkdir(parents=True)
         self.home = folder / "home"
@@ -134,17 +136,24 @@ class Stack:
             options += ["--event-log", str(log)]
         if arguments[0] in ("up", "refresh", "destroy"):
             options += ["--yes", "--skip-preview"]
-        done = subprocess.run(
-            [self.engine / "pulumi", *arguments, *options],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self.engine / "pulumi", *arguments, *options],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=self.limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            waiting = ", ".join(unfinished(log)) if log.exists() else ""
+            raise Failed(
+                f"pulumi {' '.join(arguments)} has not ended within {self.limit} s; it waits for: "
+                f"{waiting or 'nothing that it says'}"
+            ) from error
         steps = _steps(log) if log.exists() else []
         if check and done.returncode:
             asked = " ".join(arguments)
@@ -174,6 +183,19 @@ class Stack:
         if done.returncode:
             raise Failed(f"pulumi {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+
+def unfinished(log: Path) -> list[str]:
+    """The names of the resources that were begun and not done."""
+    begun: dict[str, None] = {}
+    for line in log.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # the last one may be half written
+            for kind, told in json.loads(line).items():
+                if kind == "resourcePreEvent":
+                    begun[told["metadata"]["urn"]] = None
+                elif kind in ("resOutputsEvent", "resOpFailedEvent"):
+                    begun.pop(told["metadata"]["urn"], None)
+    return [urn.rpartition("::")[2] for urn in begun]
 
 
 def _steps(log: Path) -> list[Step]:
