@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import defaults_of, frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.picture import words
@@ -27,9 +27,6 @@ SINCE: Final = {
 """The times that a list can be limited to, by the start of executions."""
 
 
-PARTS: Final = ("status", "workflow", "tag", "since", "parent")
-
-
 @frozen
 class Filter:
     """What a list is limited to: as the address has it, and as the client is asked."""
@@ -44,7 +41,7 @@ class Filter:
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Filter:
         """Return what an address asks for. Raises UsageError."""
-        given = {name: asked.get(name, "").strip() for name in PARTS}
+        given = {name: asked.get(name, "").strip() for name in defaults_of(Filter)}
         if given["status"] and given["status"] not in STATUSES:
             raise UsageError(f"status={given['status']!r}: choose one of {', '.join(STATUSES)}")
         if given["since"] and given["since"] not in SINCE:
@@ -69,7 +66,7 @@ class Filter:
 
     def address(self, **changes: str) -> str:
         """Return the query of an address with some parts changed; an empty part is left out."""
-        parts = {name: getattr(self, name) for name in PARTS} | changes
+        parts = {name: getattr(self, name) for name in defaults_of(Filter)} | changes
         return urlencode({name: value for name, value in parts.items() if value})
 
     @property
@@ -81,7 +78,7 @@ class Filter:
         """Return each part in words, with the address without it."""
         return [
             (f"{name} {getattr(self, name)}", self.address(**{name: ""}))
-            for name in PARTS
+            for name in defaults_of(Filter)
             if getattr(self, name)
         ]
 
