@@ -21,9 +21,9 @@ from typing import (
 )
 
 from mini_workflow.context import Context
-from mini_workflow.core import events, wire
+from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.events import CLOSING, Event, Incoming
+from mini_workflow.core.events import Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
@@ -49,7 +49,6 @@ from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
 from mini_workflow.errors import (
     ExecutionNotFound,
     PromiseNotOpen,
-    StoreCorrupt,
     UsageError,
 )
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
@@ -77,6 +76,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "given",
     "head",
     "lines",
+    "looks",
     "questions",
     "read_stream",
     "start_request",
@@ -104,6 +104,7 @@ class Client:
     debounce = cached_property(parts.debounce)
     schedules = cached_property(parts.schedules)
     limits = cached_property(parts.limits)
+    looks = cached_property(parts.looks)
 
     def __init__(
         self,
@@ -574,12 +575,8 @@ class Client:
 
     def closing(self, execution_id: str) -> Event:
         """Return the closing event of a closed execution, from the store."""
-        for line in reversed(self.lines(execution_id)):
-            if wire.kind_of(line).startswith("Execution"):
-                event = wire.decode(line)
-                if type(event) in CLOSING:
-                    return event
-        raise StoreCorrupt(f"execution {execution_id!r} has closed without a closing event")
+        check_id(execution_id)
+        return self.looks.closing(execution_id)
 
     def head(self, execution_id: str) -> Head:
         """Return the head. Raises ExecutionNotFound."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field
 from datetime import datetime
+from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.mismatch import Mismatch, read_mismatch
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.raised import RaisedError
 from mini_workflow.engine.sentence import sentence_of
-from mini_workflow.errors import SerializationError
+from mini_workflow.errors import NonDeterminismError, SerializationError
 from mini_workflow.ports import Head, Status
+
+_MISMATCH: Final = NonDeterminismError.__name__
 
 
 @frozen
@@ -31,7 +35,8 @@ class Description:
     execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
-    execution that it is a fork of, or None: both only as `describe` tells them.
+    execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
+    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
     """
 
     id: str
@@ -50,6 +55,7 @@ class Description:
     activity: Activity = field(default_factory=Activity)
     failure: RaisedError | None = None
     forked_from: str | None = None
+    mismatch: Mismatch | None = None
 
     @classmethod
     def from_head(
@@ -72,6 +78,7 @@ class Description:
             parent=head.parent,
             tags=tags_from_text(head.tags),
             unserved=unserved,
+            mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
             activity=Activity.of(head) if activity is None else activity,
         )
 

@@ -18,6 +18,7 @@ from mini_workflow.errors import (
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
+    StoreCorrupt,
     WireError,
 )
 from mini_workflow.ports import Head
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mini_workflow.engine.streams import ExecutionStream
     from mini_workflow.engine.timeline import Reader, Timeline
     from mini_workflow.engine.updates import UpdateHandle
+
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -85,17 +87,21 @@ class Execution(Generic[R_co]):
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
-        from mini_workflow.engine.activity import Activity, Look
-        from mini_workflow.engine.description import described, told_by
+        from mini_workflow.engine.activity import Activity
+        from mini_workflow.engine.description import described
 
         head = self._client.head(self.id)
         (one,) = self._client.described([head])
+        looks = self._client.looks
         try:
-            history = self._client.history(self.id)
-        except WireError:
+            started = looks.started(self.id)
+            closing = looks.closing(self.id) if head.status == "failed" else None
+            activity = looks.activity(head, self._codec)
+        except (WireError, StoreCorrupt):
             return replace(one, activity=Activity.of(head))
-        activity = Activity.of(head, lambda: Look(history, told_by(self._codec)))
-        return described(one, history.started, history[-1], activity, self._codec)
+        if started is None:
+            return replace(one, activity=activity)
+        return described(one, started, closing or started, activity, self._codec)
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
@@ -108,11 +114,15 @@ class Execution(Generic[R_co]):
         of its own stands as the class's name and fields, an exception that is none of Python's as
         a TaskError. With `trust` everything is loaded as itself; only do that where you trust
         whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
-        Raises ExecutionNotFound.
+        The entry that has begun an attempt which runs has its last heartbeat. Raises ExecutionNotFound.
         """
         from mini_workflow.engine.timeline import Timeline
 
-        return Timeline.of(self.history(), self._codec, trust=trust)
+        history = self.history()
+        tasks = history.state().tasks.items()
+        running = {seq: task.attempt for seq, task in tasks if task.in_flight}
+        beats = self._client.looks.heartbeats(self.id, running)
+        return Timeline.of(history, self._codec, trust=trust).with_heartbeats(beats, self._codec)
 
     @property
     def codec(self) -> Codec:

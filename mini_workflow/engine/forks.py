@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.fork import cut_of, fork, patched
+from mini_workflow.core.mismatch import Mismatch, mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
@@ -140,7 +142,9 @@ def start_of_fork(name: str, made: Reset, now: int) -> Start:
 
 def _refusal(fault: MiniWorkflowError, *, patch: bool) -> NonDeterminismError:
     why = "with the other results the code" if patch else "today's code"
+    sides = mismatch_of(fault) or Mismatch()
     return NonDeterminismError(
         f"fork(): {why} does not do what is recorded before the cut: {fault}. Cut in front of that, or "
-        "fix the code"
+        "fix the code",
+        **asdict(sides),
     )

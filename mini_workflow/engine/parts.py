@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mini_workflow.engine.deletions import Deletions
     from mini_workflow.engine.forks import Forks
     from mini_workflow.engine.limits import Limits
+    from mini_workflow.engine.looks import Looks
     from mini_workflow.engine.questions import Questions
     from mini_workflow.engine.schedules import Schedules
     from mini_workflow.engine.starts import StartExecutions
@@ -95,3 +96,11 @@ def limits(client: Client) -> Limits:
     from mini_workflow.engine.limits import Limits
 
     return Limits(client)
+
+
+def looks(client: Client) -> Looks:
+    """Return what reads histories to describe executions."""
+    from mini_workflow.engine.looks import Looks
+    from mini_workflow.ports.heartbeats import heartbeats_of
+
+    return Looks(client.given.store, heartbeats_of(client.given.transport.streams))

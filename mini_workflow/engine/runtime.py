@@ -25,6 +25,7 @@ from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
+from mini_workflow.heartbeat_buffer import HeartbeatBuffer
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import (
     STATUSES,
@@ -37,6 +38,7 @@ from mini_workflow.ports import (
     TaskOutcome,
     TaskRunner,
 )
+from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
 
@@ -119,7 +121,8 @@ class Runtime(Client):
         )
         self._buffer: StreamBuffer | None = None
         if ports.streams is not None:
-            self._buffer = StreamBuffer(ports.streams.append, self._chunks_stored)
+            beats = HeartbeatBuffer(heartbeats_of(ports.streams), ports.clock.now)
+            self._buffer = StreamBuffer(ports.streams.append, self._chunks_stored, heartbeats=beats)
         self._announce = notify_peers
         super().__init__(transport, transport.store, codec, REGISTRY, interceptors)
         self._engine_transport = transport

@@ -29,6 +29,7 @@ from mini_workflow.ports import (
     Stored,
 )
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
 
@@ -87,10 +88,12 @@ class MemoryState:
         """How many events executions had that were deleted, by id, and the time of the last deletion."""
         self.last = 0
         """The last number that was given out."""
-        self.streams = StreamTable(self._head)
+        self.streams = StreamTable(self.head)
+        self.heartbeats: HeartbeatTable = {}
         self.tasks = TaskTable()
 
-    def _head(self, execution_id: str) -> Head | None:
+    def head(self, execution_id: str) -> Head | None:
+        """Return the head of an execution, or None."""
         found = self.executions.get(execution_id)
         return found and found.head
 
@@ -113,6 +116,7 @@ class MemoryState:
         """Delete an execution, with the messages to it."""
         gone = self.executions.pop(execution_id)
         self.streams.remove(execution_id)
+        self.heartbeats.pop(execution_id, None)
         self.tasks.remove(execution_id)
         before, _ = self.deleted.get(execution_id, (0, 0))
         self.deleted[execution_id] = (before + gone.length, at)
@@ -157,7 +161,8 @@ class MemoryBackend:
         self.store = MemoryStore(self._session, keep_runs=keep_runs)
         self.agenda = MemoryAgenda(self._session)
         self.mailbox = MemoryMailbox(self._session)
-        self.streams = MemoryStreams(self._session.streams)
+        beats = MemoryHeartbeats(self._session.heartbeats, self._session.head)
+        self.streams = MemoryStreams(self._session.streams, beats)
         self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
         self.shared_tasks = MemorySharedTasks(self._session, clock)
 
@@ -173,6 +178,8 @@ class _Session:
         self._state = state
         self.lease: int | None = None
         self.serves: frozenset[str] = frozenset()
+        self.read = 0
+        """The number of the message that was read last."""
         self.closed = False
 
     @contextmanager
@@ -188,6 +195,16 @@ class _Session:
         """Return the streams, with the lock of the state held."""
         with self.open() as state:
             yield state.streams
+
+    @contextmanager
+    def heartbeats(self) -> Generator[HeartbeatTable]:
+        """Return the heartbeats, with the lock of the state held."""
+        with self.open() as state:
+            yield state.heartbeats
+
+    def head(self, execution_id: str) -> Head | None:
+        """Return the head of an execution. With the lock of the state held."""
+        return self._state.head(execution_id)
 
     def verify(self, state: MemoryState) -> int:
         """Return the lease, if it still stands; raises LeaseLost otherwise."""
@@ -240,6 +257,11 @@ class MemoryStore:
             found = state.executions.get(execution_id)
             return found.since(max(found.head.base, since)) if found else []
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        lines = self.history(execution_id)
+        return [*lines[:1], *lines[max(1, len(lines) - last) :]]
+
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
         with self._session.open() as state:
@@ -249,7 +271,9 @@ class MemoryStore:
             answers = [self._write(state, item) for item in commits]
             for item in compress(commits, answers):
                 for message in item.outbox:
-                    state.post(message.execution_id, message.body, message.key)
+                    known = state.post(message.execution_id, message.body, message.key)
+                    if not known and message.otherwise:
+                        state.post(item.execution_id, message.otherwise, message.key)
             return answers
 
     def _write(self, state: MemoryState, item: Commit) -> bool:
@@ -268,6 +292,10 @@ class MemoryStore:
         ):
             return False
         if item.deleted_at is not None:
+            letters = (entry for entry, _ in state.entries.values())
+            read = self._session.read
+            if any(e.execution_id == item.execution_id and e.number > read for e in letters):
+                return False
             state.delete(item.execution_id, item.deleted_at)
             return True
         found.events += item.events
@@ -371,13 +399,16 @@ class MemoryMailbox:
     ) -> list[MailboxEntry]:
         """See `Mailbox.entries`."""
         with self._session.open() as state:
-            return [
+            found = [
                 entry
                 for entry, _ in state.entries.values()
                 if entry.number > after
                 and execution_id in (None, entry.execution_id)
                 and self._session.holds(state, state.executions[entry.execution_id])
             ][:limit]
+            if execution_id is None:
+                self._session.read = found[-1].number if found else after
+            return found
 
 
 class MemoryLeases:

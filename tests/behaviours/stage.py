@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from unittest.mock import patch
 
 from mini_workflow import Context, Execution, ExecutionNotFound
+from mini_workflow.runners import event_loop
 from tests.waiting import WAIT
 
 MINUTE: Final = 60.0
@@ -87,7 +89,9 @@ class Stage:
                 return []
 
             runner.close = hand_nothing_back
-        self.runtime.close()
+        # A lost process does not wait for async tasks that clean up.
+        with patch.object(event_loop, "CLEANUP_GRACE", 0.0):
+            self.runtime.close()
 
     def hand_over(self) -> None:
         """Open another runtime on the same state, and close the one before; where two cannot be
