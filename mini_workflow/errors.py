@@ -158,7 +158,27 @@ class DeterminismError(MiniWorkflowError):
 
 
 class NonDeterminismError(DeterminismError):
-    """The code no longer matches the recorded history; the message shows both sides and the line."""
+    """The code no longer matches the recorded history; the message shows both sides and the line.
+
+    So do the fields: `recorded` is what the history has at the event of the number `event` (0 if it is none),
+    and `asked` what the code asks for there, each empty for nothing more. `line` is the user's, as
+    ``file:line in function``, if it is known.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        recorded: str = "",
+        asked: str = "",
+        event: int = 0,
+        line: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.recorded = recorded
+        self.asked = asked
+        self.event = event
+        self.line = line
 
 
 class NotAllowedInWorkflow(DeterminismError, RuntimeError):

@@ -17,6 +17,8 @@ from pulumi_component.options import FunctionOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
 from tests.pulumi.test_engine import engine, made
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 VPC = {"subnets": ["subnet-1", "subnet-2"], "security_groups": ["sg-1"]}
 ACCESS_POINT = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-1"
 FILES = {"access_point": ACCESS_POINT, "path": "/mnt/models"}

@@ -16,6 +16,8 @@ from pulumi_component.options import EngineOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Invented, Recording, record
 from tests.pulumi.test_engine import engine, made
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 OURS = {"bucket": "ours", "prefix": "flows/"}
 KMS = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/5eed"
 DELETES = "dynamodb:BatchWriteItem"

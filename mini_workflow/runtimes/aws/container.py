@@ -27,12 +27,13 @@ from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.dynamodb.registers import TableRegisters
 from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.heartbeats import S3Heartbeats
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import STREAMS, S3Streams
 from mini_workflow.stores.sqs.backlog import Backlog
 from mini_workflow.stores.sqs.call_store import CALLS, CallStore
-from mini_workflow.stores.sqs.dispatch import AWSDispatch
+from mini_workflow.stores.sqs.dispatch import HEARTBEATS, AWSDispatch
 from mini_workflow.stores.sqs.envelopes import CLAIMS, Envelopes
 from mini_workflow.stores.sqs.messages import Post
 from mini_workflow.stores.sqs.outcomes import KEPT, Outcomes
@@ -169,7 +170,8 @@ class Container:
     @cached_property
     def streams(self) -> S3Streams:
         """The streams of executions."""
-        return S3Streams(self.bucket, self.clients, self.histories)
+        beats = S3Heartbeats(self.bucket, self.clients, HEARTBEATS)
+        return S3Streams(self.bucket, self.clients, self.histories, beats)
 
     @cached_property
     def store(self) -> S3Store:
