@@ -163,6 +163,7 @@ class Execution(Generic[R_co]):
 
         Raises:
             ExecutionNotFound, ExecutionClosed: nobody is there to receive it.
+            MailboxFull: on AWS, it is behind in receiving what it was sent.
             ValueNotSerializable: the value cannot be sent.
         """
         self._client.signal(self.id, name, value, by)
