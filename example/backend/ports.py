@@ -51,6 +51,7 @@ class Held:
 
     def __init__(self) -> None:
         self.lease: int | None = None
+        self.read = 0  # the number of the message that was read last
 
     def verify(self, state: dict[str, Any]) -> int:
         """The lease, if it still stands. What is checked and what follows share one lock."""
@@ -101,6 +102,10 @@ class FileStore:
             found = state["executions"].get(execution_id)
             return [] if found is None else current(found, since)
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        lines = self.history(execution_id)
+        return [*lines[:1], *lines[max(1, len(lines) - last) :]]
+
     def list(self, query: Query) -> Page:
         with self._file.reading() as state:
             found = [(one["key"], Head(**one["head"])) for one in state["executions"].values()]
@@ -121,6 +126,8 @@ class FileStore:
             for item, written in zip(commits, answers, strict=True):
                 for out in item.outbox if written else ():
                     post(state, out.execution_id, out.body, out.key)
+                    if out.otherwise and out.execution_id not in state["executions"]:
+                        post(state, item.execution_id, out.otherwise, out.key)
             return answers
 
     def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
@@ -157,6 +164,8 @@ class FileStore:
             return False
         if item.deleted_at is not None:
             name, letters = item.execution_id, state["letters"]
+            if any(entry[1] == name and entry[0] > self._held.read for entry in letters):
+                return False  # it was sent just now
             before = state["deleted"].get(name, 0)
             state["deleted"][name] = before + len(found["events"])
             del state["executions"][name]
@@ -228,13 +237,16 @@ class FileMailbox:
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
         with self._file.reading() as state:
-            return [
+            found = [
                 MailboxEntry(n, name, body)
                 for n, name, body, _ in state["letters"]
                 if n > after
                 and execution_id in (None, name)
                 and self._held.holds(state, state["executions"][name])
             ][:limit]
+        if execution_id is None:
+            self._held.read = found[-1].number if found else after
+        return found
 
 
 class FileLeases:

@@ -158,6 +158,10 @@ class FileDocuments(File):
         found = self._find(execution_id)
         return [] if found is None else list(found.events[max(found.head.base, since) :])
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        lines = self.history(execution_id)
+        return [*lines[:1], *lines[max(1, len(lines) - last) :]]
+
     def list(self, query: Query) -> Page:
         with self.change() as sql:
             rows = sql.execute("select number, document from executions").fetchall()
