@@ -41,6 +41,7 @@ MiniWorkflowError
 │   ├── ExecutionAlreadyExists      the id is taken by another workflow or other arguments
 │   ├── ExecutionClosed             the execution has closed; the request came too late
 │   ├── ExecutionNotClosed          it cannot be run again before it has closed
+│   ├── MailboxFull                 it gets messages faster than it takes them: send again later
 │   ├── ExecutionFailed             failed with an exception that cannot be rebuilt here
 │   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
 │   ├── ExecutionCancelled
@@ -157,7 +158,27 @@ class DeterminismError(MiniWorkflowError):
 
 
 class NonDeterminismError(DeterminismError):
-    """The code no longer matches the recorded history; the message shows both sides and the line."""
+    """The code no longer matches the recorded history; the message shows both sides and the line.
+
+    So do the fields: `recorded` is what the history has at the event of the number `event` (0 if it is none),
+    and `asked` what the code asks for there, each empty for nothing more. `line` is the user's, as
+    ``file:line in function``, if it is known.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        recorded: str = "",
+        asked: str = "",
+        event: int = 0,
+        line: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.recorded = recorded
+        self.asked = asked
+        self.event = event
+        self.line = line
 
 
 class NotAllowedInWorkflow(DeterminismError, RuntimeError):
@@ -230,6 +251,10 @@ class ExecutionClosed(ExecutionError):
 
 class ExecutionNotClosed(ExecutionError):
     """The execution has not closed: it cannot be run again before it has."""
+
+
+class MailboxFull(ExecutionError):
+    """The execution gets messages faster than it takes them: nothing was sent; try again later."""
 
 
 class ExecutionFailed(ExecutionError):

@@ -20,6 +20,7 @@ from mini_workflow.errors import (
     StreamFull,
     UsageError,
 )
+from mini_workflow.heartbeat_buffer import HeartbeatBuffer
 from mini_workflow.loop.loop import running_loop
 from mini_workflow.ports import Answer
 from mini_workflow.ports.streams import MAXIMUM_CHUNKS, MAXIMUM_STREAM_BYTES, MAXIMUM_STREAMS
@@ -79,13 +80,22 @@ class StreamSink(Protocol):
         """Forget an attempt that is over, and writes no more."""
         ...
 
+    def heard(self, key: Key, details: str | None) -> None:
+        """There was a heartbeat of an attempt: the details given last, as JSON text. Does not wait."""
+        ...
+
+    def over(self, key: Key) -> None:
+        """Forget the heartbeats of an attempt that is over. Does not wait."""
+        ...
+
 
 class StreamBuffer:
     """A StreamSink: one thread, which is started with the first write, appends what is waiting, of all
     attempts together. A store that fails is tried again until the buffer is closed, or so many `tries`
     in all.
 
-    `told` is called after each batch, with the executions that it was about.
+    `told` is called after each batch, with the executions that it was about. Heartbeats of attempts go to
+    `heartbeats`, and to nobody without it.
     """
 
     def __init__(
@@ -95,8 +105,10 @@ class StreamBuffer:
         *,
         pause: float = PAUSE,
         tries: int | None = None,
+        heartbeats: HeartbeatBuffer | None = None,
     ) -> None:
         self._append: Final = append
+        self._heartbeats: Final = heartbeats
         self._told: Final = told
         self._pause: Final = pause
         self._tries: Final = tries
@@ -180,6 +192,16 @@ class StreamBuffer:
             self._last.pop(key, None)
             self._errors.pop(key, None)
 
+    def heard(self, key: Key, details: str | None) -> None:
+        """See `StreamSink.heard`."""
+        if self._heartbeats is not None:
+            self._heartbeats.heard(key, details)
+
+    def over(self, key: Key) -> None:
+        """See `StreamSink.over`."""
+        if self._heartbeats is not None:
+            self._heartbeats.over(key)
+
     def close(self, timeout: float = CLOSING_WITHIN) -> None:
         """Append what is waiting, with one try, end the thread, and wait for that, for at most
         `timeout` seconds. Harmless if it was closed before.
@@ -190,6 +212,8 @@ class StreamBuffer:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
+        if self._heartbeats is not None:
+            self._heartbeats.close(timeout)
 
     # With the lock held
 

@@ -40,6 +40,7 @@ class CurrentTask:
         "begun",
         "codec",
         "details",
+        "heard_at",
         "on_await",
         "on_wait",
         "ran_on",
@@ -61,6 +62,8 @@ class CurrentTask:
         """When and where it began, as in TaskOutcome; set by who runs it, if it is to be told."""
         self.details: str | None = None
         """The details that this attempt gave last, as JSON text; None if it gave none."""
+        self.heard_at = 0
+        """When the last heartbeat was given, in milliseconds since the epoch; 0 if none was."""
         self.on_wait: Callable[[], AbstractContextManager[None]] | None = None
         """Surrounds a wait of the code for an execution; set by a runner that needs to know."""
         self.on_await: Callable[[], None] | None = None
@@ -139,7 +142,8 @@ class CurrentTask:
         reach the next attempt as `last_heartbeat`, if this one fails, times out, or loses its
         worker process; from a worker process they leave at most ten times a second. Nothing is
         written per heartbeat: when the engine itself is killed, those of the attempts that it was
-        running are lost. None is no details, and leaves those given before.
+        running are lost. None is no details, and leaves those given before. Twice a second at most (on
+        AWS every ten seconds) the newest ones are kept beside the history, for ``execution.describe()``.
 
         Raises:
             TaskCancelled: nobody waits for the attempt any more, or the runtime closes; let it
@@ -156,8 +160,11 @@ class CurrentTask:
                 if self._cancelled == CLOSING
                 else f"nobody waits for attempt {self.attempt} of task {self.name!r} any more{because}"
             )
+        self.heard_at = time.time_ns() // 1_000_000
         if self._beating is not None:
             self._beating.beat(self.details)
+        if self.sink is not None:
+            self.sink.heard(self.request.key, self.details)
 
     @property
     def last_heartbeat(self) -> Any:

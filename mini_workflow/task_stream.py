@@ -120,3 +120,9 @@ class InlineSink:
 
     def forget(self, key: Key) -> None:
         """See `StreamSink.forget`."""
+
+    def heard(self, key: Key, details: str | None) -> None:
+        """See `StreamSink.heard`: nobody sees an inline task while it runs."""
+
+    def over(self, key: Key) -> None:
+        """See `StreamSink.over`."""

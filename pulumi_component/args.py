@@ -143,7 +143,9 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     orchestrator: Required[Any]
     """The handler that runs workflows, or the arguments of a Function with it."""
     concurrency: int
-    """How many batches of events may be worked on at a time, 2 to 1,000."""
+    """How many batches of events may be worked on at a time, 2 to 1,000. As many calls are reserved for the
+    orchestrator. Without, a tenth of the account's calls is reserved for it, 100 at most, where the account
+    has enough of them and can be asked."""
     canary: bool
     """True to have a new version of the orchestrator wait for `mini-workflow deploy`, which has it take
     a share of the executions first. It sets `versions`."""

@@ -9,6 +9,7 @@ import pulumi_random as random
 
 from mini_workflow import settings
 from pulumi_component import (
+    account,
     history,
     inputs,
     links,
@@ -83,13 +84,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
-        if all(one.get("concurrency") is None for one in (options.worker, options.orchestrator)):
-            pulumi.log.warn(
-                f"{name}: as many tasks at a time as the account allows leave no call for the "
-                "orchestrator. Give the engine the option concurrency, such as 100: as many calls are "
-                "the orchestrator's own then; or give one to the worker, which limits it",
-                resource=self,
-            )
+        options, self._keeps_concurrency = account.reserve(name, options, self)
         self._name_of = name
         self._options = options
         self._mine = pulumi.ResourceOptions(parent=self)
@@ -269,10 +264,18 @@ class WorkflowEngine(pulumi.ComponentResource):
         variables: Mapping[str, pulumi.Input[str]],
         permissions: pulumi.Output[Any],
         after: pulumi.ResourceHook | None = None,
+        *,
+        keep_concurrency: bool = False,
     ) -> Function:
         own = {"engine": links.OWN, "environment": variables, "permissions": permissions}
         given: Any = {**args, "link": inputs.joined([own], args["link"])}
-        return Function(f"{self._name_of}-{what}", given, self._mine, after=after)
+        return Function(
+            f"{self._name_of}-{what}",
+            given,
+            self._mine,
+            after=after,
+            keep_concurrency=keep_concurrency,
+        )
 
     def _worker(
         self, what: str, args: Mapping[str, Any], key: SigningKey, failures: aws.sqs.Queue
@@ -362,6 +365,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
             after=prune.pruning(f"{self._name_of}-orchestrator", self._options.keep_versions),
+            keep_concurrency=self._keeps_concurrency,
         )
 
     def _retention(self) -> dict[str, str]:
@@ -420,7 +424,11 @@ class WorkflowEngine(pulumi.ComponentResource):
             function_response_types=["ReportBatchItemFailures"],
             scaling_config=None if most is None else {"maximum_concurrency": most},
             tags=self._options.tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*orchestrator.before, *allowed]),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*orchestrator.before, *allowed],
+                ignore_changes=["scaling_config"] if self._keeps_concurrency else None,
+            ),
         )
 
     def _parts(self, key: SigningKey, orchestrator: Function) -> list[Link]:

@@ -47,6 +47,7 @@ class Function(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
         *,
         after: pulumi.ResourceHook | None = None,
+        keep_concurrency: bool = False,
     ) -> None:
         check_name(name, LONGEST_FUNCTION_NAME)
         options = FunctionOptions.from_args(args)
@@ -100,7 +101,10 @@ class Function(pulumi.ComponentResource):
             },
             tags=options.tags,
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=self.before, hooks=hooks if before or after else None
+                parent=self,
+                depends_on=self.before,
+                hooks=hooks if before or after else None,
+                ignore_changes=["reserved_concurrent_executions"] if keep_concurrency else None,
             ),
             **_code(name, options, code, mine),
             **compute.arguments(),

@@ -6,6 +6,7 @@ sources, and functions with the same code share one.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -157,8 +158,11 @@ def _included(patterns: Sequence[str], root: Path) -> Iterator[Path]:
             yield from _below(path) if path.is_dir() else [path]
 
 
+@functools.cache
 def _library(name: str) -> dict[str, Path]:
-    """Return the files of a package of the environment that deploys, which is in pure Python."""
+    """Return the files of a package of the environment that deploys, which is in pure Python. Which they
+    are is looked up once: a program has many functions.
+    """
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise BadPackage(f"{name} is not installed where this program runs")

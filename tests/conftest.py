@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Whoever exports it has each process of the tests compile all that it imports anew, which takes longer
+# than what most of them do.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers for `--numprocesses=auto`: three for two cores. A test in three waits for something else: a
+    process, the end of a time limit, the second in which a schedule begins.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return cores + (cores + 1) // 2
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what stays until the end: thousands of tests and all modules,
     which it would walk through again and again while the tests run."""
@@ -53,6 +71,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     left_out.record(texts)
     if texts:
         terminalreporter.write_line(f"{left_out.MARK}{'; '.join(texts)}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap() -> None:
+    """Let it pass over what the modules before this one have imported and kept, too: some tests collect
+    garbage for each event of a history.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

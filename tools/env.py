@@ -13,6 +13,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,19 +91,22 @@ def beside(profile: str) -> Path:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock of all environments of this checkout; a thread may hold it several times."""
-    if _HELD:
-        yield
-        return
-    lock = os.open(REQUIREMENTS, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _HELD.append(lock)
-        yield
-    finally:
-        _HELD.clear()
-        os.close(lock)
+    with _OF_THIS_PROCESS:
+        if _HELD:
+            yield
+            return
+        lock = os.open(REQUIREMENTS, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _HELD.append(lock)
+            yield
+        finally:
+            _HELD.clear()
+            os.close(lock)
 
 
+_OF_THIS_PROCESS = threading.RLock()
+"""Among its threads: the lock of the file is the same for all of them."""
 _HELD: list[int] = []
 
 

@@ -44,6 +44,13 @@ from mini_workflow.cli.session import Session
     "aws.  [default: sqlite:state.db]",
 )
 @click.option(
+    "--direct-url",
+    envvar="MINI_WORKFLOW_DIRECT_URL",
+    metavar="URL",
+    help="On postgresql, where the backend is a pooler in transaction mode: the server itself, by which "
+    "workers are woken.",
+)
+@click.option(
     "--stack",
     envvar="MINI_WORKFLOW_STACK",
     metavar="NAME",
@@ -76,6 +83,7 @@ from mini_workflow.cli.session import Session
 def cli(
     ctx: click.Context,
     backend: str | None,
+    direct_url: str | None,
     stack: str | None,
     bucket: str | None,
     modules: tuple[str, ...],
@@ -93,6 +101,7 @@ def cli(
         _current_folder(),
         backend=backend,
         backend_origin="MINI_WORKFLOW_BACKEND" if from_environment else "--backend",
+        direct_url=direct_url,
         stack=stack,
         bucket=bucket,
         modules=modules,

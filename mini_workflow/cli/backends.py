@@ -71,7 +71,7 @@ def open_backend(config: Config) -> Backend:
     if config.backend == "aws":
         return AWSTarget(config)
     if config.backend.startswith(("postgresql://", "postgres://")):
-        return PostgresTarget(config.backend, config.codec)
+        return PostgresTarget(config.backend, config.codec, config.direct_url)
     kind, _, path = config.backend.partition(":")
     if kind != "sqlite" or not path:
         raise UsageError(
@@ -157,7 +157,7 @@ class PostgresTarget:
     than the default one.
     """
 
-    def __init__(self, url: str, codec: str | None = None) -> None:
+    def __init__(self, url: str, codec: str | None = None, direct_url: str | None = None) -> None:
         from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
         parts = urlsplit(url)
@@ -165,6 +165,7 @@ class PostgresTarget:
         self._options = {"schema": query.pop("schema")} if "schema" in query else {}
         self.url = urlunsplit(parts._replace(query=urlencode(query)))
         self._codec = codec
+        self._direct_url = direct_url
         host = parts.netloc.rpartition("@")[2]
         self.name = self.place = f"postgresql://{host}{parts.path}"
         if self._options:
@@ -192,7 +193,12 @@ class PostgresTarget:
 
         codec = load_codec(self._codec)
         return PostgresRuntime(
-            self.url, schema=self.schema, workers=workers, labels=labels, codec=codec
+            self.url,
+            schema=self.schema,
+            direct_url=self._direct_url,
+            workers=workers,
+            labels=labels,
+            codec=codec,
         )
 
     def is_served(self, client: Client) -> bool:

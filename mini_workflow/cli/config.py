@@ -18,6 +18,7 @@ TABLE: Final = "mini-workflow"
 
 _KEYS: Final[dict[str, type]] = {
     "backend": str,
+    "direct_url": str,
     "stack": str,
     "bucket": str,
     "modules": list,
@@ -37,6 +38,7 @@ class Config:
     bucket: str | None = None
     modules: tuple[str, ...] = ()
     codec: str | None = None
+    direct_url: str | None = None
     origin: str = "the default"
 
 
@@ -45,6 +47,7 @@ def find_config(
     *,
     backend: str | None = None,
     backend_origin: str = "--backend",
+    direct_url: str | None = None,
     stack: str | None = None,
     bucket: str | None = None,
     modules: tuple[str, ...] = (),
@@ -66,8 +69,11 @@ def find_config(
         backend, origin = "aws", f"[tool.{TABLE}] in {file}"
     else:
         backend, origin = DEFAULT_BACKEND, "the default"
+    if direct_url and not backend.startswith("postgres"):
+        raise UsageError(f"backend {backend}: --direct-url belongs to postgresql")
     return Config(
         backend=backend,
+        direct_url=direct_url or table.get("direct_url"),
         stack=stack or table.get("stack"),
         bucket=bucket or table.get("bucket"),
         modules=modules or tuple(table.get("modules", ())),

@@ -21,6 +21,7 @@ from mini_workflow.errors import (
     ExecutionClosed,
     ExecutionNotClosed,
     ExecutionNotFound,
+    MailboxFull,
     MiniWorkflowError,
     SettingMissing,
     StoreError,
@@ -54,7 +55,7 @@ MEANING: Final[dict[int, str]] = {
 _STATUS: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
     ((ExecutionNotFound, ExecutionClosed), NOT_FOUND),
     ((ExecutionBlocked,), BLOCKED),
-    ((StoreError, SettingMissing), UNAVAILABLE),
+    ((StoreError, SettingMissing, MailboxFull), UNAVAILABLE),
     (
         (UsageError, ValueNotSerializable, ExecutionAlreadyExists, ExecutionNotClosed),
         USAGE,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, TextIO, cast
@@ -184,15 +185,21 @@ def description_json(description: Description) -> dict[str, Any]:
         "parent": description.parent,
         "forked_from": description.forked_from,
         "failure": None if description.failure is None else asdict(description.failure),
+        "mismatch": None if description.mismatch is None else asdict(description.mismatch),
         "tags": description.tags,
         "waits": [_plain_fields(one) for one in description.waits],
         "progress": [_plain_fields(one) for one in description.progress],
     }
 
 
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return to_json(value, name) if name == "details" else value
+
+
 def _plain_fields(fields: Any) -> dict[str, Any]:
     """Return what is said of a wait, or of progress, as plain JSON."""
     return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(fields).items()
+        one.name: _plain(one.name, getattr(fields, one.name)) for one in dataclass_fields(fields)
     }

@@ -89,7 +89,9 @@ class Comparison:
                 raise NonDeterminismError(
                     f"{_shown(asked)} was done before, and its recorded result has gone to "
                     f"{instead}, in whose place it is recorded: something was put in front of it, "
-                    "or the order has changed"
+                    "or the order has changed",
+                    recorded=f"{_shown(asked)}, whose result has gone to {instead}",
+                    asked=_shown(asked),
                 )
 
     def _key(self, event: Any) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from mini_workflow.core import events
 from mini_workflow.core.calls import LAMBDA
@@ -14,6 +14,7 @@ from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import RECORDED, Event
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import NonDeterminismError
+from mini_workflow.loop.source_line import line_of
 
 INLINE: Final = (events.InlineTaskCompleted, events.InlineTaskFailed)
 _INLINE: Final = frozenset(INLINE)
@@ -98,10 +99,13 @@ class Script:
             return None
         event = self._events[self._position]
         if type(event) in RECORDED:
-            raise NonDeterminismError(
-                f"the code no longer matches the history: event {self._position + 1} is "
-                f"{describe(event)}, but the workflow's code asks for nothing more{self._place()}"
-                f"{self._other_python()}"
+            recorded = describe(event)
+            self._refuse(
+                f"event {self._position + 1} is {recorded}, but the workflow's code asks for nothing "
+                "more",
+                recorded,
+                "",
+                self._position + 1,
             )
         self._position += 1
         return event
@@ -145,21 +149,31 @@ class Script:
                 if type(recorded) in RECORDED
                 else f"nothing more before {describe(recorded)}"
             )
-            raise NonDeterminismError(
-                f"the code no longer matches the history: event {self._position + 1} says "
-                f"{expected}, but the workflow's code asks for {describe(asked)}{self._place()}"
-                f"{self._other_python()}"
+            wanted = describe(asked)
+            self._refuse(
+                f"event {self._position + 1} says {expected}, but the workflow's code asks for {wanted}",
+                expected,
+                wanted,
+                self._position + 1,
             )
         self._position += 1
         if type(asked) in COMPARED:
             try:
                 self._comparison.check(recorded, asked, self._later)
             except NonDeterminismError as error:
-                raise NonDeterminismError(
-                    f"the code no longer matches the history: event {self._position}: {error}"
-                    f"{self._place()}{self._other_python()}"
-                ) from None
+                why = f"event {self._position}: {error}"
+                self._refuse(why, describe(recorded), describe(asked), self._position)
         return recorded
+
+    def _refuse(self, why: str, recorded: str, asked: str, event: int) -> NoReturn:
+        place = self._place()
+        raise NonDeterminismError(
+            f"the code no longer matches the history: {why}{place}{self._other_python()}",
+            recorded=recorded,
+            asked=asked,
+            event=event,
+            line=line_of(place),
+        ) from None
 
     def name_before(self, name: str) -> str:
         """Return the name of a lambda's task: what all were called when the next event was

@@ -25,7 +25,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import silence, unseen
-from mini_workflow.loop.source_line import user_line
+from mini_workflow.loop.source_line import line_of, user_line
 
 if TYPE_CHECKING:
     from mini_workflow.core.streams import Streams
@@ -123,8 +123,12 @@ class Recorder:
             try:
                 self.comparison.check_new(event)
             except NonDeterminismError as error:
+                place = user_line()
                 self.loop.fault = NonDeterminismError(
-                    f"the code no longer matches the history: {error}{user_line()}"
+                    f"the code no longer matches the history: {error}{place}",
+                    recorded=error.recorded,
+                    asked=error.asked,
+                    line=line_of(place),
                 )
                 raise Halt from error
         self.state.apply(event)

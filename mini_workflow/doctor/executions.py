@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,6 +21,9 @@ OVERDUE: Final = timedelta(seconds=60)
 
 LONG: Final = timedelta(hours=1)
 """How long an attempt of a task may run before it is worth a look."""
+
+_NAMED: Final = 5
+"""How many executions are named of those that wait for the same worker."""
 
 REMEDIES: Final[dict[str, str]] = {
     "UnknownWorkflow": "run a worker that imports the module which defines it: "
@@ -62,6 +65,7 @@ def examine_executions(
         )
     if not served:
         return
+    yield from _examine_workers(running)
     now = datetime.now(UTC)
     for one in running:
         if one.next_wake_at is not None and now - one.next_wake_at > OVERDUE:
@@ -74,6 +78,22 @@ def examine_executions(
             )
         elif one.busy and now - one.started_at > LONG:
             yield from _examine_tasks(client, one, now)
+
+
+def _examine_workers(running: Sequence[Description]) -> Iterator[Finding]:
+    """Find the workers that tasks wait for and no process serves."""
+    waiting: dict[str, list[str]] = {}
+    for one in running:
+        for worker in one.unserved:
+            waiting.setdefault(worker, []).append(one.id)
+    for worker, names in sorted(waiting.items()):
+        yield Finding(
+            "problem",
+            f"tasks wait for worker {worker!r}, which no process serves, of executions: {len(names)} "
+            f"({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})",
+            worker_message(worker),
+            names[0],
+        )
 
 
 def _examine_tasks(client: Client, one: Description, now: datetime) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import subject_of
@@ -35,8 +35,9 @@ class Wait:
     `since` then, `until` then if it is a timer, a wait for another attempt, or a start to come, and gives
     up at the `deadline`, if there is one. `line` is the line of the workflow's code that awaits it, as
     ``file:line in function``, where it is known. Of a task, `attempt` is the one that is made or comes
-    next, of at most `attempts` if that is limited, by the `worker` that it names. `error` is what the
-    attempt before failed of.
+    next, of at most `attempts` if that is limited, by the `worker` that it names; `discounted` others before
+    do not count any more. `error` is what the attempt before failed of. `heartbeat` is when the attempt has
+    given its last one, with the `details` that it gave last: both only as `describe` tells them.
     """
 
     kind: str
@@ -51,6 +52,9 @@ class Wait:
     worker: str = ""
     error: str = ""
     limit: str = ""
+    discounted: int = 0
+    heartbeat: datetime | None = None
+    details: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +276,7 @@ class Look:
             worker=task.worker,
             error="" if failure is None else self._told(failure),
             limit="" if task.limit is None else task.limit["name"],
+            discounted=task.discounted,
         )
 
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from mini_workflow.core.awaited import is_of_task, waits_of
+from mini_workflow.core.mismatch import read_mismatch
 from mini_workflow.core.run import Run
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.ports import Head
@@ -20,7 +21,9 @@ def with_waits(head: Head, run: Run, *, always: bool) -> Head:
     What an execution has told of its progress last stays when it has closed.
     """
     waits = head.waits
-    if head.status != "running":
+    if head.status == "blocked" and read_mismatch(waits) is not None:
+        pass  # both sides of why it does not go on
+    elif head.status != "running":
         waits = ""
     elif always or type(run.waiter()) is not TaskFuture or (waits and not is_of_task(waits)):
         try:

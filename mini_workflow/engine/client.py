@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,9 +21,9 @@ from typing import (
 )
 
 from mini_workflow.context import Context
-from mini_workflow.core import events, wire
+from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.events import CLOSING, Event, Incoming
+from mini_workflow.core.events import Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
@@ -46,6 +46,7 @@ from mini_workflow.engine.find import Filters, make_query, matching
 from mini_workflow.engine.forks import Forks
 from mini_workflow.engine.intercepted import with_interceptors
 from mini_workflow.engine.limits import Limits
+from mini_workflow.engine.looks import Looks
 from mini_workflow.engine.open_promises import (
     ToPromise,
     completion_of,
@@ -64,11 +65,11 @@ from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
     ExecutionNotFound,
     PromiseNotOpen,
-    StoreCorrupt,
     UsageError,
 )
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import Head, Status, Stored, StreamPage
+from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "forks",
     "head",
     "lines",
+    "looks",
     "questions",
     "read_stream",
     "start_request",
@@ -121,6 +123,7 @@ class Client:
         self._registry = registry
         self.again = RunAgain(transport, store)
         self.deletions = Deletions(transport, store)
+        self.looks = Looks(store, heartbeats_of(transport.streams))
         self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
         self.questions = Questions(transport, codec)
         self.updates = Updates(transport, store, codec, self.again)
@@ -390,7 +393,7 @@ class Client:
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
-        return [self.description(head) for head in matching(self._store.list, query, limit)]
+        return self.described(list(matching(self._store.list, query, limit)))
 
     def count_executions(
         self,
@@ -428,11 +431,16 @@ class Client:
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
-        return list(map(self.description, page.heads)), page.next
+        return self.described(page.heads), page.next
 
-    def description(self, head: Head) -> Description:
-        """Return what `describe` says of an execution with this head."""
-        return Description.from_head(head)
+    def described(self, heads: Sequence[Head]) -> list[Description]:
+        """Return what is known of executions with these heads."""
+        missing = self._unserved({head.execution_id for head in heads if head.busy})
+        return [Description.from_head(h, missing.get(h.execution_id, ())) for h in heads]
+
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return the workers that their tasks wait for and nobody serves, where that is known."""
+        return {}
 
     def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
@@ -562,12 +570,8 @@ class Client:
 
     def closing(self, execution_id: str) -> Event:
         """Return the closing event of a closed execution, from the store."""
-        for line in reversed(self.lines(execution_id)):
-            if wire.kind_of(line).startswith("Execution"):
-                event = wire.decode(line)
-                if type(event) in CLOSING:
-                    return event
-        raise StoreCorrupt(f"execution {execution_id!r} has closed without a closing event")
+        check_id(execution_id)
+        return self.looks.closing(execution_id)
 
     def head(self, execution_id: str) -> Head:
         """Return the head. Raises ExecutionNotFound."""

@@ -504,6 +504,7 @@ class Engine:
         requests, delivery.requests = delivery.requests, []
         if delivery.entries:
             self._takeover.read_again()
+        if delivery.entries or turn.deletes:  # there may be messages that it has not seen
             requests.append(WakeUp())
         self._awake[delivery.execution_id] = False
         self._again(*requests)

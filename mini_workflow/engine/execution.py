@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import failure_of_result
@@ -13,9 +13,10 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
+from mini_workflow.core.mismatch import Mismatch, read_mismatch
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.durations import seconds
-from mini_workflow.engine.activity import Activity, Look, Progress, Wait
+from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.open_promises import OpenPromise
 from mini_workflow.engine.raised import RaisedError
@@ -28,7 +29,9 @@ from mini_workflow.errors import (
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
+    NonDeterminismError,
     SerializationError,
+    StoreCorrupt,
     WireError,
 )
 from mini_workflow.ports import Head, Status
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from mini_workflow.engine.streams import ExecutionStream
     from mini_workflow.engine.updates import UpdateHandle
 
+_MISMATCH: Final = NonDeterminismError.__name__
+
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -46,13 +51,14 @@ class Description:
     """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
     `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
     counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
-    tasks of it wait for, because the process that is asked runs the execution and serves no such worker:
-    open the runtime with ``workers={name: 1}``, or run ``mini-workflow worker MODULE --worker name``. It
-    is empty where another process runs the execution, and on AWS. `parent` is the id of the
+    tasks of it wait for, because no living process serves them: open a runtime with ``labels=[name]`` or
+    ``workers={name: 1}``, or run ``mini-workflow worker MODULE --label name``. It is empty on AWS, where
+    each worker has a queue. `parent` is the id of the
     execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
-    execution that it is a fork of, or None: both only as `describe` tells them.
+    execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
+    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
     """
 
     id: str
@@ -71,6 +77,7 @@ class Description:
     activity: Activity = field(default_factory=Activity)
     failure: RaisedError | None = None
     forked_from: str | None = None
+    mismatch: Mismatch | None = None
 
     @classmethod
     def from_head(
@@ -93,6 +100,7 @@ class Description:
             parent=head.parent,
             tags=tags_from_text(head.tags),
             unserved=unserved,
+            mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
             activity=Activity.of(head) if activity is None else activity,
         )
 
@@ -202,13 +210,17 @@ class Execution(Generic[R_co]):
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
         head = self._client.head(self.id)
-        one = self._client.description(head)
+        (one,) = self._client.described([head])
+        looks = self._client.looks
         try:
-            history = self._client.history(self.id)
-        except WireError:
+            started = looks.started(self.id)
+            closing = looks.closing(self.id) if head.status == "failed" else None
+            activity = looks.activity(head, self._codec)
+        except (WireError, StoreCorrupt):
             return replace(one, activity=Activity.of(head))
-        activity = Activity.of(head, lambda: Look(history, told_by(self._codec)))
-        return described(one, history.started, history[-1], activity, self._codec)
+        if started is None:
+            return replace(one, activity=activity)
+        return described(one, started, closing or started, activity, self._codec)
 
     def history(self) -> History:
         """Return all events so far, in order. Raises ExecutionNotFound."""
@@ -221,9 +233,13 @@ class Execution(Generic[R_co]):
         of its own stands as the class's name and fields, an exception that is none of Python's as
         a TaskError. With `trust` everything is loaded as itself; only do that where you trust
         whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
-        Raises ExecutionNotFound.
+        The entry that has begun an attempt which runs has its last heartbeat. Raises ExecutionNotFound.
         """
-        return Timeline.of(self.history(), self._codec, trust=trust)
+        history = self.history()
+        tasks = history.state().tasks.items()
+        running = {seq: task.attempt for seq, task in tasks if task.in_flight}
+        beats = self._client.looks.heartbeats(self.id, running)
+        return Timeline.of(history, self._codec, trust=trust).with_heartbeats(beats, self._codec)
 
     @property
     def codec(self) -> Codec:
@@ -260,6 +276,7 @@ class Execution(Generic[R_co]):
 
         Raises:
             ExecutionNotFound, ExecutionClosed: nobody is there to receive it.
+            MailboxFull: on AWS, it is behind in receiving what it was sent.
             ValueNotSerializable: the value cannot be sent.
         """
         self._client.signal(self.id, name, value, by)

@@ -108,10 +108,17 @@ async def execute_async(
     except BaseException as error:
         return await _failed_async(request, codec, error)
     finally:
-        if (streams := CURRENT.get().streams) is not None:
-            streams.sink.forget(request.key)
+        _leave(CURRENT.get())
         if token is not None:
             CURRENT.reset(token)
+
+
+def _leave(task: CurrentTask) -> None:
+    """Have forgotten what is kept of an attempt that is over."""
+    if task.streams is not None:
+        task.streams.sink.forget(task.request.key)
+    if task.heard_at and task.sink is not None:
+        task.sink.over(task.request.key)
 
 
 async def _failed_async(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:
@@ -144,6 +151,8 @@ def _execute(
         if isinstance(error, asyncio.CancelledError) and CURRENT.get().cancelled:
             return cancelled(request, CURRENT.get().details)
         return _failed(request, codec, error)
+    finally:
+        _leave(CURRENT.get())
 
 
 def _value_of(

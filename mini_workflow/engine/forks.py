@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.fork import cut_of, fork, patched
+from mini_workflow.core.mismatch import Mismatch, mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.reset import Reset, started_of
@@ -140,7 +141,9 @@ def start_of_fork(name: str, made: Reset, now: int) -> Start:
 
 def _refusal(fault: MiniWorkflowError, *, patch: bool) -> NonDeterminismError:
     why = "with the other results the code" if patch else "today's code"
+    sides = mismatch_of(fault) or Mismatch()
     return NonDeterminismError(
         f"fork(): {why} does not do what is recorded before the cut: {fault}. Cut in front of that, or "
-        "fix the code"
+        "fix the code",
+        **asdict(sides),
     )

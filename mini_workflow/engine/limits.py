@@ -13,6 +13,7 @@ from mini_workflow.core.limit import (
     limit_id,
     make_limit_plan,
     rate_of,
+    text_of_plan,
 )
 from mini_workflow.limits.workflow import LIMIT
 
@@ -57,6 +58,16 @@ class LimitDescription:
     waiting: int
     keys: tuple[KeyCount, ...]
     holders: tuple[SlotHolder, ...]
+
+    @property
+    def allows(self) -> str:
+        """What it allows, in words."""
+        plan: dict[str, Any] = {"per_key": self.per_key}
+        if self.concurrency is not None:
+            plan["concurrency"] = self.concurrency
+        if self.rate is not None:
+            plan["rate"] = [self.rate[0], self.rate[1].total_seconds() * 1000]
+        return text_of_plan(plan)
 
 
 class LimitHandle:

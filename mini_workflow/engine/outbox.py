@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer_of_closed, answers_at_end
+from mini_workflow.core.answers import answer_of_closed, answers_at_end, nobody
 from mini_workflow.core.children import closed_signal, end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed, Message
@@ -28,8 +28,11 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
     messages: list[QueuedMessage] = []
     for command in commands:
         if isinstance(command, SendMessage):
-            body = wire.encode(command.message)
-            messages.append(QueuedMessage(command.execution_id, body, command.key))
+            asked, body, name = command.message, wire.encode(command.message), command.execution_id
+            otherwise = ""
+            if isinstance(asked, events.Asked):
+                otherwise = wire.encode(nobody(asked.id, name, asked.at).message)
+            messages.append(QueuedMessage(name, body, command.key, otherwise))
     return tuple(messages)
 
 

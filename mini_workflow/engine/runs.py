@@ -13,6 +13,7 @@ from mini_workflow.core.continuation import carried_children, carried_signals, c
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT, limit_of
+from mini_workflow.core.mismatch import mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.reset import Reset, first_arguments, restart, retry
@@ -237,11 +238,13 @@ def bounded(head: Head, before: int, after: int, limit: int) -> Head:
 
 def blocked(head: Head, reason: BaseException) -> Head:
     """Return the head of an execution that cannot go on."""
+    mismatch = mismatch_of(reason)
     return replace(
         head,
         status="blocked",
         busy=False,
         wake_at=None,
+        waits=head.waits if mismatch is None else mismatch.to_text(),
         blocked_kind=type(reason).__name__,
         # Text that quotes a stored name may hold what UTF-8 cannot say.
         blocked_reason=f"{type(reason).__name__}: {reason}".encode(

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -17,7 +17,6 @@ from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
-from mini_workflow.engine.execution import Description
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.intercepted import telling
@@ -27,18 +26,19 @@ from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
+from mini_workflow.heartbeat_buffer import HeartbeatBuffer
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import (
     STATUSES,
     AttemptCounts,
     CountingRunner,
-    Head,
     NamedWorkerRunner,
     NoStreams,
     Report,
     TaskOutcome,
     TaskRunner,
 )
+from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
 
@@ -118,7 +118,8 @@ class Runtime(Client):
         )
         self._buffer: StreamBuffer | None = None
         if ports.streams is not None:
-            self._buffer = StreamBuffer(ports.streams.append, self._chunks_stored)
+            beats = HeartbeatBuffer(heartbeats_of(ports.streams), ports.clock.now)
+            self._buffer = StreamBuffer(ports.streams.append, self._chunks_stored, heartbeats=beats)
         self._announce = notify_peers
         super().__init__(transport, transport.store, codec, REGISTRY, interceptors)
         self._engine_transport = transport
@@ -220,12 +221,9 @@ class Runtime(Client):
             cached=counts.cached,
         )
 
-    def description(self, head: Head) -> Description:
-        """See `Client.description`: the runner of this process knows which tasks wait here."""
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         runner = self._runner
-        if head.busy and isinstance(runner, NamedWorkerRunner):
-            return Description.from_head(head, runner.unserved(head.execution_id))
-        return Description.from_head(head)
+        return runner.unserved(execution_ids) if isinstance(runner, NamedWorkerRunner) else {}
 
     def awaited_elsewhere(self) -> list[str] | None:
         """Return the executions that somebody here waits for and another process runs; None if somebody

@@ -14,6 +14,9 @@ from mini_workflow.printable import printable
 SHOWN: Final = 3
 """How many other waits are named behind the first."""
 
+LONGEST: Final = 60
+"""Characters of the details of a heartbeat that are shown."""
+
 
 def sentence_of(
     status: str,
@@ -85,7 +88,16 @@ def _clause(wait: Wait, activity: Activity, now: datetime, *, brief: bool = Fals
 
 def _task(wait: Wait, activity: Activity, now: datetime) -> str:
     words = f"runs task {wait.name}{_attempt(wait)}"
-    return f"{words} for {_age(wait.since, now)}" if wait.since is not None else words
+    words = f"{words} for {_age(wait.since, now)}" if wait.since is not None else words
+    if wait.heartbeat is None:
+        return words
+    details = "" if wait.details is None else f" ({_shortened(wait.details)})"
+    return f"{words}; its last heartbeat was {_age(wait.heartbeat, now)} ago{details}"
+
+
+def _shortened(details: object) -> str:
+    text = details if isinstance(details, str) else repr(details)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _attempt(wait: Wait) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, overload
@@ -13,8 +13,10 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.timing import BEGIN, DEADLINE
+from mini_workflow.engine.heartbeats import details_of
 from mini_workflow.engine.recording import codec_of
 from mini_workflow.errors import SerializationError
+from mini_workflow.ports.heartbeats import Heartbeat
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,12 +41,13 @@ class Entry:
     child's or execution's since the start. `values` are decoded: arguments, result or value.
     `error` is a failure as an exception, and `note` what else there is to say. Of an attempt that has ended,
     `begun` is when it really began, and `ran_on` the worker that it ran on: ``host:pid``, or the name of the
-    Lambda function; None and empty where that is not known.
+    Lambda function; None and empty where that is not known. What has begun an attempt that runs has its last
+    `heartbeat`, with the `details` that it gave last, where `Execution.timeline` has made it.
 
     All of it is made when it is asked for, and made anew each time: of a long history few entries are shown.
     """
 
-    __slots__ = ("_reader", "_since", "event", "milliseconds", "number")
+    __slots__ = (*("_reader", "_since", "details", "event", "heartbeat", "milliseconds", "number"),)
 
     def __init__(
         self, number: int, milliseconds: int, event: Event, since: int | None, reader: Reader
@@ -53,6 +56,8 @@ class Entry:
         self.milliseconds = milliseconds
         """`at` in milliseconds since the epoch."""
         self.event = event
+        self.heartbeat: datetime | None = None
+        self.details: Any = None
         self._since = since
         self._reader = reader
 
@@ -140,6 +145,17 @@ class Timeline(Sequence[Entry]):
         """
         reader = Reader(codec, trust=trust)
         return cls(reader.read(event) for event in history)
+
+    def with_heartbeats(self, beats: Mapping[int, Heartbeat], codec: Codec) -> Timeline:
+        """Return it with the last heartbeats of attempts that run, by the numbers of their tasks."""
+        begun: dict[int, Entry] = {}
+        for entry in self._entries if beats else ():
+            if isinstance(entry.event, _BEGINS):
+                begun[entry.event.seq] = entry
+        for seq, beat in beats.items():
+            begun[seq].heartbeat = moment(beat.at)
+            begun[seq].details = details_of(beat, codec)
+        return self
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
@@ -393,6 +409,9 @@ _STARTS: Final[frozenset[type[Event]]] = frozenset(
         events.AskSent,
     )
 )
+_BEGINS: Final = (events.TaskScheduled, events.TaskRetryStarted)
+"""What begins an attempt."""
+
 _ENDS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskRetryScheduled)
 """What ends an attempt that was heard of."""
 

@@ -96,6 +96,10 @@ class ReadableStore(Protocol):
         """Return the lines of the current run's history."""
         ...
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """Return the first line of the current run's history, and the last ones."""
+        ...
+
     def list(self, query: Query) -> Page:
         """Return the heads that match, in their order."""
         ...
@@ -131,6 +135,10 @@ class CheckedStore:
     def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
         return self._read(lambda store: store.history(execution_id, since))
+
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        return self._read(lambda store: store.ends(execution_id, last))
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""

@@ -52,6 +52,11 @@ def user_line() -> str:
     return f" (at {describe_frame(frame)})" if frame is not None else ""
 
 
+def line_of(clause: str) -> str:
+    """Return the place that such a clause names, as ``file:line in function``; may be empty."""
+    return clause.removeprefix(" (at ").removesuffix(")")
+
+
 def waiting_line(coroutine: Any) -> str:
     """Return where a suspended coroutine waits in user code, as ``file:line in function``."""
     found = ""

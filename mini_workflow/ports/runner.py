@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol, runtime_checkable
 
 from mini_workflow.core.codec import CapturedCall
@@ -72,9 +72,9 @@ Report = Callable[[TaskOutcome], None]
 class NamedWorkerRunner(Protocol):
     """A TaskRunner that serves some workers, and has other processes run the attempts of others."""
 
-    def unserved(self, execution_id: str) -> tuple[str, ...]:
-        """Return the names of the workers that attempts of an execution wait for and nobody serves, in order.
-        Any thread.
+    def unserved(self, execution_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Return the names of the workers that attempts of these executions wait for and nobody serves, in
+        order, for each that has some. Any thread. Raises StoreError.
         """
         ...
 

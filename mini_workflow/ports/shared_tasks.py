@@ -8,7 +8,7 @@ costs no attempt.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from mini_workflow.core.records import record
@@ -113,3 +113,22 @@ class SharedTasks(Protocol):
         order, without doubles; all, up to 1,000, or of one.
         """
         ...
+
+
+def unserved_workers(
+    tasks: SharedTasks, execution_ids: Collection[str], offered: Iterable[tuple[str, str]] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Return the workers that tasks of these executions wait for and no living owner serves, in order, for
+    each that has some; also those of `offered`, which are on the way to the store. Asks twice at most, and
+    not at all about no execution. Raises StoreError.
+    """
+    if not execution_ids:
+        return {}
+    waiting = tasks.waiting(*execution_ids) if len(execution_ids) == 1 else tasks.waiting()
+    found = {pair for pair in (*waiting, *offered) if pair[0] in execution_ids}
+    served = tasks.served() if found else set[str]()
+    missing: dict[str, tuple[str, ...]] = {}
+    for name, worker in sorted(found):
+        if worker not in served:
+            missing[name] = (*missing.get(name, ()), worker)
+    return missing

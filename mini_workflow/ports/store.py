@@ -82,11 +82,15 @@ class Stored:
 
 @record
 class QueuedMessage:
-    """A message for an execution's mailbox; what `key` does, `Mailbox.post` says."""
+    """A message for an execution's mailbox; what `key` does, `Mailbox.post` says. `otherwise` is the message
+    that the execution which sends it gets in its place, with the same key, if there is none of that id; empty
+    for none.
+    """
 
     execution_id: str
     body: str
     key: str
+    otherwise: str = ""
 
 
 @record
@@ -101,13 +105,14 @@ class Commit:
     all parked messages that were there before. `taken` are numbers of mailbox messages that are
     done with. `outbox` are messages to post, to whichever executions: also those of other owners,
     those that the same step creates, and this one. What is for an execution that does not exist
-    even so is dropped. `tries` is set to that number, or stays as it is if it is None. `chunks` are
-    kept in the streams of the execution, by the rules of `StreamStore`.
+    even so is dropped, or `otherwise` is posted. `tries` is set to that number, or stays as it is if it is
+    None. `chunks` are kept in the streams of the execution, by the rules of `StreamStore`.
 
     `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
     the step nothing of it can be read, found or written any more, the messages to it, its streams and
     those that were parked are gone, and its id is free. Nothing else of the step is for that id. Its
-    events may go in `Store.sweep`.
+    events may go in `Store.sweep`. It is answered False as long as a message to it is there that
+    `Mailbox.entries` has not answered to this owner: who has sent it would wait for ever.
     """
 
     execution_id: str
@@ -228,6 +233,14 @@ class Store(Reader, Protocol):
 
         Empty if there is no such execution. The cost is as for `load`, or that of those lines where
         a store can read them alone.
+        """
+        ...
+
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """Return the first line of the current run's history as of the last commit, and the `last` lines that
+        it ends with, as far as there are others. Any thread.
+
+        Empty if there is no such execution. The cost does not depend on the length of the history.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from mini_workflow.attempts import cancelled
@@ -106,13 +106,17 @@ class NamedWorkers:
         """See CountingRunner: what waits for another worker waits here."""
         return counts_of(self._all) + AttemptCounts(wait=len(self._waiting))
 
-    def unserved(self, execution_id: str) -> tuple[str, ...]:
+    def unserved(self, execution_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
         """See NamedWorkerRunner."""
         if self._elsewhere is not None:
-            return tuple(sorted(self._elsewhere.unserved(execution_id)))
+            return self._elsewhere.unserved(execution_ids)
         with self._lock:
             waiting = list(self._waiting.values())
-        return tuple(sorted({r.worker for r in waiting if r.execution_id == execution_id}))
+        workers = {
+            name: tuple(sorted({r.worker for r in waiting if r.execution_id == name}))
+            for name in execution_ids
+        }
+        return {name: found for name, found in workers.items() if found}
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the runners share the grace."""

@@ -12,14 +12,14 @@ import logging
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from mini_workflow.attempts import broken, cancelled, failed, lost
 from mini_workflow.errors import RuntimeClosed, StoreError, StoreRefused, TaskError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
-from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks
+from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks, unserved_workers
 from mini_workflow.runners.routed import Closing
 
 log = logging.getLogger("mini_workflow.engine")
@@ -143,16 +143,11 @@ class SharedRunner:
                 self._wake()
         return found
 
-    def unserved(self, execution_id: str) -> set[str]:
-        """Return the workers that attempts of an execution wait for, and no living process serves. Raises
-        StoreError.
-        """
+    def unserved(self, execution_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """See NamedWorkerRunner. Raises StoreError."""
         with self._changed:
-            if not self._open:
-                return set()
-            waiting = {t.worker for _, t in self._offers if t.execution_id == execution_id}
-        waiting.update(worker for _, worker in self._tasks.waiting(execution_id))
-        return waiting - self._tasks.served() if waiting else waiting
+            offered = [(task.execution_id, task.worker) for _, task in self._offers]
+        return unserved_workers(self._tasks, execution_ids, offered)
 
     def look(self) -> None:
         """Another process may have changed something. Does not wait."""

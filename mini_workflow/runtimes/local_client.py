@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports.owner import Owner
+from mini_workflow.ports.shared_tasks import unserved_workers
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.sqlite.damage import Damage
@@ -98,6 +99,9 @@ class LocalClient(Client):
         """Return the processes that run what is in the file."""
         self._file.check()
         return self._backend.leases.owners()
+
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        return unserved_workers(self._backend.shared_tasks, execution_ids)
 
     def damaged(self, limit: int = 100) -> list[Damage]:
         """Return what is damaged in at most `limit` rows of executions: id, column and value of

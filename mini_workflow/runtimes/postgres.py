@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -16,6 +16,7 @@ from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports.owner import Owner
+from mini_workflow.ports.shared_tasks import unserved_workers
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
@@ -160,6 +161,9 @@ class PostgresClient(Client):
         """Return the processes that run executions of the database."""
         self._database.check()
         return self._backend.leases.owners()
+
+    def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        return unserved_workers(self._backend.shared_tasks, execution_ids)
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Client.wait`."""

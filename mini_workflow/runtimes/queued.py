@@ -56,6 +56,7 @@ from mini_workflow.engine.transport import (
 from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
+from mini_workflow.heartbeat_buffer import HeartbeatBuffer
 from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import (
     Clock,
@@ -67,6 +68,7 @@ from mini_workflow.ports import (
     TaskOutcome,
     TaskRequest,
 )
+from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, Dispatch, FencedStore, Received
 from mini_workflow.runtimes.embedded import runner_in_process
 from mini_workflow.stores.system_clock import SystemClock
@@ -141,7 +143,10 @@ class QueueRuntime(Client):
         self._dispatch = dispatch
         self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
         kept = streams or NoStreams()
-        self._buffer = None if streams is None else StreamBuffer(streams.append, self._stored)
+        self._buffer: StreamBuffer | None = None
+        if streams is not None:
+            beats = HeartbeatBuffer(heartbeats_of(streams), self._clock.now)
+            self._buffer = StreamBuffer(streams.append, self._stored, heartbeats=beats)
         self._runner = runner_in_process(
             *(carrying, threads, self._report),
             sink=self._buffer,

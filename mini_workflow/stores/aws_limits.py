@@ -56,3 +56,18 @@ PARALLEL: Final = 32
 HEARTBEAT_INTERVAL: Final = 10.0
 """Seconds between two looks of a running task at the bucket: to keep the details of its heartbeat,
 and to learn that nobody waits for it any more. Our own bound."""
+
+BACKLOG_OVER: Final = 20_000
+"""Messages that wait in the queue of events from which on signals are refused to executions that are behind.
+SQS looks for messages that it may hand out among the first 120,000 (SQS: FIFO queues). Our own bound, far
+below: it takes a while until all who send have heard of it."""
+
+BACKLOG_AGE: Final = 30
+"""Seconds that messages have waited that tell of an execution that is behind. Our own bound."""
+
+BACKLOG_LASTS: Final = 60
+"""Seconds for which an execution counts as behind, unless a batch tells it again. Our own bound."""
+
+BACKLOG_LOOK: Final = 1
+"""Seconds between two looks of a process at how much waits, or at whether an execution is behind. Our own
+bound."""

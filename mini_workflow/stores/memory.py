@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import Final
 
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import (
@@ -27,8 +28,12 @@ from mini_workflow.ports import (
     Stored,
 )
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
+
+HOMES: Final = 4
+"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
 
 
 @dataclass(slots=True)
@@ -82,10 +87,12 @@ class MemoryState:
         """How many events executions had that were deleted, by id, and the time of the last deletion."""
         self.last = 0
         """The last number that was given out."""
-        self.streams = StreamTable(self._head)
+        self.streams = StreamTable(self.head)
+        self.heartbeats: HeartbeatTable = {}
         self.tasks = TaskTable()
 
-    def _head(self, execution_id: str) -> Head | None:
+    def head(self, execution_id: str) -> Head | None:
+        """Return the head of an execution, or None."""
         found = self.executions.get(execution_id)
         return found and found.head
 
@@ -108,6 +115,7 @@ class MemoryState:
         """Delete an execution, with the messages to it."""
         gone = self.executions.pop(execution_id)
         self.streams.remove(execution_id)
+        self.heartbeats.pop(execution_id, None)
         self.tasks.remove(execution_id)
         before, _ = self.deleted.get(execution_id, (0, 0))
         self.deleted[execution_id] = (before + gone.length, at)
@@ -152,7 +160,8 @@ class MemoryBackend:
         self.store = MemoryStore(self._session, keep_runs=keep_runs)
         self.agenda = MemoryAgenda(self._session)
         self.mailbox = MemoryMailbox(self._session)
-        self.streams = MemoryStreams(self._session.streams)
+        beats = MemoryHeartbeats(self._session.heartbeats, self._session.head)
+        self.streams = MemoryStreams(self._session.streams, beats)
         self.leases = MemoryLeases(self._session, address=address, clock=clock, lease=lease)
         self.shared_tasks = MemorySharedTasks(self._session, clock)
 
@@ -168,6 +177,8 @@ class _Session:
         self._state = state
         self.lease: int | None = None
         self.serves: frozenset[str] = frozenset()
+        self.read = 0
+        """The number of the message that was read last."""
         self.closed = False
 
     @contextmanager
@@ -183,6 +194,16 @@ class _Session:
         """Return the streams, with the lock of the state held."""
         with self.open() as state:
             yield state.streams
+
+    @contextmanager
+    def heartbeats(self) -> Generator[HeartbeatTable]:
+        """Return the heartbeats, with the lock of the state held."""
+        with self.open() as state:
+            yield state.heartbeats
+
+    def head(self, execution_id: str) -> Head | None:
+        """Return the head of an execution. With the lock of the state held."""
+        return self._state.head(execution_id)
 
     def verify(self, state: MemoryState) -> int:
         """Return the lease, if it still stands; raises LeaseLost otherwise."""
@@ -235,6 +256,11 @@ class MemoryStore:
             found = state.executions.get(execution_id)
             return found.since(max(found.head.base, since)) if found else []
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        lines = self.history(execution_id)
+        return [*lines[:1], *lines[max(1, len(lines) - last) :]]
+
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
         with self._session.open() as state:
@@ -244,7 +270,9 @@ class MemoryStore:
             answers = [self._write(state, item) for item in commits]
             for item in compress(commits, answers):
                 for message in item.outbox:
-                    state.post(message.execution_id, message.body, message.key)
+                    known = state.post(message.execution_id, message.body, message.key)
+                    if not known and message.otherwise:
+                        state.post(item.execution_id, message.otherwise, message.key)
             return answers
 
     def _write(self, state: MemoryState, item: Commit) -> bool:
@@ -252,8 +280,9 @@ class MemoryStore:
         if found is None:
             if item.expected or item.head is None:
                 return False  # What creates an execution has a head: `_check` saw to that.
-            home = next(n for n, owner in state.partitions.items() if owner == self._session.lease)
-            found = _Execution(state.number(), home, item.head)
+            homes = [n for n, owner in state.partitions.items() if owner == self._session.lease]
+            key = state.number()
+            found = _Execution(key, homes[key % len(homes)], item.head)
             state.executions[item.execution_id] = found
         elif (
             item.expected == 0
@@ -262,6 +291,10 @@ class MemoryStore:
         ):
             return False
         if item.deleted_at is not None:
+            letters = (entry for entry, _ in state.entries.values())
+            read = self._session.read
+            if any(e.execution_id == item.execution_id and e.number > read for e in letters):
+                return False
             state.delete(item.execution_id, item.deleted_at)
             return True
         found.events += item.events
@@ -365,13 +398,16 @@ class MemoryMailbox:
     ) -> list[MailboxEntry]:
         """See `Mailbox.entries`."""
         with self._session.open() as state:
-            return [
+            found = [
                 entry
                 for entry, _ in state.entries.values()
                 if entry.number > after
                 and execution_id in (None, entry.execution_id)
                 and self._session.holds(state, state.executions[entry.execution_id])
             ][:limit]
+            if execution_id is None:
+                self._session.read = found[-1].number if found else after
+            return found
 
 
 class MemoryLeases:
@@ -400,11 +436,27 @@ class MemoryLeases:
                     lost = state.executions.get(owner.turn or "")
                     if lost is not None:
                         lost.tries += 2  # it may still hang: nobody can tell
-            taken = {n for n, owner in state.partitions.items() if owner not in state.owners}
+            taken = self._share(state)
             state.partitions.update(dict.fromkeys(taken, session.lease))
             if session.lease not in state.partitions.values():
-                state.partitions[state.number()] = session.lease
-            return any(execution.partition in taken for execution in state.executions.values())
+                homes = HOMES if self._address else 1
+                state.partitions.update((state.number(), session.lease) for _ in range(homes))
+            return bool(taken)
+
+    def _share(self, state: MemoryState) -> list[int]:
+        """Return the partitions to take: a fair share of those that nobody holds, and all of them if this
+        owner cannot be rung, since it holds what it takes for a moment only. Forgets those that are empty.
+        """
+        free = sorted(n for n, owner in state.partitions.items() if owner not in state.owners)
+        filled = {execution.partition for execution in state.executions.values()}
+        for partition in filter(lambda each: each not in filled, free):
+            del state.partitions[partition]
+        used = [partition for partition in free if partition in filled]
+        return used[: -(-len(used) // self._living(state))] if self._address else used
+
+    def _living(self, state: MemoryState) -> int:
+        others = (owner for number, owner in state.owners.items() if number != self._session.lease)
+        return 1 + sum(bool(owner.address) for owner in others)
 
     def renew(self, now: int) -> int:
         """See `Leases.renew`."""

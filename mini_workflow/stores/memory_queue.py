@@ -23,6 +23,7 @@ from mini_workflow.ports import (
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
 from mini_workflow.stores.cached import Deleted, stored
 from mini_workflow.stores.listing import count_of, page_of
+from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
 
@@ -60,13 +61,19 @@ class MemoryDocuments:
         self._created = 0
         self._streaming = threading.Lock()
         self._streams = StreamTable(self.head, self._pending)
-        self.streams = MemoryStreams(self._opened)
+        self._heartbeats: HeartbeatTable = {}
+        self.streams = MemoryStreams(self._opened, MemoryHeartbeats(self._beating, self.head))
         """The streams of the executions: see `StreamStore`."""
 
     @contextmanager
     def _opened(self) -> Generator[StreamTable]:
         with self._streaming:
             yield self._streams
+
+    @contextmanager
+    def _beating(self) -> Generator[HeartbeatTable]:
+        with self._streaming:
+            yield self._heartbeats
 
     def _pending(self, execution_id: str) -> tuple[StreamWrite, ...]:
         found = self.find(execution_id)
@@ -149,6 +156,7 @@ class MemoryDocuments:
             self._documents[execution_id] = Deleted(events)
         with self._streaming:
             self._streams.remove(execution_id)
+            self._heartbeats.pop(execution_id, None)
         return True
 
     # For clients
@@ -167,6 +175,11 @@ class MemoryDocuments:
         """See `Store.history`."""
         found = self.find(execution_id)
         return [] if found is None else list(found.events[max(found.head.base, since) :])
+
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        lines = self.history(execution_id)
+        return [*lines[:1], *lines[max(1, len(lines) - last) :]]
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""

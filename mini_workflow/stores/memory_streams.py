@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Final
 
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports import Answer, Head, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS
+from mini_workflow.stores.memory_heartbeats import MemoryHeartbeats
 from mini_workflow.stores.stream_state import StreamState
 
 NOTHING_PENDING: Sequence[StreamWrite] = ()
@@ -86,7 +88,12 @@ class StreamTable:
 class MemoryStreams:
     """Implements `StreamStore`: a table that `opened` gives, with its lock held."""
 
-    def __init__(self, opened: Callable[[], AbstractContextManager[StreamTable]]) -> None:
+    def __init__(
+        self,
+        opened: Callable[[], AbstractContextManager[StreamTable]],
+        heartbeats: MemoryHeartbeats,
+    ) -> None:
+        self.heartbeats: Final = heartbeats
         self._opened = opened
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:

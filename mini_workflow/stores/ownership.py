@@ -29,6 +29,9 @@ class Ownership:
         """Whether the last commit may have been done although it has raised."""
         self.serves = ""
         """The names of the workers that the owner serves, with spaces between them."""
+        self.read = 0
+        """The number of the message that was read last, where messages are read in the order of their
+        numbers."""
         self.former: int | None = None
         """The lease that was lost last."""
 

@@ -29,6 +29,7 @@ from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
 from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
 from mini_workflow.ui.followed import AllFollowed
 from mini_workflow.ui.forms import MESSAGES, Asking
+from mini_workflow.ui.limit_page import changes_of, limit_of_page, lines_of_limits
 from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
 from mini_workflow.ui.live import Watch
 from mini_workflow.ui.schedule_page import ANSWER, SCHEDULE_ACTIONS, lines_of_schedules
@@ -92,6 +93,8 @@ def app(
         Route("/executions/{id}/{action}", pages.act, methods=["GET", "POST"]),
         Route("/schedules", pages.schedules),
         Route("/schedules/{id}/{action}", pages.act_on_schedule, methods=["GET", "POST"]),
+        Route("/limits", pages.limits),
+        Route("/limits/{name}/change", pages.change_limit, methods=["GET", "POST"]),
         Route("/workflows", pages.workflows),
         Route("/workflow", pages.workflow),
         Route("/workers", pages.workers),
@@ -237,6 +240,10 @@ class _Pages:
             request, "schedules.html", lines=lines, more=more, actions=SCHEDULE_ACTIONS
         )
 
+    async def limits(self, request: Request) -> Response:
+        lines, more = await run_in_threadpool(lines_of_limits, self._client)
+        return self._page(request, "limits.html", lines=lines, more=more)
+
     async def workers(self, request: Request) -> Response:
         page = await run_in_threadpool(WorkerPage.read, self._client)
         return self._page(request, "workers.html", page=page, most_held=MOST_HELD)
@@ -342,6 +349,27 @@ class _Pages:
         if isinstance(answer, Response):
             return answer
         return RedirectResponse(_address(request, "/schedules"), 303)
+
+    async def change_limit(self, request: Request) -> Response:
+        if self._read_only:
+            return await self.missing(request, None)
+        name = request.path_params["name"]
+        if request.method == "GET":
+            one = await run_in_threadpool(lambda: limit_of_page(self._client, name).describe())
+            return self._page(request, "limit_change.html", one=one)
+        form = await self._form(request)
+        if form is None:
+            return self._refused(
+                request, "the form was made by an earlier page: load the page again"
+            )
+
+        def do() -> Any:
+            return limit_of_page(self._client, name, ANSWER).update(**changes_of(form))
+
+        answer = await self._done(request, do)
+        if isinstance(answer, Response):
+            return answer
+        return RedirectResponse(_address(request, "/limits"), 303)
 
     async def _done(self, request: Request, do: Callable[[], Any]) -> Any:
         """Return what an action answers, or the page that says why not."""

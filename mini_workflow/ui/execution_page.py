@@ -79,6 +79,9 @@ class EventLine:
         note = f"; {entry.note}" if entry.note else ""
         if entry.begun is not None:
             note += f"; began {entry.begun:%Y-%m-%d %H:%M:%S}Z on {entry.ran_on}"
+        if entry.heartbeat is not None:
+            details = "" if entry.details is None else f": {entry.details!r}"
+            note += f"; last heartbeat {entry.heartbeat:%Y-%m-%d %H:%M:%S}Z{details}"
         seq = getattr(entry.event, "seq", None)
         return cls(
             entry.number,

@@ -106,9 +106,11 @@ class Followed:
     def describe(self) -> Description:
         """Return what `Execution.describe` does."""
         started = cast("events.ExecutionStarted", self.entries[0].event)
+        codec = self.execution.codec
         activity = Activity.of(self.head, self._look_on)
-        one = self._client.description(self.head)
-        return described(one, started, self.entries[-1].event, activity, self.execution.codec)
+        activity = self._client.looks.with_heartbeats(self.head, activity, codec)
+        (one,) = self._client.described([self.head])
+        return described(one, started, self.entries[-1].event, activity, codec)
 
     def _look_on(self) -> Look:
         """Take in what was not looked at: what has closed, or waits for one thing, is not looked at."""

@@ -45,6 +45,7 @@ from mini_workflow.settings import (
     TABLE_ORDER,
     TIMER_QUEUE_URL,
     WORKER_FUNCTION_NAME,
+    WORKERS,
     Settings,
 )
 from tests.aws.emulator.server import ACCOUNT, Server
@@ -187,6 +188,7 @@ class Cloud(ABC):
             ROLE_ARN: f"arn:aws:iam::{ACCOUNT}:role/{self.name}",
             SCHEDULE_GROUP: self.name,
             SIGNING_KEY: "a key for tests, and for tests only",
+            WORKERS: json.dumps({"gpu": f"{self.name}-gpu"}),
         } | self._create()
 
     # The services

@@ -42,6 +42,7 @@ class Message:
     group: str
     body: str
     received: int = 0
+    sent: int = 0
 
     def record(self) -> dict[str, Any]:
         """What the function gets."""
@@ -52,6 +53,7 @@ class Message:
             "attributes": {
                 "MessageGroupId": self.group,
                 "ApproximateReceiveCount": str(self.received),
+                "SentTimestamp": str(self.sent),
             },
         }
 
@@ -155,7 +157,8 @@ class Services:
             self._seen[group, deduplication] = self.clock.now()
         if self.loses(body):
             return
-        self.queue.append(Message(f"{next(self._numbers):08x}-message", group, body))
+        name = f"{next(self._numbers):08x}-message"
+        self.queue.append(Message(name, group, body, sent=self.clock.now()))
 
     def notify(self) -> bool:
         """Let time pass until the next delayed message or schedule; whether there was one."""
@@ -238,6 +241,10 @@ class Services:
             for one in ready[: plain["MaxNumberOfMessages"]]
         ]
         return _json({"Messages": taken})
+
+    def _sqs_getqueueattributes(self, request: Any) -> Any:
+        assert json.loads(request.body)["AttributeNames"] == ["ApproximateNumberOfMessages"]
+        return _json({"Attributes": {"ApproximateNumberOfMessages": str(len(self.queue))}})
 
     def _pulled(self, request: Any) -> list[dict[str, Any]]:
         name, _, received = json.loads(request.body)["ReceiptHandle"].partition("/")

@@ -14,6 +14,7 @@ from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.dynamodb.registers import TableRegisters
 from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.heartbeats import S3Heartbeats
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import S3Streams
@@ -43,7 +44,9 @@ class OpenedStore:
                 markers=TableMarkers(items),
             )
         self.store = S3Store(objects, self._post)
-        self.streams = S3Streams(bucket, clients, objects)
+        self.streams = S3Streams(
+            bucket, clients, objects, S3Heartbeats(bucket, clients, "heartbeats/")
+        )
 
     def _post(self, messages: Sequence[QueuedMessage]) -> None:
         self.posted += messages

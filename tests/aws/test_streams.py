@@ -14,6 +14,7 @@ from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.heartbeats import S3Heartbeats
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import BATCH, S3Streams
@@ -112,7 +113,8 @@ def opened(objects: Objects) -> S3Streams:
     if not objects.objects:
         S3Store(histories, lambda messages: None).commit([creation("a")])
     objects.calls.clear()
-    return S3Streams(bucket, clients, histories)
+    beats = S3Heartbeats(bucket, clients, "heartbeats/")
+    return S3Streams(bucket, clients, histories, beats)
 
 
 def writes(first: int, count: int, source: int = 1) -> list[StreamWrite]:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+from unittest.mock import patch
 
 from mini_workflow import Context, Execution, ExecutionNotFound
+from mini_workflow.runners import event_loop
 from tests.waiting import WAIT
 
 MINUTE: Final = 60.0
@@ -69,6 +71,13 @@ class Stage:
         self.runtime.close()
         self.runtime = self._open_runtime("state", **options)
 
+    def serve(self, *workers: str) -> None:
+        """Have these workers served from now on: an environment serves all, and the cloud of the tests
+        has those that it has.
+        """
+        if not self.virtual and not self.posts:
+            self.reopen(labels=workers)
+
     def die(self) -> None:
         """Lose the process: what its tasks do comes to nobody, and no attempt is handed back."""
         runner = getattr(self.runtime, "_runner", None)
@@ -80,7 +89,9 @@ class Stage:
                 return []
 
             runner.close = hand_nothing_back
-        self.runtime.close()
+        # A lost process does not wait for async tasks that clean up.
+        with patch.object(event_loop, "CLEANUP_GRACE", 0.0):
+            self.runtime.close()
 
     def hand_over(self) -> None:
         """Open another runtime on the same state, and close the one before; where two cannot be

@@ -130,6 +130,28 @@ def test_101_who_asks_for_a_fork_is_recorded(runtime: Stage) -> None:
     assert runtime.again(fork).describe().forked_from == execution.id
 
 
+@workflow("behaviours.is_continued")
+async def is_continued(ctx: Context, run: int = 1) -> int:
+    await ctx.wait_for_signal("end")
+    if run < 2:
+        ctx.continue_as_new(run + 1)
+    return run
+
+
+def test_101_a_fork_is_one_in_every_run(runtime: Stage) -> None:
+    """It says of which execution it is a fork after it has continued as new, and was run again, too."""
+    execution = runtime.start(is_continued)
+    fork = execution.fork(at=1)
+    fork.signal("end")
+    fork.signal("end")
+    assert fork.result(WAIT) == 2
+    assert (fork.describe().run, fork.describe().forked_from) == (2, execution.id)
+    fork.restart()
+    eventually(lambda: fork.describe().run == 3)
+    assert fork.describe().forked_from == execution.id
+    execution.terminate()
+
+
 def test_101_who_deletes_and_resumes_is_logged(
     runtime: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -228,11 +228,20 @@ def test_40_a_changed_workflow_is_detected(runtime: Stage, change: str) -> None:
     reason = str(blocked.value)
     assert "no longer matches the history" in reason
     assert "test_evolution.py:" in reason
+    one = execution.describe()
+    assert one.mismatch is not None
+    for side in (one.mismatch.recorded, one.mismatch.asked):
+        assert (side or "nothing more") in reason
+    assert one.mismatch.recorded != one.mismatch.asked
+    assert str(one.mismatch.event) in reason
+    assert one.mismatch.line in reason
+    assert "test_evolution.py:" in one.mismatch.line
     assert len(execution.history()) == length
     deploy(runtime, 1)
     execution = runtime.get_execution("changing")
     execution.resume()
     assert execution.result(WAIT) == "done"
+    assert execution.describe().mismatch is None
 
 
 @pytest.mark.parametrize("how", ["cancel", "terminate"])

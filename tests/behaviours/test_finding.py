@@ -51,6 +51,7 @@ def found(runtime: Stage, **filters: Any) -> list[str]:
 
 def test_80_tags_of_the_start_and_of_the_workflow(runtime: Stage) -> None:
     """Tags are given at the start and by the workflow, and stay over what ends its process."""
+    runtime.reopen(grace=0)
     for number in (1, 2):
         runtime.start(held, id=f"e{number}", tags={"customer": f"c-{number}", "kind": "order"})
     gate("gate").wait_until_reached()

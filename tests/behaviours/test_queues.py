@@ -142,6 +142,23 @@ def test_104_it_survives_the_process(runtime: Stage) -> None:
     assert runtime.again(second).result(WAIT) == "second 2"
 
 
+def test_104_what_is_paused_keeps_its_slot(runtime: Stage) -> None:
+    """Until it is resumed, or terminated."""
+    first = runtime.start(in_queue, "first", queue=ONE)
+    waits(first, "signal")
+    second = runtime.start(in_queue, "second", queue=ONE)
+    waits(second)
+    first.pause("the shop moves")
+    waits(first, "Paused")
+    slots(runtime, 1, 1)
+    first.resume()
+    first.signal("go", 1)
+    assert first.result(WAIT) == "first 1"
+    waits(second, "signal")
+    second.terminate()
+    slots(runtime, 0, 0)
+
+
 def fail_once() -> None:
     """A task."""
     note("tried")

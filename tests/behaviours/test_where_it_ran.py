@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mini_workflow import Context, RetryPolicy, workflow
-from tests.behaviours.stage import Stage
-from tests.waiting import WAIT
+from mini_workflow import Context, RetryPolicy, current_task, workflow
+from tests.behaviours.stage import Stage, gate, go_through
+from tests.waiting import WAIT, eventually
 
 
 def load(path: str) -> str:
@@ -82,3 +82,45 @@ def test_103_an_attempt_says_when_it_began_and_where(runtime: Stage) -> None:
         assert ended.ran_on != ""
         assert made.begun is None
         assert made.ran_on == ""
+
+
+def beats(name: str) -> str:
+    """Says how far it is, and waits at the gate of that name."""
+    current_task().heartbeat({"rows": 7})
+    return go_through(name)
+
+
+def beats_at_once() -> None:
+    """Says how far it is, within the turn, where nobody looks on."""
+    current_task().heartbeat(1)
+
+
+@workflow("behaviours.makes_a_task_that_beats")
+async def makes_a_task_that_beats(ctx: Context) -> Any:
+    await ctx.task(beats_at_once, inline=True)
+    return await ctx.task(beats, "beats", name="load")
+
+
+def test_103_the_last_heartbeat_of_a_running_attempt_is_seen(runtime: Stage) -> None:
+    """From outside, also by another process; not in the history, and not once the attempt has ended."""
+    execution = runtime.start(makes_a_task_that_beats)
+    gate("beats").wait_until_reached()
+    with runtime.beside() as other:
+        seen = other.get_execution(execution.id)
+        eventually(lambda: seen.describe().waits[0].heartbeat is not None)
+        one = seen.describe()
+        (wait,) = one.waits
+        assert (wait.kind, wait.name, wait.details) == ("task", "load", {"rows": 7})
+        assert wait.heartbeat is not None
+        assert "its last heartbeat was" in one.sentence(wait.heartbeat)
+        assert "({'rows': 7})" in one.sentence(wait.heartbeat)
+        (entry,) = [e for e in seen.timeline() if e.kind == "TaskScheduled"]
+        assert (entry.heartbeat, entry.details) == (wait.heartbeat, {"rows": 7})
+    length = len(execution.history())
+    gate("beats").open()
+    assert execution.result(WAIT) == "beats"
+    assert execution.describe().waits == ()
+    assert [e.heartbeat for e in execution.timeline()] == [None] * len(execution.timeline())
+    assert (
+        length == len([e for e in execution.history() if type(e).__name__ != "TaskCompleted"]) - 1
+    )

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import STATUSES, Backend, Commit, Head, Query, QueuedMessage
-from mini_workflow.stores.memory import MemoryBackend, MemoryState
+from mini_workflow.stores.memory import MemoryBackend, MemoryLeases, MemoryState
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.testing import ManualClock
@@ -75,8 +75,9 @@ def take_all(
 class BackendsAgree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        # The one in memory gives nobody a share: whoever comes first takes all, here in the file as well.
+        # Each divides in another way, so that shares differ: here whoever comes first takes all.
         self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(MemoryLeases, "_living", lambda *_: 1)
         self.patch.setattr(SQLiteLeases, "_take", partialmethod(take_all, SQLiteLeases._take))
         self.clock = ManualClock(1_000)
         self.folder = tempfile.TemporaryDirectory()

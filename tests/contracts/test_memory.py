@@ -11,7 +11,7 @@ from mini_workflow.testing.contracts.deletion import (
     DroppedRunsContract,
     OwnedDeletionContract,
 )
-from mini_workflow.testing.contracts.leases import LeasesContract
+from mini_workflow.testing.contracts.leases import LeasesContract, ShareContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
@@ -51,6 +51,9 @@ class TestOutbox(InMemory, OutboxContract): ...
 
 
 class TestLeases(InMemory, LeasesContract): ...
+
+
+class TestFairShare(InMemory, ShareContract): ...
 
 
 class TestSharedTasks(InMemory, SharedTaskContract): ...

@@ -17,7 +17,7 @@ from mini_workflow.testing.contracts.deletion import (
     DroppedRunsContract,
     OwnedDeletionContract,
 )
-from mini_workflow.testing.contracts.leases import LeasesContract
+from mini_workflow.testing.contracts.leases import LeasesContract, ShareContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
@@ -99,6 +99,9 @@ class TestOutbox(InDatabase, OutboxContract): ...
 
 
 class TestLeases(InDatabase, LeasesContract): ...
+
+
+class TestFairShare(InDatabase, ShareContract): ...
 
 
 class TestSharedTasks(InDatabase, SharedTaskContract): ...

@@ -8,13 +8,13 @@ import pytest
 from mini_workflow.ports import Backend, Clock
 from mini_workflow.stores.sqlite import SQLiteBackend, leases
 from mini_workflow.testing.contracts.agenda import AgendaContract
-from mini_workflow.testing.contracts.backend import BackendContract, create
+from mini_workflow.testing.contracts.backend import BackendContract
 from mini_workflow.testing.contracts.deletion import (
     DeletionContract,
     DroppedRunsContract,
     OwnedDeletionContract,
 )
-from mini_workflow.testing.contracts.leases import LeasesContract
+from mini_workflow.testing.contracts.leases import LeasesContract, ShareContract
 from mini_workflow.testing.contracts.mailbox import MailboxContract, OutboxContract
 from mini_workflow.testing.contracts.ownership import OwnershipContract
 from mini_workflow.testing.contracts.runs import RunsContract
@@ -106,27 +106,4 @@ class TestOutboxOfManyPartitions(InManyPartitions, OutboxContract): ...
 class TestLeasesOfManyPartitions(InManyPartitions, LeasesContract): ...
 
 
-class TestFairShare(InFile, BackendContract):
-    def test_those_that_live_share_what_one_has_left(self) -> None:
-        gone, one, two = self.owner("gone"), self.owner("one"), self.owner("two")
-        names = [f"e{number:02}" for number in range(16)]
-        create(gone, *names, busy=True)
-        gone.leases.release()
-        now = self.clock.now()
-        assert one.leases.acquire(now)
-        assert two.leases.acquire(now)
-        shares = [set(owner.agenda.busy("", 100)) for owner in (one, two)]
-        assert all(len(share) >= 4 for share in shares)
-        assert shares[0].isdisjoint(shares[1])
-        while one.leases.acquire(now):
-            pass
-        assert {*one.agenda.busy("", 100), *shares[1]} == set(names)
-
-    def test_an_owner_that_is_alone_takes_everything(self) -> None:
-        gone = self.owner("gone")
-        names = [f"e{number}" for number in range(9)]
-        create(gone, *names, busy=True)
-        gone.leases.release()
-        one = self.owner("one")
-        assert one.agenda.busy("", 100) == names
-        assert not one.leases.acquire(self.clock.now())
+class TestFairShare(InFile, ShareContract): ...

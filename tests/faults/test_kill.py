@@ -14,7 +14,7 @@ from tests.unit.local import flows
 from tests.unit.local.child import Child, wait_until_gone
 from tests.waiting import WAIT
 
-STEPS = int(os.environ.get("MINI_WORKFLOW_KILL_STEPS", "5000"))
+STEPS = int(os.environ.get("MINI_WORKFLOW_KILL_STEPS", "2000"))
 KILLS = int(os.environ.get("MINI_WORKFLOW_KILLS", "20"))
 
 LONG = """

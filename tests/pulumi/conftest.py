@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_component import bundle
+from pulumi_component import bundle, staging
 from tests.pulumi.recording import give_loop
 
 HANDLERS = '''\
@@ -33,10 +33,25 @@ def _loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "_loop", lambda: loop)
 
 
+@pytest.fixture(scope="session")
+def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packages") / "kept"
+
+
+@pytest.fixture
+def packaged_once(_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has packaged, the next one finds: most have the same handlers."""
+    monkeypatch.setattr(staging, "CACHE", str(_packages))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The folder of a program, with a package `app` in it."""
-    folder = tmp_path / "program"
+    return new_root(tmp_path)
+
+
+def new_root(parent: Path) -> Path:
+    folder = parent / "program"
     (folder / "app").mkdir(parents=True)
     (folder / "app" / "__init__.py").touch()
     (folder / "app" / "index.py").write_text(HANDLERS)

@@ -76,11 +76,16 @@ NAMED_BY = {"aws:s3/bucket:Bucket": "bucket"}
 class Invented(Mocks):
     """Answers with what AWS would answer, as far as programs look at it. Names are the logical ones."""
 
-    def __init__(self, partition: str = "aws") -> None:
+    def __init__(
+        self, partition: str = "aws", account: str = ACCOUNT, region: str = REGION
+    ) -> None:
         self.partition = partition
+        self.account = account
+        self.region = region
 
     def _arn(self, form: str, **names: str) -> str:
-        return form.format(**names).replace("arn:aws:", f"arn:{self.partition}:", 1)
+        made = form.format(**names).replace("arn:aws:", f"arn:{self.partition}:", 1)
+        return made.replace(ACCOUNT, self.account).replace(REGION, self.region)
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
         given = revealed(args.inputs)
@@ -93,7 +98,7 @@ class Invented(Mocks):
         if args.typ in ARNS:
             answer["arn"] = self._arn(ARNS[args.typ], name=name)
         if args.typ == "aws:sqs/queue:Queue":
-            answer["url"] = f"https://sqs.example/{ACCOUNT}/{name}"
+            answer["url"] = f"https://sqs.example/{self.account}/{name}"
         elif args.typ == "aws:lambda/function:Function" and given.get("publish"):
             answer["version"] = "7"
         elif args.typ == "aws:lambda/alias:Alias":
@@ -151,6 +156,7 @@ class Recording(MockMonitor):
                         "delete first": request.deleteBeforeReplace,
                         "protect": request.protect,
                         "ignored": list(request.ignoreChanges),
+                        "provider": _name(request.provider.rpartition("::")[0]),
                     },
                 )
             )

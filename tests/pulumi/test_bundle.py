@@ -19,10 +19,13 @@ from mini_workflow.codecs import Signer
 from pulumi_component import BadOption, bundle, cloudformation, staging
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
-from tests.pulumi.recording import record
+from tests.pulumi.conftest import new_root
+from tests.pulumi.recording import give_loop, record
 from tests.pulumi.test_engine import engine
 from tests.pulumi.test_engine import made as end
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("packaged_once")
 
 LINTER = Path(sys.executable).with_name("cfn-lint")
 
@@ -114,36 +117,47 @@ def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
     return template["Resources"][name]["Properties"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [PLAIN, PLAIN + API, VERSIONS + SCHEDULES, ALL],
-    ids=["plain", "api", "versions", "all"],
-)
-def test_the_linter_of_cloudformation_finds_nothing(root: Path, text: str) -> None:
-    written(root, text)
-    done = subprocess.run(
-        [LINTER, "--regions", "us-east-1", "--", "build/template.json"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, "")
+LINTED = {"plain": PLAIN, "api": PLAIN + API, "versions": VERSIONS + SCHEDULES, "all": ALL}
 
 
-def test_the_linter_finds_what_is_wrong(root: Path) -> None:
-    template, _ = written(root, PLAIN)
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What the linter says of each template, and of one that is wrong; it starts once for all of them."""
+    folder, loop = tmp_path_factory.mktemp("linted"), give_loop()
+    template: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "_loop", lambda: loop)
+        for name, text in LINTED.items():
+            template, _ = written(new_root(folder / name), text)
+            (folder / name / "template.json").write_text(json.dumps(template))
     properties(template, "FlowEvents")["Fifo"] = True
-    (root / "wrong.json").write_text(json.dumps(template))
+    (folder / "wrong").mkdir()
+    (folder / "wrong" / "template.json").write_text(json.dumps(template))
+    found: dict[str, list[str]] = {name: [] for name in (*LINTED, "wrong")}
+    paths = [f"{name}/template.json" for name in found]
     done = subprocess.run(
-        [LINTER, "--", "wrong.json"],
-        cwd=root,
+        [LINTER, "--regions", "us-east-1", "--format", "json", "--", *paths],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    assert "'Fifo' was unexpected" in done.stdout
+    assert done.returncode == 2, done.stderr
+    for one in json.loads(done.stdout):
+        found[Path(one["Filename"]).parent.name].append(one["Message"])
+    return found
+
+
+@pytest.mark.parametrize("name", LINTED)
+def test_the_linter_of_cloudformation_finds_nothing(
+    findings: dict[str, list[str]], name: str
+) -> None:
+    assert findings[name] == []
+
+
+def test_the_linter_finds_what_is_wrong(findings: dict[str, list[str]]) -> None:
+    assert len(findings["wrong"]) == 1
+    assert "'Fifo' was unexpected" in findings["wrong"][0]
 
 
 def test_every_role_may_do_what_it_may_with_pulumi(root: Path) -> None:

@@ -17,6 +17,8 @@ from pulumi_component.options import FunctionOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
 from tests.pulumi.test_engine import engine, made
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 VPC = {"subnets": ["subnet-1", "subnet-2"], "security_groups": ["sg-1"]}
 ACCESS_POINT = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-1"
 FILES = {"access_point": ACCESS_POINT, "path": "/mnt/models"}
@@ -276,7 +278,8 @@ def test_an_engine_whose_tasks_may_take_every_call_says_so(
         assert told == []
     record(lambda: made(engine(root)))
     (warning,) = told
-    assert warning.startswith("Flow: as many tasks at a time as the account allows leave no call")
+    assert warning.startswith("Flow: nobody is there to say how many calls the account may run.")
+    assert "as many tasks at a time as the account allows leave none for it" in warning
     assert "the option concurrency" in warning
 
 

@@ -14,6 +14,8 @@ from mini_workflow import settings
 from pulumi_component import WorkflowEngine
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, is_secret, record
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 ENGINE = "mini-workflow:index:WorkflowEngine"
 FUNCTION = "mini-workflow:index:Function"
 ENCRYPTION = (

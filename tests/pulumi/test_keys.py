@@ -16,6 +16,8 @@ from tests.pulumi.test_bundle import PLAIN as PLAIN_ENGINE
 from tests.pulumi.test_bundle import properties, written
 from tests.pulumi.test_engine import engine, made, resources
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b"
 PARAMETER = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/Flow-signing-key-parameter"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:Flow-signing-key-secret-AbCdEf"

@@ -20,6 +20,8 @@ from pulumi_component.options import LOG_LEVELS, EngineOptions, FunctionOptions
 from tests.pulumi.recording import Recording, is_secret, record
 from tests.pulumi.test_engine import engine, made
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 ENGINE = {"worker": "app.index.execute", "orchestrator": "app.index.orchestrate"}
 
 # Units

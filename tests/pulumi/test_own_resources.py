@@ -1,4 +1,4 @@
-"""What is the user's own: a bucket and a place in it, links of single nodes, other partitions."""
+"""What is the user's own: a bucket and a place in it, single nodes, other partitions and accounts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pulumi
+import pulumi_aws as aws
 import pytest
 
 from mini_workflow import settings
-from pulumi_component import BadOption, Function
+from pulumi_component import BadOption, Function, WorkflowEngine
 from pulumi_component.options import EngineOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Invented, Recording, record
 from tests.pulumi.test_engine import engine, made
+
+pytestmark = pytest.mark.usefixtures("packaged_once")
 
 OURS = {"bucket": "ours", "prefix": "flows/"}
 KMS = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/5eed"
@@ -209,6 +213,45 @@ def test_no_partition_is_taken_for_granted(root: Path, partition: str) -> None:
         text = json.dumps(one.inputs, default=str)
         assert "arn:aws:" not in text, one.name
     assert f"arn:{partition}:" in recording.get("Flow-orchestrator-policy").inputs["policy"]
+
+
+def test_an_engine_of_another_account_is_there_as_a_whole(root: Path) -> None:
+    """Everything is made by the provider that it is given, and trusts and names that account alone."""
+    account, region = "210987654321", "eu-south-2"
+
+    def program() -> None:
+        there = pulumi.ResourceOptions(provider=aws.Provider("there", region=region))
+        given: Any = {
+            "worker": "app.index.execute",
+            "orchestrator": "app.index.orchestrate",
+            "workers": {"gpu": "app.index.execute", "big": {"pull": True}},
+            "versions": True,
+            "alarms": True,
+            "dashboard": True,
+            "signing_key_store": "parameter",
+            "store": "dynamodb",
+            "root": str(root),
+        }
+        flow = WorkflowEngine("Flow", given, there)
+        Function("Api", {"handler": "app.index.api", "root": str(root), "link": [flow]}, there)
+
+    recording = record(program, Invented(account=account, region=region))
+    made_there = [one for one in recording if one.type.startswith("aws:")]
+    assert len(made_there) > 60
+    for one in made_there:
+        assert one.options["provider"] == "there", one.name
+        text = json.dumps(one.inputs, default=str)
+        assert ACCOUNT not in text, one.name
+        assert REGION not in text, one.name
+    # Pipes and schedules act for resources of that account, and for no others.
+    for what in ("timers-pipe", "failures-pipe", "scheduler"):
+        trusted = json.loads(recording.get(f"Flow-{what}-role").inputs["assumeRolePolicy"])
+        condition = trusted["Statement"][0]["Condition"]["StringEquals"]
+        assert condition["aws:SourceAccount"] == account
+        assert f":{region}:{account}:" in condition["aws:SourceArn"]
+    linked_to = json.dumps(statements(recording, "Api"))
+    assert f"arn:aws:sqs:{region}:{account}:Flow-events.fifo" in linked_to
+    assert f"/{account}/" in variables(recording, "Api")[settings.QUEUE_URL]
 
 
 def test_one_module_may_be_deployed_twice(root: Path) -> None:

@@ -11,6 +11,8 @@ from pulumi_component import Function
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
 from tests.pulumi.test_engine import engine
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 EVENTS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow-events.fifo"
 SQS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:Flow"
 HISTORY = "arn:aws:s3:::Flow-history"

@@ -19,6 +19,8 @@ from tests.paths import ROOT
 from tests.pulumi.recording import record
 from tests.pulumi.test_engine import engine
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 REPORT = {
     "time": "2026-11-28T12:00:00.000Z",
     "type": "platform.report",

@@ -15,6 +15,8 @@ from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
 from tests.pulumi.test_bundle import PLAIN, properties, written
 from tests.pulumi.test_engine import engine, made, retained
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
 
 

@@ -12,6 +12,8 @@ from pulumi_component.options import EngineOptions
 from tests.pulumi.recording import ACCOUNT, REGION, Recording, record
 from tests.pulumi.test_engine import HISTORY, SQS, engine, made, registered, resources
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 WORKERS_VARIABLE = settings.WORKERS
 ENGINE = {"worker": "app.index.execute", "orchestrator": "app.index.orchestrate"}
 WORKERS: dict[str, Any] = {

@@ -450,7 +450,14 @@ def test_axe_finds_no_serious_fault(
     runtime.schedules.create("nightly", scheduled, every=3600)
     for path in (
         *("/executions", "/executions/f-1", "/executions/o-1", "/executions/o-1/update"),
-        *("/workflows", "/workflow?name=shown-failure", "/schedules", "/workers", "/doctor"),
+        *(
+            "/workflows",
+            "/workflow?name=shown-failure",
+            "/schedules",
+            "/limits",
+            "/workers",
+            "/doctor",
+        ),
     ):
         # The policy of the pages allows no script from elsewhere.
         page = opened(
@@ -467,7 +474,14 @@ def test_axe_finds_no_serious_fault(
     "path",
     [
         *("/executions", "/executions/o-1", "/executions/f-1", "/executions/o-1/update"),
-        *("/workflows", "/workflow?name=shown-failure", "/schedules", "/workers", "/doctor"),
+        *(
+            "/workflows",
+            "/workflow?name=shown-failure",
+            "/schedules",
+            "/limits",
+            "/workers",
+            "/doctor",
+        ),
     ],
 )
 def test_a_telephone_scrolls_in_one_direction(

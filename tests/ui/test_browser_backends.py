@@ -48,7 +48,7 @@ def test_an_execution_is_found_signalled_and_watched_to_its_end(
         context = chromium.new_context()
         context.set_default_timeout(WAIT * 1000)
         page = context.new_page()
-        for path in ("workflows", "schedules", "workers", "doctor"):
+        for path in ("workflows", "schedules", "limits", "workers", "doctor"):
             answer = page.goto(f"{address}/{path}")
             assert answer is not None
             assert answer.status == 200, path

@@ -149,7 +149,7 @@ def test_nothing_of_the_overviews_is_forbidden_by_the_policy(
     runtime.schedules.create("nightly", scheduled, every=3600)
     for address in (
         *("/workflows", "/workflow?name=shown-stream", "/schedules", "/schedules/nightly/backfill"),
-        *("/workers", "/doctor", "/executions/t-1", "/executions/t-1/stream?name=words"),
+        *("/workers", "/limits", "/doctor", "/executions/t-1", "/executions/t-1/stream?name=words"),
     ):
         answer = browser.get(address)
         assert answer.status_code == 200, address

@@ -224,6 +224,9 @@ def _print_head(description: Description) -> None:
         say(f"wakes at {at_second(description.next_wake_at)}")
     if description.blocked_reason:
         say(f"blocked: {description.blocked_reason}")
+    if description.mismatch is not None:
+        say(f"  the history says    {description.mismatch.recorded or 'nothing more'}")
+        say(f"  the code asks for   {description.mismatch.asked or 'nothing more'}")
     elif description.closed_at is None:
         say(description.sentence(datetime.now(UTC)))
     for one in description.waits[:1]:

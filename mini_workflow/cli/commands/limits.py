@@ -9,7 +9,6 @@ import click
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import say, say_json, say_table
 from mini_workflow.cli.session import Seconds, Session, command, json_option, pass_session
-from mini_workflow.core.limit import text_of_plan
 from mini_workflow.engine.limits import LimitDescription
 from mini_workflow.errors import UsageError
 
@@ -115,17 +114,8 @@ def limits(
         _show(about)
 
 
-def _allowed(about: LimitDescription) -> str:
-    plan: dict[str, Any] = {"per_key": about.per_key}
-    if about.concurrency is not None:
-        plan["concurrency"] = about.concurrency
-    if about.rate is not None:
-        plan["rate"] = [about.rate[0], about.rate[1].total_seconds() * 1000]
-    return text_of_plan(plan)
-
-
 def _row(about: LimitDescription) -> tuple[str, ...]:
-    return about.name, _allowed(about), str(about.held), str(about.waiting)
+    return about.name, about.allows, str(about.held), str(about.waiting)
 
 
 def _show(about: LimitDescription) -> None:

@@ -86,6 +86,15 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare the options of a start."""
     for option in (
         click.option(
+            "--priority", type=int, metavar="N", help="The highest gets a slot first.  [default: 0]"
+        ),
+        click.option("--limit-key", metavar="KEY", help="Whom it is for: keys take turns."),
+        click.option(
+            "--queue",
+            metavar="LIMIT",
+            help="It waits for a slot of this limit before its code begins.",
+        ),
+        click.option(
             "--retry",
             type=click.IntRange(1),
             metavar="ATTEMPTS",

@@ -14,7 +14,7 @@ from typing import Final
 
 from mini_workflow.attempts import Limits, failed, lost
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import AttemptCounts, Report, TaskRequest
+from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempts
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import interval
@@ -68,11 +68,11 @@ class ProcessRunner:
             raise UsageError(f"async_per_worker must be at least 1, not {async_per_worker}")
         self._async_per_worker: Final = async_per_worker
         self._factory: Final = factory
-        self._hand_in: Final = hand_in
+        self._hand_in: Final = None if hand_in is None else self._reporting(hand_in)
         self._streams: Final = streams
         self._equipment: Final = factory()
         self._attempts: Final[Attempts[SentAttempt]] = Attempts(
-            self, report, "mini-workflow-worker-timeouts"
+            self, self._reporting(report), "mini-workflow-worker-timeouts"
         )
         self._lock: Final = self._attempts.lock
         self._waiting: Final[deque[SentAttempt]] = deque()  # sync, in order; some may be over
@@ -83,6 +83,16 @@ class ProcessRunner:
         self._closing: Final = threading.Event()
         self._started = 0
         self._failed_starts = 0
+
+    def _reporting(self, report: Report) -> Report:
+        """Return the same report, which also has the heartbeats of the attempt forgotten."""
+
+        def to(outcome: TaskOutcome) -> None:
+            if self._streams is not None:
+                self._streams.over(outcome.key)
+            report(outcome)
+
+        return to
 
     def start(self) -> None:
         """Start all workers now instead of with the first attempts. Does not wait for them."""
@@ -353,6 +363,8 @@ class ProcessRunner:
         attempt.last_heartbeat = details or None
         if attempt.limits is not None:
             attempt.limits.beat()
+        if self._streams is not None:
+            self._streams.heard(frame.key, attempt.last_heartbeat)
 
     def _store(self, host: Slot, frame: Frame) -> None:
         """Have chunks stored, and tell the worker. Raises ValueError if they are not the worker's."""

@@ -256,6 +256,7 @@ class ClientTransport:
         if (again := restart_of(request, head, self._parts.clock.now())) is not None:
             self._send(name, again, again.id)
         if request.message is not None:
+            self._parts.backlog.admit(name)
             self._send(name, request.message, request.message_key())
         elif found.length == 1 and head.status == "running":
             # Whoever wrote it may have died before it had sent anything.
@@ -276,7 +277,11 @@ class ClientTransport:
                 raise not_open()
         found = self._parts.store.header(name)
         head = still_takes(None if found is None else found.head, request)
-        key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
+        key = secrets.token_hex(8)
+        if isinstance(message, (events.SignalReceived, events.PromiseHeartbeat)):
+            # Whoever wants to end an execution that is behind can, and nobody completes a promise twice.
+            self._parts.backlog.admit(name)
+            key = getattr(message, "id", key)
         self._send(name, message, key)
         return head
 
@@ -362,6 +367,7 @@ class ClientTransport:
         """
         if request.known:
             return Answer()
+        self._parts.backlog.admit(request.execution_id)
         asked = request.message(request.at, forwarded=True)
         content = {"request": wire.encode(asked)}
         refusal = self._invoke(request.execution_id, "update", content).get("refusal")

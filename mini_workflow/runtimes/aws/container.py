@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 from mini_workflow.codecs.chained import Codecs, with_codecs
@@ -27,11 +27,13 @@ from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.dynamodb.registers import TableRegisters
 from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.heartbeats import S3Heartbeats
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.stores.s3.store import S3Store
 from mini_workflow.stores.s3.streams import STREAMS, S3Streams
+from mini_workflow.stores.sqs.backlog import Backlog
 from mini_workflow.stores.sqs.call_store import CALLS, CallStore
-from mini_workflow.stores.sqs.dispatch import AWSDispatch
+from mini_workflow.stores.sqs.dispatch import HEARTBEATS, AWSDispatch
 from mini_workflow.stores.sqs.envelopes import CLAIMS, Envelopes
 from mini_workflow.stores.sqs.messages import Post
 from mini_workflow.stores.sqs.outcomes import KEPT, Outcomes
@@ -95,6 +97,12 @@ class Container:
     def post(self) -> Post:
         """The way to the queue of events."""
         return Post(self.clients, lambda: self.settings.get(QUEUE_URL), self.envelopes)
+
+    @cached_property
+    def backlog(self) -> Backlog:
+        """Which executions have too many messages in the queue of events."""
+        url = partial(self.settings.get, QUEUE_URL)
+        return Backlog(self.clients, url, self.bucket, self.clock.now)
 
     @cached_property
     def outcomes(self) -> Outcomes:
@@ -162,7 +170,8 @@ class Container:
     @cached_property
     def streams(self) -> S3Streams:
         """The streams of executions."""
-        return S3Streams(self.bucket, self.clients, self.histories)
+        beats = S3Heartbeats(self.bucket, self.clients, HEARTBEATS)
+        return S3Streams(self.bucket, self.clients, self.histories, beats)
 
     @cached_property
     def store(self) -> S3Store:

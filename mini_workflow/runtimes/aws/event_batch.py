@@ -63,6 +63,9 @@ class EventBatch:
             finally:
                 hold.end()
             self._metrics.failed(len(failed))
+            if not failed:
+                for name, members in groups.items():
+                    self._parts.backlog.note(name, members)
             # Soon: by themselves they would after the visibility timeout.
             waits = [(record, _wait(_deliveries(record))) for record in failed]
             change_visibility(self._parts.clients, self._queue_url, waits)

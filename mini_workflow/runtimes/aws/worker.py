@@ -25,6 +25,7 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.ports import Answer, StreamWrite, TaskOutcome, TaskRequest
+from mini_workflow.ports.heartbeats import Heartbeat
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
@@ -34,7 +35,7 @@ from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.stores.aws_clients import is_refused
 from mini_workflow.stores.aws_limits import HEARTBEAT_INTERVAL
 from mini_workflow.stores.sqs.call_store import purpose_of
-from mini_workflow.stores.sqs.dispatch import CANCELLED, HEARTBEATS
+from mini_workflow.stores.sqs.dispatch import CANCELLED
 from mini_workflow.stores.sqs.envelopes import parse
 from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.stream_buffer import StreamBuffer
@@ -161,9 +162,9 @@ class Worker:
         request = TaskRequest(name, seq, attempt, **plain)
         if attempt > 1 and request.heartbeat is None and request.heartbeat_timeout is not None:
             # The one before may have been lost with its function: what it kept is in the bucket.
-            found = self._parts.bucket.get(_heartbeat_key(request))
+            found = self._parts.streams.heartbeats.details(name, seq)
             if found is not None:
-                request = replace(request, heartbeat=found.body.decode())
+                request = replace(request, heartbeat=found)
         return request, version
 
     def _keep_call(self, event: dict[str, Any]) -> None:
@@ -306,15 +307,16 @@ class _HeartbeatThread:
         return self._thread is None or not self._thread.is_alive()
 
     def _beat(self) -> None:
-        kept: str | None = None
+        kept = 0
         task = self._task
         assert task is not None
         while not self._over.wait(self.every):
             try:
-                details = task.details
-                if details is not None and details != kept:
-                    self._parts.bucket.put(_heartbeat_key(self._request), details.encode())
-                    kept = details
+                heard, details = task.heard_at, task.details
+                if heard != kept:
+                    beat = Heartbeat(*self._request.key, heard, details)
+                    self._parts.streams.heartbeats.keep([beat], ())
+                    kept = heard
                 found = self._parts.bucket.get(
                     f"{CANCELLED}{self._request.execution_id}/{self._request.seq}"
                 )
@@ -324,10 +326,6 @@ class _HeartbeatThread:
             except Exception as error:
                 # Whatever it was, the next look may go well: the task must not go on unheard.
                 log.warning("[%s] no heartbeat: %s", self._request.execution_id, error)
-
-
-def _heartbeat_key(request: TaskRequest) -> str:
-    return f"{HEARTBEATS}{request.execution_id}/{request.seq}"
 
 
 def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:

@@ -9,6 +9,7 @@ from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.agenda import PostgresAgenda
 from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool, Raw
+from mini_workflow.stores.postgres.heartbeats import PostgresHeartbeats
 from mini_workflow.stores.postgres.leases import NoLeases, PostgresLeases, set_clock
 from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
 from mini_workflow.stores.postgres.schema import check, upgrade, version
@@ -100,7 +101,7 @@ class PostgresBackend:
         )
         self.agenda = PostgresAgenda(self._writer, holding)
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
-        self.streams = PostgresStreams(self._readers)
+        self.streams = PostgresStreams(self._readers, PostgresHeartbeats(self._readers))
         self.transactions = PostgresTransactions(database)
         self.shared_tasks = PostgresSharedTasks(self._readers, holding, clock, ring)
         self.leases: PostgresLeases | NoLeases = (

@@ -63,6 +63,7 @@ class Batch:
         self._parked: dict[int, list[str]] = {}
         self._taken: list[tuple[int, int]] = []
         self._posted: list[tuple[int, str, str, str]] = []
+        self._otherwise: list[tuple[int, str, str, str]] = []
         self._chunks: list[tuple[int, StreamWrite]] = []
 
     def add(self, item: Commit) -> None:
@@ -107,9 +108,15 @@ class Batch:
         for number in item.taken:
             if (stored := self._letters.stored_number(number, name)) is not None:
                 self._taken.append((ref, stored))
-        for one in item.outbox:
-            self._posted.append((ref, one.execution_id, one.body, digest(one.key)))
+        self._post(ref, item)
         self._chunks.extend((ref, write) for write in item.chunks)
+
+    def _post(self, ref: int, item: Commit) -> None:
+        for one in item.outbox:
+            key = digest(one.key)
+            self._posted.append((ref, one.execution_id, one.body, key))
+            if one.otherwise:
+                self._otherwise.append((ref, one.execution_id, one.otherwise, key))
 
     def _change(self, ref: int, head: Head) -> None:
         if ref > 0:
@@ -131,6 +138,20 @@ class Batch:
     def removes(self) -> bool:
         """Return whether executions are deleted, or runs dropped."""
         return bool(self._deleted or self._dropped)
+
+    def needs_messages(self) -> bool:
+        """Return whether executions are deleted, or others are asked, which may not be there."""
+        return bool(self._deleted or self._otherwise)
+
+    def asked_for(self) -> list[str]:
+        """Return the arrays for that."""
+        return [
+            numbers(self._letters.read()),
+            numbers(ref for ref, *_ in self._otherwise),
+            texts(name for _, name, *_ in self._otherwise),
+            texts(body for *_, body, _ in self._otherwise),
+            texts(key for *_, key in self._otherwise),
+        ]
 
     def removed(self) -> list[str]:
         """Return the arrays for that."""

@@ -24,6 +24,9 @@ from mini_workflow.errors import (
 
 Raw = psycopg.Connection[tuple[Any, ...]]
 
+UNREAD: Final = "MW002"
+"""The condition by which a commit says that there are messages to what it is to delete."""
+
 LOST: Final = "MW001"
 """The SQLSTATE by which our own functions say that the lease does not stand."""
 

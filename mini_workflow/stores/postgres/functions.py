@@ -364,6 +364,63 @@ COMMIT_3: Final = f"""
 """
 """A commit that writes to streams, and all else."""
 
+_OTHERWISE = """
+        asking_refs bigint[], asked_ids text[], otherwise_bodies text[], otherwise_digests text[]
+"""
+
+COMMIT_4: Final = f"""
+    CREATE FUNCTION @commit_4(
+        lease_ bigint, commits_ bigint, read_ bigint[], {_OTHERWISE},
+        chunk_refs bigint[], {_CHUNKS}, {_REMOVED}, {_PARAMETERS}
+    ) RETURNS TABLE (made_keys bigint[], addresses text[]) LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
+    #variable_conflict use_column
+    DECLARE
+        done_ record;
+        held_ bigint;
+    BEGIN
+        IF cardinality(deleted_keys) > 0 THEN
+            -- Whoever posts to one of them holds it until the message is there: no such lock is waited for.
+            PERFORM 1 FROM @executions WHERE key = ANY (deleted_keys) FOR UPDATE SKIP LOCKED;
+            GET DIAGNOSTICS held_ = ROW_COUNT;
+            IF held_ < (SELECT count(*) FROM @executions WHERE key = ANY (deleted_keys)) OR EXISTS (
+                SELECT 1 FROM @mailbox AS m
+                WHERE m.execution = ANY (deleted_keys) AND m.number <> ALL (read_)
+            ) THEN
+                RAISE EXCEPTION 'there are messages to what is to be deleted' USING ERRCODE = 'MW002';
+            END IF;
+        END IF;
+        SELECT * INTO done_ FROM @commit_3(
+            lease_, commits_, chunk_refs, {_passed(_CHUNKS)}, {_passed(_REMOVED)},
+            {_passed(_PARAMETERS)}
+        );
+        INSERT INTO @mailbox (execution, body, digest)
+            SELECT CASE WHEN p.ref < 0 THEN done_.made_keys[-p.ref] ELSE p.ref END, p.body, p.digest
+            FROM unnest({_passed(_OTHERWISE)})
+                WITH ORDINALITY AS p (ref, id, body, digest, place)
+            WHERE (p.ref > 0 OR done_.made_keys[-p.ref] IS NOT NULL)
+                AND NOT EXISTS (SELECT 1 FROM @executions AS x WHERE x.id = p.id)
+            ORDER BY p.place
+            ON CONFLICT (execution, digest) DO NOTHING;
+        RETURN QUERY SELECT done_.made_keys, done_.addresses;
+    END $$
+"""
+"""A commit that deletes executions unless there are messages to them that were not read, or asks others,
+which may not be there; and all else."""
+
+HOLD_EXECUTION: Final = """
+    CREATE FUNCTION @hold_execution() RETURNS trigger LANGUAGE plpgsql
+    SET enable_seqscan = off AS $$
+    BEGIN
+        PERFORM 1 FROM @executions WHERE key = NEW.execution FOR KEY SHARE;
+        IF FOUND THEN
+            RETURN NEW;
+        END IF;
+        RETURN NULL;
+    END $$
+"""
+"""A trigger: a message is there before its execution is deleted, and is seen then, or is dropped."""
+
 LEAVE_STREAMS: Final = """
     CREATE FUNCTION @leave_streams() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -158,6 +158,7 @@ _POST: Final = """
             LEFT JOIN @partitions AS partitions ON partitions.id = executions.partition
             LEFT JOIN @owners AS owners ON owners.id = partitions.owner
         WHERE executions.id = %s
+        FOR KEY SHARE OF executions
     ), posted AS (
         INSERT INTO @mailbox (execution, body, digest) SELECT key, %s, %s FROM found
         ON CONFLICT (execution, digest) DO NOTHING

@@ -22,6 +22,8 @@ from mini_workflow.stores.postgres.functions import (
     COMMIT_1,
     COMMIT_2,
     COMMIT_3,
+    COMMIT_4,
+    HOLD_EXECUTION,
     LEAVE_RESULTS,
     LEAVE_STREAMS,
     SWEEP_1,
@@ -256,6 +258,38 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             REFERENCING OLD TABLE AS deleted_executions
             FOR EACH STATEMENT EXECUTE FUNCTION @leave_results()
         """,
+    ),
+    (
+        # The last ones of tasks, for whoever looks from outside.
+        """
+        CREATE TABLE @heartbeats (
+            execution bigint NOT NULL,
+            seq bigint NOT NULL,
+            attempt bigint NOT NULL,
+            at bigint NOT NULL,
+            details text,
+            PRIMARY KEY (execution, seq)
+        ) WITH (fillfactor = 50)
+        """,
+        """
+        CREATE FUNCTION @remove_heartbeats() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            DELETE FROM @heartbeats AS heartbeats USING deleted_executions
+                WHERE heartbeats.execution = deleted_executions.key;
+            RETURN NULL;
+        END $$
+        """,
+        """
+        CREATE TRIGGER heartbeats_removed AFTER DELETE ON @executions
+            REFERENCING OLD TABLE AS deleted_executions
+            FOR EACH STATEMENT EXECUTE FUNCTION @remove_heartbeats()
+        """,
+        HOLD_EXECUTION,
+        """
+        CREATE TRIGGER execution_held BEFORE INSERT ON @mailbox
+            FOR EACH ROW EXECUTE FUNCTION @hold_execution()
+        """,
+        COMMIT_4,
     ),
 )
 """The statements of each version; the version of a schema is how many of them it has seen."""

@@ -10,7 +10,7 @@ from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Found, Head, Pag
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.batch import Batch
-from mini_workflow.stores.postgres.connection import LOST, Connection, ConnectionLost, Pool
+from mini_workflow.stores.postgres.connection import LOST, UNREAD, Connection, ConnectionLost, Pool
 from mini_workflow.stores.postgres.fence import Fence
 from mini_workflow.stores.postgres.functions import HEAD
 from mini_workflow.stores.postgres.mailbox import Letters
@@ -77,6 +77,10 @@ class PostgresStore:
         rows = self._readers.rows(_HISTORY, (since, execution_id))
         return [body for (body,) in rows]
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        return [body for (body,) in self._readers.rows(_ENDS, (execution_id, last))]
+
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
         """Return those that are not running: closed, blocked, or not there. Any thread."""
         return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
@@ -139,7 +143,13 @@ class PostgresStore:
             self._call("SELECT @append_1(%s, %s, %s, %s, %s)", batch.events.literals())
             made: list[int | None] = []
         else:
-            made = self._write(batch)
+            try:
+                made = self._write(batch)
+            except StoreError as error:
+                if getattr(error.__cause__, "sqlstate", None) != UNREAD:
+                    raise
+                others = iter(self.commit([one for one in commits if one.deleted_at is None]))
+                return [one.deleted_at is None and next(others) for one in commits]
         return batch.settle(made)
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
@@ -170,7 +180,15 @@ class PostgresStore:
     def _write(self, batch: Batch) -> list[int | None]:
         parameters = batch.literals()
         function = "commit_1"
-        if batch.writes_chunks():
+        if batch.needs_messages():
+            function = "commit_4"
+            parameters = [
+                *batch.asked_for(),
+                *batch.chunks(),
+                *batch.removed(),
+                *parameters,
+            ]
+        elif batch.writes_chunks():
             function, parameters = "commit_3", [*batch.chunks(), *batch.removed(), *parameters]
         elif batch.removes():
             function, parameters = "commit_2", [*batch.removed(), *parameters]
@@ -277,6 +295,21 @@ _HISTORY: Final = """
         JOIN @events AS events ON events.execution = executions.key
             AND events.number >= greatest(executions.base, %s)
     WHERE executions.id = %s ORDER BY events.number
+"""
+_ENDS: Final = """
+    WITH one AS (SELECT key, base FROM @executions WHERE id = %s), ends AS (
+        (
+            SELECT events.number, events.body FROM one
+                JOIN @events AS events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number LIMIT 1
+        )
+        UNION (
+            SELECT events.number, events.body FROM one
+                JOIN @events AS events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number DESC LIMIT %s
+        )
+    )
+    SELECT body FROM ends ORDER BY number
 """
 _ENDED: Final = """
     SELECT asked.id FROM unnest(%s::text[]) AS asked (id)

@@ -11,12 +11,14 @@ from mini_workflow.stores import stream_state
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.batch import chunk_arrays
 from mini_workflow.stores.postgres.connection import Pool
+from mini_workflow.stores.postgres.heartbeats import PostgresHeartbeats
 
 
 class PostgresStreams:
     """Implements `StreamStore`. Each call is one round trip, and a transaction by itself."""
 
-    def __init__(self, connections: Pool) -> None:
+    def __init__(self, connections: Pool, heartbeats: PostgresHeartbeats) -> None:
+        self.heartbeats: Final = heartbeats
         self._connections = connections
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:

@@ -58,7 +58,8 @@ class ExecutionObject:
     `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
     as it may have none. `deleted` are the events of those that had the id before, and were deleted. Of the
     segments before `first`, which are not kept, those from `unswept` on may still be there; None if
-    none is. `etag` is of the object that it was read from.
+    none is. Segment `first` begins with the event of number `begins`; None where an older process has begun
+    the run. `etag` is of the object that it was read from.
     """
 
     head: Head
@@ -76,6 +77,7 @@ class ExecutionObject:
     unlisted: int = 0
     deleted: int = 0
     unswept: int | None = None
+    begins: int | None = None
     alarm: Wakeups = NO_WAKEUPS
     pending: PendingEffects = NO_EFFECTS
     parked: tuple[str, ...] = ()
@@ -87,15 +89,16 @@ class ExecutionObject:
     ) -> ExecutionObject:
         """Return the document once the commit is written, by a writer of that name."""
         head = commit.head or self.head
-        first = self.first
+        first, begins = self.first, self.begins
         if head.base != self.head.base:
             # Where the new run begins is not sealed yet: it will be in the next segment or later.
-            first = self.segments
+            first, begins = self.segments, self.sealed
         return replace(
             self,
             head=head,
             length=self.length + len(commit.events),
             first=first,
+            begins=begins,
             turn=self.turn + 1,
             writer=writer,
             tries=tries,
@@ -156,6 +159,8 @@ def encode(document: ExecutionObject) -> bytes:
     if document.unswept is not None:
         # Older processes pass over it, and leave those segments until the execution is deleted.
         plain["unswept"] = document.unswept
+    if document.begins is not None:
+        plain["begins"] = document.begins
     if pending.tasks:
         plain["tasks"] = pending.tasks
     if pending.outbox:
@@ -207,6 +212,7 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
         return replace(
             document,
             unswept=plain.get("unswept"),
+            begins=plain.get("begins"),
             pending=pending,
             parked=tuple(_unlisted(lines[3:end])),
             tail=tuple(_unlisted(lines[end + 2 : -1])),

@@ -108,6 +108,16 @@ class ObjectStore:
         # The first of these segments may begin before.
         return [*sealed, *document.tail][start - document.length :]
 
+    def first_line(self, document: ExecutionObject) -> str:
+        """Return the first event of the current run, from the one segment that has it."""
+        number = document.head.base
+        if number >= document.sealed:
+            return document.tail[number - document.sealed]
+        begins = document.begins if number else 0
+        if begins is None:
+            return self.lines(document)[0]
+        return self._segment(document.head.execution_id, document.first)[number - begins]
+
     def create(
         self,
         commit: Commit,

@@ -71,6 +71,17 @@ class S3Store:
             return []
         return self._histories.lines(document, max(document.head.base, since))
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        document = self._histories.find(execution_id)
+        if document is None:
+            return []
+        base = document.head.base
+        tail = (
+            self._histories.lines(document, max(base + 1, document.length - last)) if last else []
+        )
+        return [self._histories.first_line(document), *tail]
+
     def lines_since(
         self, execution_id: str, start: int | None
     ) -> tuple[list[str], ExecutionObject | None]:

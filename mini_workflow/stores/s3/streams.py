@@ -20,6 +20,7 @@ from mini_workflow.ports import Answer, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS
 from mini_workflow.stores.aws_clients import Clients
 from mini_workflow.stores.s3.bucket import Bucket
+from mini_workflow.stores.s3.heartbeats import S3Heartbeats
 from mini_workflow.stores.s3.object_store import ROOT, ObjectStore
 from mini_workflow.stores.stream_state import Position, StreamState, answer_of, by_stream
 
@@ -55,7 +56,14 @@ class _Batch:
 class S3Streams:
     """Implements `StreamStore`."""
 
-    def __init__(self, bucket: Bucket, clients: Clients, histories: ObjectStore) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        clients: Clients,
+        histories: ObjectStore,
+        heartbeats: S3Heartbeats,
+    ) -> None:
+        self.heartbeats: Final = heartbeats
         self._bucket = bucket
         self._clients = clients
         self._histories = histories

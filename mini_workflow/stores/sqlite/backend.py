@@ -13,6 +13,7 @@ from mini_workflow.ports import Clock
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous
+from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
@@ -93,7 +94,8 @@ class SQLiteBackend:
         )
         self.agenda = SQLiteAgenda(self._writer, holding)
         self.mailbox = SQLiteMailbox(self._writer, self._reader, self._reading, holding)
-        self.streams = SQLiteStreams(self._reader, self._reading)
+        beats = SQLiteHeartbeats(self._reader, self._reading)
+        self.streams = SQLiteStreams(self._reader, self._reading, beats)
         self.shared_tasks = SQLiteSharedTasks(self._reader, self._reading, holding, clock)
         self.leases = SQLiteLeases(
             self._writer,

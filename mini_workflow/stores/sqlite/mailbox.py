@@ -41,6 +41,7 @@ class SQLiteMailbox:
         """See `Mailbox.entries`."""
         if execution_id is None:
             rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
+            self._holding.read = rows[-1][0] if rows else after
         else:
             rows = self._writer.rows(
                 _LETTERS_OF_ONE, (after, execution_id, self._holding.lease, limit)

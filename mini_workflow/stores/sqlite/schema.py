@@ -211,6 +211,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END
         """,
     ),
+    (
+        # The last ones of tasks, for whoever looks from outside.
+        """
+        CREATE TABLE heartbeats (
+            execution INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            attempt INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            details TEXT,
+            PRIMARY KEY (execution, seq)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TRIGGER heartbeats_deleted AFTER DELETE ON executions BEGIN
+            DELETE FROM heartbeats WHERE execution = old.key;
+        END
+        """,
+    ),
 )
 """The statements of each version; the version of a file is how many of them it has seen."""
 

@@ -78,6 +78,12 @@ class SQLiteStore:
             rows = self._reader.rows(_HISTORY, (since, execution_id))
         return [body for (body,) in rows]
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        """See `Store.ends`."""
+        with self._reading:
+            rows = self._reader.rows(_ENDS, (execution_id, last))
+        return [body for (body,) in rows]
+
     def version(self) -> int:
         """Return a number that is another one after each commit, by whomever; not to be compared
         with that of another backend.
@@ -195,6 +201,7 @@ class _Batch:
         self._heads: list[tuple[Any, ...]] = []
         self._taken: list[tuple[int, int]] = []
         self._posted: list[tuple[str, str, str]] = []
+        self._otherwise: list[tuple[str, str, str, str]] = []
         self._chunks: list[StreamWrite] = []
 
     def add(self, item: Commit) -> bool:
@@ -238,6 +245,11 @@ class _Batch:
             self._taken.extend((number, key) for number in item.taken)
         if item.outbox:
             self._posted.extend((out.body, out.key, out.execution_id) for out in item.outbox)
+            self._otherwise.extend(
+                (out.otherwise, out.key, name, out.execution_id)
+                for out in item.outbox
+                if out.otherwise
+            )
         self._chunks += item.chunks
         return True
 
@@ -248,6 +260,8 @@ class _Batch:
         self._flush()
         if self._posted:
             self._raw.executemany(_POST, self._posted)
+        if self._otherwise:
+            self._raw.executemany(_POST_OTHERWISE, self._otherwise)
 
     def _flush(self) -> None:
         """Write all but the messages; creations before changes of the same executions."""
@@ -269,6 +283,8 @@ class _Batch:
         if place is None or place[1] != length:
             return False
         key = place[0]
+        if self._raw.execute(_UNREAD, (key, self._holding.read)).fetchone() is not None:
+            return False
         if self._created or self._events or self._heads or self._taken:
             self._flush()
             self._created, self._events, self._heads, self._taken = [], [], [], []
@@ -350,6 +366,23 @@ _HISTORY = """
             AND events.number >= max(iif(typeof(base) = 'integer', base, 0), ?)
     WHERE executions.id = ? ORDER BY events.number
 """
+_ENDS = """
+    WITH one AS MATERIALIZED (
+        SELECT key, iif(typeof(base) = 'integer', base, 0) AS base FROM executions WHERE id = ?
+    ), ends AS MATERIALIZED (
+        SELECT * FROM (
+            SELECT events.number, events.body FROM one
+                CROSS JOIN events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number LIMIT 1
+        )
+        UNION SELECT * FROM (
+            SELECT events.number, events.body FROM one
+                CROSS JOIN events ON events.execution = one.key AND events.number >= one.base
+            ORDER BY events.number DESC LIMIT ?
+        )
+    )
+    SELECT body FROM ends ORDER BY number
+"""
 # A key is free when the last event of it is gone.
 _LAST_KEY = """
     SELECT max(
@@ -387,6 +420,12 @@ _POST = """
     INSERT INTO mailbox (execution, body, key) SELECT key, ?, ? FROM executions WHERE id = ?
     ON CONFLICT (execution, key) DO NOTHING
 """
+_POST_OTHERWISE = """
+    INSERT INTO mailbox (execution, body, key) SELECT key, ?, ? FROM executions
+    WHERE id = ? AND NOT EXISTS (SELECT 1 FROM executions WHERE id = ?)
+    ON CONFLICT (execution, key) DO NOTHING
+"""
+_UNREAD = "SELECT 1 FROM mailbox WHERE execution = ? AND number > ? LIMIT 1"
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
         wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?,

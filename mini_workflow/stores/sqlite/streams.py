@@ -5,19 +5,23 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports import Answer, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS
 from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.stream_state import Position, StreamState, by_stream
 
 
 class SQLiteStreams:
     """Implements `StreamStore`."""
 
-    def __init__(self, reader: Connection, reading: threading.Lock) -> None:
+    def __init__(
+        self, reader: Connection, reading: threading.Lock, heartbeats: SQLiteHeartbeats
+    ) -> None:
+        self.heartbeats: Final = heartbeats
         self._reader = reader
         self._reading = reading
 

@@ -215,6 +215,7 @@ class OwnedDeletionContract(BackendContract):
         create(one, "a", "b")
         one.mailbox.post("a", "to a", "k")
         one.mailbox.post("b", "to b", "k")
+        assert bodies(one) == ["to a", "to b"]
         out = QueuedMessage("a", "from b", "out")
         assert one.store.commit(
             [Commit("b", 1, ("sent",), outbox=(out,)), Commit("a", 1, deleted_at=5)]
@@ -226,6 +227,37 @@ class OwnedDeletionContract(BackendContract):
         assert bodies(one) == ["to b"]
         one.mailbox.post("a", "new", "k")
         assert sorted(bodies(one)) == ["new", "to b"]
+
+    def test_a_message_that_was_not_read_keeps_it_there(self) -> None:
+        one, other = self.owner(), self.onlooker("other")
+        create(one, "a", "b")
+        assert bodies(one) == []
+        other.mailbox.post("a", "asked", "k")
+        deletion = [Commit("b", 1, ("more",)), Commit("a", 1, deleted_at=5)]
+        assert one.store.commit(deletion) == [True, False]
+        assert one.store.history("a") == ["started"]
+        assert one.store.history("b") == ["started", "more"]
+        assert bodies(one) == ["asked"]
+        assert one.store.commit(deletion[1:]) == [True]
+        assert bodies(one) == []
+
+    def test_whoever_sends_to_what_is_gone_gets_the_message_in_its_place(self) -> None:
+        one = self.owner()
+        create(one, "a", "b")
+        sent = [QueuedMessage(name, f"to {name}", f"k {name}", f"no {name}") for name in "acd"]
+        answers = one.store.commit(
+            [
+                Commit("b", 1, outbox=tuple(sent)),
+                Commit("a", 1, deleted_at=5),
+                creation("d"),
+                Commit("e", 0, ("started",), head("e"), outbox=(sent[1],)),
+            ]
+        )
+        assert answers == [True, True, True, True]
+        found = one.mailbox.entries(0, 10)
+        assert sorted((each.execution_id, each.body) for each in found) == [
+            *(("b", "no a"), ("b", "no c"), ("d", "to d"), ("e", "no c"))
+        ]
 
     def test_nothing_of_it_is_due_or_taken_over(self) -> None:
         one = self.owner()

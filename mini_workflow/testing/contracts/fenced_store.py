@@ -419,6 +419,7 @@ class FencedStoreContract:
         assert reader.load("a") == Stored(head("a", busy=True), ["started", "1"], ["p"])
         assert reader.history("a") == ["started", "1"]
         assert reader.history("a", 1) == ["1"]
+        assert (reader.ends("a", 0), reader.ends("a", 3)) == (["started"], ["started", "1"])
 
     def test_executions_are_listed_under_the_status_that_they_have(self) -> None:
         one, reader = self.open_store(), self.open_reader()

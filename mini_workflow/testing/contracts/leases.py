@@ -294,3 +294,33 @@ class LeasesContract(BackendContract):
         assert onlooker.leases.peers() == ["two"]
         two.leases.release()
         assert onlooker.leases.peers() == []
+
+
+class ShareContract(BackendContract):
+    """For stores that give a part of what nobody holds to each owner which can be rung. Inherit it, and
+    override `open_backend`: give each owner an address.
+    """
+
+    def test_those_that_live_share_what_one_has_left(self) -> None:
+        gone, one, two = self.owner("gone"), self.owner("one"), self.owner("two")
+        names = [f"e{number:02}" for number in range(16)]
+        create(gone, *names, busy=True)
+        gone.leases.release()
+        now = self.clock.now()
+        assert one.leases.acquire(now)
+        assert two.leases.acquire(now)
+        shares = [set(owner.agenda.busy("", 100)) for owner in (one, two)]
+        assert all(len(share) >= 4 for share in shares)
+        assert shares[0].isdisjoint(shares[1])
+        while one.leases.acquire(now):
+            pass
+        assert {*one.agenda.busy("", 100), *shares[1]} == set(names)
+
+    def test_an_owner_that_is_alone_takes_everything(self) -> None:
+        gone = self.owner("gone")
+        names = [f"e{number}" for number in range(9)]
+        create(gone, *names, busy=True)
+        gone.leases.release()
+        one = self.owner("one")
+        assert one.agenda.busy("", 100) == names
+        assert not one.leases.acquire(self.clock.now())

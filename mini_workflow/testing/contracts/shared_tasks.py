@@ -207,6 +207,7 @@ class SharedTaskContract(BackendContract):
         first, _ = self.taken(two)
         shared(two).settle([(first, "done")])
         change(one, "a", status="completed", closed_at=2_000)
+        assert [entry.body for entry in one.mailbox.entries(0, 10)] == ["done"]
         assert one.store.commit([Commit("a", 2, deleted_at=3_000)]) == [True]
         assert shared(two).taken() == []
         assert one.store.commit([creation("a")]) == [True]

@@ -386,19 +386,22 @@ class ListingContract(StoreCase):
             {"order": "-closed"},
             {"order": "closed"},
         ]
-        queries = [one | other for one, other in product(filters, filters)]
-        for given in [{}, *queries]:
+        queries = [{}]
+        for one_filter, other in product(filters, filters):
+            if (both := one_filter | other) not in queries:
+                queries.append(both)
+        for given in queries:
+            if self.unanswered & given.keys():
+                with pytest.raises(UsageError, match="answers workflow, status"):
+                    one.store.list(Query(**given))
+                with pytest.raises(UsageError, match="answers workflow, status"):
+                    one.store.count(Query(**given))
+                continue
+            query = Query(**given, limit=100)
+            wanted = [found.execution_id for found in page_of(heads, query).heads]
             for limit in (3, 100):
-                query = Query(**given, limit=limit)
-                if self.unanswered & given.keys():
-                    with pytest.raises(UsageError, match="answers workflow, status"):
-                        one.store.list(query)
-                    with pytest.raises(UsageError, match="answers workflow, status"):
-                        one.store.count(query)
-                    continue
-                wanted = page_of(heads, replace(query, limit=100)).heads
-                assert self.names(one, query) == [found.execution_id for found in wanted], query
-                assert one.store.count(query) == len(wanted), query
+                assert self.names(one, replace(query, limit=limit)) == wanted, (query, limit)
+            assert one.store.count(query) == len(wanted), query
 
     def test_tags_are_found_as_they_are_now(self) -> None:
         one = self.writer()

@@ -13,6 +13,7 @@ from mini_workflow.core.streams import WORKFLOW
 from mini_workflow.errors import LeaseLost
 from mini_workflow.ports import Backend, Commit, StreamStore, StreamWrite
 from mini_workflow.ports import streams as port
+from mini_workflow.ports.heartbeats import Heartbeat, heartbeats_of
 from mini_workflow.stores import stream_state
 from mini_workflow.testing.contracts.backend import (
     BackendContract,
@@ -68,6 +69,17 @@ class StreamContract(StoreCase):
         """Its streams."""
         opened: Any = self.opened
         return opened.streams
+
+    def test_the_last_heartbeat_of_a_task_is_kept(self) -> None:
+        beats = heartbeats_of(self.streams)
+        first, later = Heartbeat("a", 1, 1, 10, '"x"'), Heartbeat("a", 1, 2, 5)
+        other = Heartbeat("b", 1, 1, 7, '{"n":2}')
+        beats.keep([first, other, Heartbeat("gone", 1, 1, 7)], ())
+        assert beats.last("a", [1, 2]) == [first]
+        beats.keep([later], ())
+        assert beats.last("a", [2, 1]) == [later]
+        assert beats.last("b", [1]) == [other]
+        assert beats.last("a", []) == []
 
     def test_what_is_appended_can_be_read_in_its_order(self) -> None:
         answers = self.streams.append([write(n, f"[{n}]") for n in range(1, 8)])
@@ -294,6 +306,18 @@ class StreamCommitContract(BackendContract):
 
     def _backend(self) -> Any:
         return self.owner()
+
+    def test_heartbeats_go_with_their_attempt_and_with_their_execution(self) -> None:
+        one: Any = self.owner()
+        create(one, "a", "b")
+        beats = heartbeats_of(one.streams)
+        beats.keep([Heartbeat(name, seq, 2, 10) for name in "ab" for seq in (1, 2)], ())
+        beats.keep([Heartbeat("a", 1, 1, 20)], [("a", 2, 2), ("b", 1, 1)])
+        assert beats.last("a", [1, 2]) == [Heartbeat("a", 1, 2, 10)]
+        assert len(beats.last("b", [1, 2])) == 2
+        assert one.store.commit([Commit("b", 1, deleted_at=5)]) == [True]
+        create(one, "b")
+        assert beats.last("b", [1, 2]) == []
 
     def test_chunks_are_kept_with_their_commit(self) -> None:
         one = self._backend()

@@ -67,6 +67,15 @@ async def sleeping(ctx: Context) -> int:
     return done
 
 
+@shape([1, 4, 9], here=1, there=2, tags="tasks timers")
+async def for_other_workers(ctx: Context) -> list[int]:
+    """Name workers for tasks, one of which is under way while others end."""
+    large = ctx.task(lambda: work(9), name="there", worker="gpu", retry=PATIENT)
+    first = await step(ctx, "here", 1)
+    await ctx.sleep(1)
+    return [first, await ctx.task(work, 4, name="there", worker="big", retry=PATIENT), await large]
+
+
 # Side by side
 
 

@@ -190,6 +190,9 @@ class _Store:
     def extent(self, execution_id: str) -> Extent | None:
         return self._life.call("store.extent", self._store.extent, execution_id)
 
+    def ends(self, execution_id: str, last: int) -> list[str]:
+        return self._life.call("store.ends", self._store.ends, execution_id, last)
+
     def history(self, execution_id: str, since: int = 0) -> list[str]:
         return self._life.call("store.history", self._store.history, execution_id, since)
 

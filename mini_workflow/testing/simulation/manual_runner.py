@@ -44,6 +44,12 @@ class DirectSink:
     def forget(self, key: Key) -> None:
         """See `StreamSink.forget`."""
 
+    def heard(self, key: Key, details: str | None) -> None:
+        """See `StreamSink.heard`."""
+
+    def over(self, key: Key) -> None:
+        """See `StreamSink.over`."""
+
 
 class ManualRunner:
     """A TaskRunner that runs nothing until it is told to.

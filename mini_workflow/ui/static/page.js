@@ -105,7 +105,7 @@ const deeds = {
   idle: () => $(".set a[href^='?scale']:not([aria-current])")?.click(), fresh: () => $("[data-key=r]")?.click(),
   wrong: () => { const all = $$(".evs .failed, .row > .lab .failed").map(x => x.closest("li, .row")), next = all[(all.findIndex(x => x.classList.contains("at")) + 1) % all.length]; all.forEach(x => x.classList.toggle("at", x === next)); next?.scrollIntoView({ block: "center" }); },
 };
-const pages = { e: "executions", w: "workflows", s: "schedules", l: "workers", d: "doctor" };
+const pages = { e: "executions", w: "workflows", s: "schedules", l: "workers", i: "limits", d: "doctor" };
 const keys = { z: "times", "+": "in", "=": "in", "-": "out", 0: "fit", "/": "find", x: "pick", o: "open", i: "idle", f: "wrong", r: "fresh" };
 let go = 0;
 document.addEventListener("click", e => { const b = e.target.closest?.("[data-do]"); if (b && deeds[b.dataset.do]) deeds[b.dataset.do](b); });

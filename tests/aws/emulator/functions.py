@@ -7,6 +7,7 @@ there as it would be missing at AWS. On the emulator such a function has the run
 
 from __future__ import annotations
 
+import functools
 import io
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ exec {python} -m awslambdaric "$_HANDLER"
 """
 
 
+@functools.cache
 def interpreter() -> Path:
     """The Python of the functions: that of the tests, in an environment made on first use."""
     return env.beside("lambda")

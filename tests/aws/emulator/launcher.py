@@ -341,6 +341,10 @@ def extend() -> None:
     lambda_svc.invoke_async_with_retry = with_globals(
         lambda_svc.invoke_async_with_retry, _execute_function=patient(lambda_svc._execute_function)
     )
+    # What an account has as a rule is told, although fewer run at a time here.
+    lambda_svc._get_account_settings = with_globals(
+        lambda_svc._get_account_settings, _ACCOUNT_CONCURRENCY_CAP=1_000
+    )
     scheduler._SCHEDULE_TICK_INTERVAL = 1
     for module, name, extended in (
         (lambda_svc, "_run_sqs_batch", run_batch),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,14 @@ def _built() -> None:
 
 
 @pytest.fixture
-def new_stack(_built: None, aws: Server, tmp_path: Path) -> Callable[[str], Stack]:
+def new_stack(_built: None, aws: Server, tmp_path: Path) -> Iterator[Callable[[str], Stack]]:
     """Makes projects with a stack in them, by their names."""
+    with ExitStack() as cleanup:
 
-    def new(name: str) -> Stack:
-        made = Stack(tmp_path / f"of-{name}", aws, name)
-        made.pulumi("stack", "init", "dev")
-        made.pulumi("config", "set", "aws:region", aws.region)
-        return made
+        def new(name: str) -> Stack:
+            made = cleanup.enter_context(Stack(tmp_path / f"of-{name}", aws, name))
+            made.pulumi("stack", "init", "dev")
+            made.pulumi("config", "set", "aws:region", aws.region)
+            return made
 
-    return new
+        yield new

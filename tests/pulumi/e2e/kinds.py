@@ -441,6 +441,11 @@ class Role(Kind):
         client("iam").update_assume_role_policy(
             RoleName=name, PolicyDocument=news["assumeRolePolicy"]
         )
+        boundary = news.get("permissionsBoundary")
+        if boundary:
+            client("iam").put_role_permissions_boundary(RoleName=name, PermissionsBoundary=boundary)
+        elif olds.get("permissionsBoundary"):
+            client("iam").delete_role_permissions_boundary(RoleName=name)
         client("iam").tag_role(RoleName=name, Tags=tag_list(news))
 
     def delete(self, values: Values) -> None:
@@ -511,6 +516,7 @@ class LogGroup(Kind):
 
     def update(self, olds: Values, news: Values) -> None:
         self._keep(news)
+        # Its key changes in place too, by a call that the emulator does not know.
         if news.get("tags"):
             client("logs").tag_resource(
                 resourceArn=arn("logs", f"log-group:{news['name']}"), tags=news["tags"]
@@ -550,6 +556,25 @@ class Function(Kind):
             "MemorySize": values["memorySize"],
             "Environment": {"Variables": (values.get("environment") or {}).get("variables", {})},
             "LoggingConfig": shaped(values["loggingConfig"]),
+            **self._surroundings(values),
+        }
+
+    def _surroundings(self, values: Values) -> Values:
+        """What is asked for even when it is not given any more: without, AWS leaves it as it was.
+
+        Not of snapshots, which AWS does not take of the runtime that functions have on the emulator.
+        """
+        files = values.get("fileSystemConfig")
+        tracing = values.get("tracingConfig") or {"mode": "PassThrough"}
+        return {
+            "VpcConfig": shaped(
+                values.get("vpcConfig") or {"subnetIds": [], "securityGroupIds": []}
+            ),
+            "FileSystemConfigs": [shaped(files)] if files else [],
+            "Layers": values.get("layers") or [],
+            "EphemeralStorage": shaped(values.get("ephemeralStorage") or {"size": 512}),
+            "TracingConfig": shaped(tracing),
+            "KMSKeyArn": values.get("kmsKeyArn") or "",
         }
 
     def _code(self, values: Values) -> Values:

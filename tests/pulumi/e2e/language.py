@@ -1,7 +1,5 @@
 """A language host for Pulumi's engine: it runs programs and packages in Python.
 
-    python -m tests.pulumi.e2e.language EXECUTOR [flags of the engine] [ADDRESS OF THE ENGINE]
-
 Pulumi's own is a Go module that cannot be had by the module proxy. Its executor, the script that runs
 a program, can, and is what runs programs here too: `EXECUTOR` is its path.
 """
@@ -10,12 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,9 +32,9 @@ SHOWN = 32
 class Host(language_pb2_grpc.LanguageRuntimeServicer):
     """What is not here is answered by UNIMPLEMENTED."""
 
-    def __init__(self, executor: str, engine: str) -> None:
+    def __init__(self, executor: str) -> None:
         self.executor = executor
-        self.engine = engine
+        self.engine = ""
 
     def Handshake(self, request: Any, context: Any) -> Any:
         self.engine = request.engine_address
@@ -139,19 +135,3 @@ def interpreter(options: Any, root: str, name: str) -> str:
     """The Python of the virtual environment that the project names."""
     given = json_format.MessageToDict(options)
     return str(Path(root, given.get(name, "venv"), "bin", "python"))
-
-
-def main(executor: str, *arguments: str) -> None:
-    engine = arguments[-1] if arguments else ""
-    server, parent = grpc.server(ThreadPoolExecutor(16)), os.getppid()
-    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(executor, engine), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    server.start()
-    print(port, flush=True)
-    while server.wait_for_termination(timeout=1) and os.getppid() == parent:
-        pass
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

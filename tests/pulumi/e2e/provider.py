@@ -1,9 +1,6 @@
 """A provider for Pulumi's engine, with the rules of the real one for the types of `kinds.py`.
 
-    python -m tests.pulumi.e2e.provider aws|random [ADDRESS OF THE ENGINE]
-
-Prints the port it serves, and ends with the engine that started it. What it makes, it makes by boto3
-on the account that the environment names.
+What it makes, it makes by boto3 on the account that the environment names.
 """
 
 from __future__ import annotations
@@ -12,10 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import signal
-import sys
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -25,8 +19,6 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from tests.pulumi.e2e.kinds import KINDS, Kind, Values, is_gone
 from tests.pulumi.e2e.values import ARCHIVE, SIGNATURE, UNKNOWN, given, secret, struct
-
-THREADS = 16
 
 
 def alike(kind: Kind, name: str, one: Any, other: Any) -> bool:
@@ -184,26 +176,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def _tried(self, context: Any, request: Any, call: Any) -> Any:
-        """What the call answers; what it raises, said to the engine with the resource."""
+        """What the call answers; what it raises, said to the engine with the resource.
+
+        Of SystemExit too: what escapes a thread of gRPC's is swallowed, and the engine waits for ever.
+        """
         try:
             return call()
-        except Exception as error:
+        except BaseException as error:
             told = "".join(traceback.format_exception(error)[-3:])
             context.abort(grpc.StatusCode.UNKNOWN, f"{request.urn}: {told}")
-
-
-def main(package: str) -> None:
-    server, parent = grpc.server(ThreadPoolExecutor(THREADS)), os.getppid()
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Provider(package), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    # How the engine ends it; whatever goes on after that costs five seconds.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    server.start()
-    print(port, flush=True)
-    # Nobody tells it when the engine was killed.
-    while server.wait_for_termination(timeout=1) and os.getppid() == parent:
-        pass
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

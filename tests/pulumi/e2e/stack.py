@@ -1,20 +1,21 @@
 """A project of Pulumi in a folder of its own, and the command line that deploys it.
 
 Everything is offline: state and credentials are in the folder, the providers are those of
-`provider.py`, and what they make is made on the emulator.
+`provider.py`, and what they make is made on the emulator. They run as long as the stack is used: to
+start them takes longer than what most commands do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.aws.emulator.server import Server
 from tests.pulumi.e2e import build
@@ -75,10 +76,15 @@ class Failed(Exception):
 
 
 class Stack:
-    """A project named `name` below `folder`, with one stack, for the account of `server`."""
+    """A project named `name` below `folder`, with one stack, for the account of `server`.
+
+    with Stack(folder, server) as stack:
+        stack.pulumi("stack", "init", "dev")
+    """
 
     def __init__(self, folder: Path, server: Server, name: str = "of-tests") -> None:
         self.folder = folder / name
+        self.limit: float = LIMIT
         self.server = server
         self.folder.mkdir(parents=True)
         self.home = folder / "home"
@@ -86,10 +92,8 @@ class Stack:
         for place in (self.home, self.programs, folder / "state"):
             place.mkdir(exist_ok=True)
         self.engine = build.engine()
-        self._script("pulumi-resource-aws", "tests.pulumi.e2e.provider", "aws")
-        self._script("pulumi-resource-random", "tests.pulumi.e2e.provider", "random")
-        executor = str(self.engine / build.EXECUTOR)
-        self._script("pulumi-language-python", "tests.pulumi.e2e.language", executor)
+        for plugin in ("resource-aws", "resource-random", "language-python"):
+            self._never(f"pulumi-{plugin}")
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("AWS_")},
             **server.environment(),
@@ -109,14 +113,33 @@ class Stack:
         (self.folder / "Pulumi.yaml").write_text(PROJECT.format(name=name))
         (self.folder / ".venv").symlink_to(Path(sys.prefix))
 
-    def _script(self, name: str, module: str, argument: str) -> None:
-        """A program that the engine finds by its name."""
+    def _never(self, name: str) -> None:
+        """A program that the engine finds by its name, and does not run: it calls the plugins that run
+        already.
+        """
         script = self.programs / name
-        command = shlex.join([sys.executable, "-m", module, argument])
-        # Beginning with the shell's exec, so that the engine's signals reach Python.
-        root = shlex.quote(str(ROOT))
-        script.write_text(f'#!/bin/sh\nPYTHONPATH={root} exec {command} "$@"\n')
+        script.write_text(f"#!/bin/sh\necho '{name} was started' >&2\nexit 1\n")
         script.chmod(0o755)
+
+    def __enter__(self) -> Self:
+        """Start the plugins, which serve all commands."""
+        with (self.folder.parent / "plugins.log").open("wb") as log:
+            self._plugins = subprocess.Popen(
+                [sys.executable, "-m", "tests.pulumi.e2e.plugins", self.engine / build.EXECUTOR],
+                cwd=self.folder,
+                env={**self.environment, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self._plugins.stdout is not None
+        told = self._plugins.stdout.readline()
+        assert told, (self.folder.parent / "plugins.log").read_text()
+        self.environment |= json.loads(told)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._plugins.communicate()
 
     def write(self, files: Mapping[str, str]) -> None:
         """Files of the project."""
@@ -134,17 +157,24 @@ class Stack:
             options += ["--event-log", str(log)]
         if arguments[0] in ("up", "refresh", "destroy"):
             options += ["--yes", "--skip-preview"]
-        done = subprocess.run(
-            [self.engine / "pulumi", *arguments, *options],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self.engine / "pulumi", *arguments, *options],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=self.limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            waiting = ", ".join(unfinished(log)) if log.exists() else ""
+            raise Failed(
+                f"pulumi {' '.join(arguments)} has not ended within {self.limit} s; it waits for: "
+                f"{waiting or 'nothing that it says'}"
+            ) from error
         steps = _steps(log) if log.exists() else []
         if check and done.returncode:
             asked = " ".join(arguments)
@@ -174,6 +204,19 @@ class Stack:
         if done.returncode:
             raise Failed(f"pulumi {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+
+def unfinished(log: Path) -> list[str]:
+    """The names of the resources that were begun and not done."""
+    begun: dict[str, None] = {}
+    for line in log.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # the last one may be half written
+            for kind, told in json.loads(line).items():
+                if kind == "resourcePreEvent":
+                    begun[told["metadata"]["urn"]] = None
+                elif kind in ("resOutputsEvent", "resOpFailedEvent"):
+                    begun.pop(told["metadata"]["urn"], None)
+    return [urn.rpartition("::")[2] for urn in begun]
 
 
 def _steps(log: Path) -> list[Step]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pulumi_component import args
 from tests.pulumi.e2e.build import ROOT
 from tests.pulumi.e2e.stack import Stack, Step
 
@@ -21,8 +22,10 @@ PROGRAM = """\
 import json
 import pathlib
 
-from pulumi_component import Function, WorkflowEngine
+from pulumi_component import Function, WorkflowEngine, compute
 
+# What Pulumi does is the same for a Python that Lambda takes no snapshots of, on which tests run too.
+compute.OLDEST_SNAPSHOTS = (3, 11)
 other = WorkflowEngine("Other", {"worker": "app.execute", "orchestrator": "app.orchestrate"})
 for name, (kind, options) in json.loads(pathlib.Path("options.json").read_text()).items():
     if options.pop("linked", False):
@@ -67,6 +70,13 @@ def function(option: str, given: Mapping[str, Any] | None = None, **options: Any
 NIGHTLY = {"workflow": "report", "cron": "0 3 * * *"}
 GPU = {"handler": "app.execute", "memory": "2 GB"}
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/heavy:1"
+LAYER = "arn:aws:lambda:us-east-1:123456789012:layer:numbers:3"
+VPC = {"subnets": ["subnet-1", "subnet-2"], "security_groups": ["sg-1"]}
+ACCESS_POINT = "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-1"
+FILES = {"access_point": ACCESS_POINT, "path": "/mnt/models"}
+BOUNDARY = "arn:aws:iam::123456789012:policy/bound"
+ROLE = "arn:aws:iam::123456789012:role/theirs"
+KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d-0000-4000-8000-000000000000"
 CHANGES = [
     engine("the code, or `include`, `requirements`", include=["more.txt"]),
     engine("`versions`", versions=True),
@@ -100,6 +110,15 @@ CHANGES = [
     function("`memory` of a function", memory="2 GB"),
     function("`architecture` of a function", architecture="arm64"),
     function("`log_level` of a function", log_level="DEBUG"),
+    function("`tracing` of a function", tracing=True),
+    function("`storage` of a function", storage="2 GB"),
+    function("`layers` of a function", layers=[LAYER]),
+    function("`vpc` of a function", vpc=VPC),
+    function("`file_system` of a function", {"vpc": VPC}, file_system=FILES),
+    function("`permissions_boundary` of a function", permissions_boundary=BOUNDARY),
+    function("`role` of a function", role=ROLE),
+    function("`kms_key` of a function", kms_key=KMS_KEY),
+    function("`snap_start` of a function", snap_start=True),
     engine("`log_retention`", log_retention="1 week"),
     engine("`tags`", tags={"team": "blue"}),
     engine("`timeout` of the worker", worker={**WORKER, "timeout": "5 minutes"}),
@@ -139,6 +158,15 @@ CHANGES = [
     function("`url` of a function", url={"authorization": "none"}),
     function("`handler` of a function", handler="app.execute"),
 ]
+ELSEWHERE = {
+    "root": "what is packaged counts, wherever it comes from",
+    "runtime": "another one is refused: tests/pulumi/test_packaging.py",
+    "accept_python": "it changes nothing by itself: test_upgrade.py",
+    "keep_versions": "what it removes is no resource of Pulumi's: test_prune.py",
+    "canary": "what it leaves alone: tests/pulumi/test_versions.py, tests/e2e/test_versions.py",
+    "history": "executions are not found in the other bucket: test_life.py takes one on",
+}
+"""The options that have no line of their own, and where they are tested."""
 NAMES = {change.option: f"N{number}" for number, change in enumerate(CHANGES)}
 
 EFFECTS = {
@@ -208,6 +236,15 @@ def effect(option: str, steps: list[Step]) -> str:
     if option in BY_HAND:
         found.append(BY_HAND[option])
     return "; ".join(found) or "none"
+
+
+def test_each_option_has_a_line_or_a_place_of_its_own() -> None:
+    lines = " ".join(NAMES)
+    options = {*args.FunctionArgs.__annotations__, *args.WorkflowEngineArgs.__annotations__}
+    # The arguments of functions, by which the options of those are changed.
+    options -= {"worker", "orchestrator"}
+    missing = {one for one in options if f"`{one}`" not in lines}
+    assert missing == set(ELSEWHERE)
 
 
 def test_what_a_change_of_each_option_does(new_stack: Callable[[str], Stack]) -> None:

@@ -132,6 +132,23 @@ def _live_with_the_example(stack: Stack) -> None:
     hidden = {name for name, value in known.items() if not isinstance(value, str)}
     assert hidden == {name for name in known if name.endswith("SIGNING_KEY")}
 
+    # Each of the two engines has calls of its own for its orchestrator, from those of the account.
+    assert "no calls are reserved" not in made.printed, made.printed
+    resources = state["deployment"]["resources"]
+    reserved = [
+        one["inputs"]["reservedConcurrentExecutions"]
+        for one in resources
+        if one["urn"].endswith("-orchestrator-function")
+    ]
+    bounded = [
+        one["inputs"]["scalingConfig"]["maximumConcurrency"]
+        for one in resources
+        if one["urn"].endswith("-events-mapping")
+    ]
+    assert (reserved, bounded) == ([100, 100], [90, 90])
+    left = functions.get_account_settings()["AccountLimit"]
+    assert left["UnreservedConcurrentExecutions"] == left["ConcurrentExecutions"] - 200
+
     # The workflow runs, from its start by the function with the URL.
     def call(method: str, path: str, body: str = "") -> Any:
         http = {"method": method, "path": path}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from tests.pulumi.e2e.provider import Provider
+from tests.pulumi.e2e.stack import unfinished
 from tests.pulumi.e2e.values import ARCHIVE, SIGNATURE, UNKNOWN, given, struct
 
 FUNCTION = "aws:lambda/function:Function"
@@ -31,6 +34,15 @@ def archive(digest: str) -> dict[str, str]:
         (FUNCTION, {"packageType": "Zip"}, {"packageType": "Image"}, ["packageType"]),
         (FUNCTION, {"code": archive("1")}, {"code": archive("2")}, []),
         (FUNCTION, {"timeout": 1}, {"timeout": 2}, []),
+        *(
+            (FUNCTION, {}, {name: {"a": "b"}}, [])
+            for name in (
+                *("tracingConfig", "layers", "vpcConfig", "fileSystemConfig", "ephemeralStorage"),
+                *("kmsKeyArn", "snapStart", "role"),
+            )
+        ),
+        (ROLE, {}, {"permissionsBoundary": "a"}, []),
+        ("aws:cloudwatch/logGroup:LogGroup", {}, {"kmsKeyId": "a"}, []),
         (QUEUE, {"fifoQueue": True}, {}, ["fifoQueue"]),
         (QUEUE, {"visibilityTimeoutSeconds": 1}, {"visibilityTimeoutSeconds": 2}, []),
         ("aws:s3/bucket:Bucket", {"bucket": "one"}, {"bucket": "two"}, ["bucket"]),
@@ -99,3 +111,49 @@ def test_names_are_made_up_once() -> None:
     assert kept["name"] == made
     (failure,) = check(ROLE, "r" * 60, {}, {}).failures
     assert failure.property == "name"
+
+
+class Refused(Exception):
+    """What gRPC raises where a call is answered by an error."""
+
+
+class Answering:
+    """As much of a call's context as is needed to answer by an error."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def abort(self, _code: Any, details: str) -> None:
+        self.told.append(details)
+        raise Refused
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no")])
+def test_whatever_a_call_raises_is_answered(error: BaseException) -> None:
+    """Without an answer the engine waits for ever."""
+
+    def call() -> None:
+        raise error
+
+    context, request = Answering(), provider_pb2.CreateRequest(urn="urn:of-it")
+    with pytest.raises(Refused):
+        Provider("aws")._tried(context, request, call)
+    assert context.told[0].startswith("urn:of-it: ")
+    assert f"{type(error).__name__}: no" in context.told[0]
+
+
+def test_a_command_that_is_stuck_tells_what_it_waits_for(tmp_path: Path) -> None:
+    def event(kind: str, name: str) -> str:
+        return json.dumps({kind: {"metadata": {"urn": f"urn:pulumi:dev::p::a:b:C::{name}"}}})
+
+    log = tmp_path / "events.json"
+    told = [
+        event("resourcePreEvent", "one"),
+        event("resourcePreEvent", "two"),
+        event("resourcePreEvent", "three"),
+        event("resOutputsEvent", "one"),
+        event("resOpFailedEvent", "three"),
+        '{"resourcePre',
+    ]
+    log.write_text("\n".join(told))
+    assert unfinished(log) == ["two"]

@@ -254,6 +254,7 @@ WRONG = [
     (("--backend", "sqlite:cli_flows.py", "ls"), 6, "not an SQLite file"),
     (("--stack", "dev", "ls"), 6, "pulumi"),
     (("--backend", "sqlite:x", "--bucket", "b", "ls"), 2, "belong to aws"),
+    (("--backend", "sqlite:x", "--direct-url", "d", "ls"), 2, "belongs to postgresql"),
 ]
 
 

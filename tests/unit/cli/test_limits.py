@@ -41,5 +41,11 @@ def test_limits_are_listed_shown_and_changed(quick: World) -> None:
     changed = quick("limits", "narrow", "--concurrency", "none", "--per-key", "--json").json
     assert (changed["concurrency"], changed["per_key"]) == (None, True)
     assert quick("limits", "--json").json[0]["name"] == "narrow"
+    start = ("start", "cli_flows:greet", "name=Ann", "--queue", "narrow", "--id", "greeting")
+    quick(*start, "--limit-key", "other", "--priority", "5")
+    assert quick("result", "greeting").out == "hello Ann"
+    assert (
+        "no limit 'unknown' is declared" in quick(*start[:-4], "--queue", "unknown", status=2).err
+    )
     wrong = quick("limits", "narrow", "--rate", "none", status=2).err
     assert "give concurrency=, rate= or both" in wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 from mini_workflow import PostgresRuntime
 from mini_workflow.cli import postgres_checks
 from mini_workflow.cli.app import cli
+from mini_workflow.cli.backends import open_backend
+from mini_workflow.cli.config import find_config
 from mini_workflow.stores.postgres.schema import MIGRATIONS
 from tests.postgres.server import PostgresServer
 
@@ -108,3 +111,16 @@ def test_a_password_is_not_shown(postgres: PostgresServer) -> None:
     found = CliRunner().invoke(cli, ["--backend", backend, "doctor"])
     assert found.exit_code == 1
     assert "secret" not in found.output
+
+
+def test_the_server_behind_a_pooler_is_named(
+    postgres: PostgresServer, schema: str, tmp_path: Path
+) -> None:
+    """By an option or in pyproject.toml, and it is where workers are woken."""
+    (tmp_path / "pyproject.toml").write_text('[tool.mini-workflow]\ndirect_url = "from-file"\n')
+    assert find_config(tmp_path, backend="postgresql://h/d").direct_url == "from-file"
+    nowhere = "postgresql:///nowhere?host=/nowhere"
+    backend = f"{postgres.url}&schema={schema}"
+    config = find_config(tmp_path, backend=backend, direct_url=nowhere)
+    with open_backend(config).server({}) as runtime:
+        assert "/nowhere" in runtime._opened.backend.wakeups._heard_at.place

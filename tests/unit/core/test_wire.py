@@ -14,6 +14,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.open_durations import OpenDurations
+from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines
 from mini_workflow.core.slots import Slots
@@ -207,6 +208,8 @@ def comparable(part: Any) -> Any:
     """A part of a state, with what is open as its fields."""
     if isinstance(part, Slots):
         return {"used": part.used, "known": part.known, "lines": comparable(part.lines)}
+    if isinstance(part, OwnSlot):
+        return part.limit, part.run, part.waits, comparable(part.slots)
     if isinstance(part, OpenDurations | ReportDeadlines):
         return {name: getattr(part, name) for name in part.__slots__}
     if not isinstance(part, dict):

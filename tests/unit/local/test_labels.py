@@ -17,7 +17,9 @@ import pytest
 from mini_workflow import (
     Context,
     ExecutionCancelled,
+    LocalClient,
     LocalRuntime,
+    PostgresClient,
     PostgresRuntime,
     RetryPolicy,
     UsageError,
@@ -25,7 +27,7 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.core import events
-from mini_workflow.engine.runtime import Runtime
+from mini_workflow.doctor.executions import examine_executions
 from tests.paths import ROOT
 from tests.waiting import WAIT, eventually
 
@@ -52,15 +54,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as opened:
         if request.param == "sqlite":
 
-            def make(**options: Any) -> Runtime:
+            def make(*, as_client: bool = False, **options: Any) -> Any:
+                if as_client:
+                    return LocalClient(tmp_path / "state.db", **options)
                 return LocalRuntime(tmp_path / "state.db", synchronous="NORMAL", **options)
         else:
             server = request.getfixturevalue("postgres")
             schema = server.schema()
             URL[:] = [server.url]
 
-            def make(**options: Any) -> Runtime:
-                return PostgresRuntime(server.url, schema=schema, **options)
+            def make(*, as_client: bool = False, **options: Any) -> Any:
+                opens = PostgresClient if as_client else PostgresRuntime
+                return opens(server.url, schema=schema, **options)
 
         def open_runtime(**options: Any) -> Any:
             runtime = make(**options)
@@ -160,10 +165,18 @@ def test_it_waits_until_somebody_serves_the_label(
     (record,) = caplog.records
     assert "worker 'gpu', which no process serves" in record.getMessage()
     assert "--label gpu" in record.getMessage()
-    assert execution.describe().unserved == ("gpu",)
+    # Whoever is asked says so: who has it, another process, and clients.
+    asked = [owner, store(), store(as_client=True), store(as_client=True, read_only=True)]
+    found = [other.get_execution(execution.id) for other in asked]
+    assert [each.describe().unserved for each in found] == [("gpu",)] * 4
+    assert [other.list_executions()[0].unserved for other in asked] == [("gpu",)] * 4
+    told = [finding for finding in examine_executions(asked[3], "here") if finding.execution_id]
+    assert [finding.execution_id for finding in told] == [execution.id]
+    assert "worker 'gpu', which no process serves, of executions: 1" in told[0].what
+    assert "--label gpu" in told[0].remedy
     store(labels=["gpu"])
     assert execution.result(WAIT) == "attempt 1"
-    assert execution.describe().unserved == ()
+    assert [each.describe().unserved for each in found] == [()] * 4
 
 
 def test_a_label_that_is_served_is_not_told_to_be_missing(store: Open) -> None:

@@ -55,8 +55,7 @@ class TestNamedWorkers:
         ]
         assert [self.runner.holds(("e", seq, 1)) for seq in (1, 2, 3, 4)] == [True] * 3 + [False]
         assert self.reported == []
-        assert self.runner.unserved("e") == ("big",)
-        assert self.runner.unserved("other") == ()
+        assert self.runner.unserved(["e", "other"]) == {"e": ("big",)}
 
     def test_what_waits_is_reported_once_when_it_is_cancelled(self) -> None:
         self.runner.submit(request(3, "big"))

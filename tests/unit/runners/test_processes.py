@@ -50,10 +50,10 @@ class Workers:
         return self.submitted
 
     def next(self) -> Any:
-        return self.read(self.outcomes.get(timeout=30))
+        return self.read(self.outcomes.get(timeout=WAIT))
 
     def all(self) -> dict[int, Any]:
-        outcomes = [self.outcomes.get(timeout=30) for _ in range(self.submitted)]
+        outcomes = [self.outcomes.get(timeout=WAIT) for _ in range(self.submitted)]
         assert len({outcome.seq for outcome in outcomes}) == self.submitted
         return {outcome.seq: self.read(outcome) for outcome in outcomes}
 
@@ -436,7 +436,7 @@ if __name__ == "__main__":
                 worker = int((tmp_path / "pid").read_text())
             finally:
                 engine.kill()
-        ends_at = time.monotonic() + 20
+        ends_at = time.monotonic() + WAIT
         while is_alive(worker):
             assert time.monotonic() < ends_at, "the worker has outlived its engine"
             time.sleep(0.01)

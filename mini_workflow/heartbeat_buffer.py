@@ -1,0 +1,94 @@
+"""HeartbeatBuffer: takes the last heartbeats of running attempts to the store, all of them together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from mini_workflow.errors import StoreError
+from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
+
+log = logging.getLogger("mini_workflow.engine")
+
+Key = tuple[str, int, int]
+"""An attempt: execution id, number of the task, attempt."""
+
+PAUSE: Final = 0.5
+"""Seconds between two writes. Our own bound: two a second, however many heartbeats and attempts there are."""
+
+
+class HeartbeatBuffer:
+    """Writes on one thread, which is started with the first heartbeat. What the store refuses is written with
+    the next one: nothing depends on it.
+    """
+
+    def __init__(
+        self, store: HeartbeatStore, now: Callable[[], int], *, pause: float = PAUSE
+    ) -> None:
+        """`now` tells milliseconds since the epoch."""
+        self._store: Final = store
+        self._now: Final = now
+        self._pause: Final = pause
+        self._changed: Final = threading.Condition()
+        self._beats: dict[Key, Heartbeat] = {}
+        self._over: set[Key] = set()
+        self._written: Final[set[Key]] = set()
+        """Those whose heartbeats are in the store."""
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def heard(self, key: Key, details: str | None) -> None:
+        """There was a heartbeat. Any thread; never blocks."""
+        with self._changed:
+            if self._closed:
+                return
+            self._beats[key] = Heartbeat(*key, self._now(), details)
+            if self._thread is None:
+                name = "mini-workflow-kept-heartbeats"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def over(self, key: Key) -> None:
+        """Forget the heartbeats of an attempt, which has ended. Any thread; never blocks."""
+        if key not in self._beats and key not in self._written:
+            return
+        with self._changed:
+            self._beats.pop(key, None)
+            if key in self._written:
+                self._over.add(key)
+                self._changed.notify_all()
+
+    def close(self, timeout: float) -> None:
+        """Write what is left, and end the thread; wait for that for at most `timeout` seconds."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        failing = False
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._beats or self._over or self._closed)
+                beats, self._beats = self._beats, {}
+                over, self._over = self._over, set()
+                self._written.update(beats)
+                self._written.difference_update(over)
+            if not beats and not over:
+                return
+            try:
+                self._store.keep(list(beats.values()), over)
+                failing = False
+            except StoreError as error:
+                if not failing:
+                    log.warning("heartbeats cannot be seen from outside: %s", error)
+                failing = True
+            except Exception:
+                log.exception("heartbeats cannot be seen from outside")
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, self._pause)
