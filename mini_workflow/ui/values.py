@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from mini_workflow.codecs.decoding import Shown
+from mini_workflow.core.records import mutable
 from mini_workflow.engine.timeline import Unreadable
 
 MOST: Final = 100
@@ -26,7 +27,7 @@ DEEPEST: Final = 8
 _AS_TEXT: Final = (Decimal, date, time, timedelta, UUID, PurePath)
 
 
-@dataclass(slots=True)
+@mutable
 class Node:
     """A value: its name in what holds it, its text, its type where that says more, what it holds, and how
     much of it is left out.
