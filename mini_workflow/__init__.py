@@ -3,18 +3,8 @@
 from typing import TYPE_CHECKING
 
 from mini_workflow.context import Context
-from mini_workflow.core.children import Child
-from mini_workflow.core.handlers import ANY
-from mini_workflow.core.info import ExecutionInfo
 from mini_workflow.core.limit import Limit
-from mini_workflow.core.promises import Promise
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.engine.execution import Description, Execution
-from mini_workflow.engine.limits import KeyCount, LimitDescription, LimitHandle, SlotHolder
-from mini_workflow.engine.recording import Recording
-from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
-from mini_workflow.engine.streams import Chunk, ExecutionStream
-from mini_workflow.engine.timeline import Entry, Timeline
 from mini_workflow.errors import (
     ChildFailed,
     ChunkTooLarge,
@@ -71,20 +61,31 @@ from mini_workflow.errors import (
     WorkerLost,
     WorkflowDeadlock,
 )
-from mini_workflow.interceptors import (
-    ClientCall,
-    Committed,
-    Interceptor,
-    SentCall,
-    WorkflowCall,
-)
 from mini_workflow.printable import protect_logs
 from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, current_workflow, workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.core.children import Child
+    from mini_workflow.core.handlers import ANY
+    from mini_workflow.core.info import ExecutionInfo
+    from mini_workflow.core.promises import Promise
     from mini_workflow.engine.aio import AsyncClient, AsyncExecution, AsyncUpdateHandle
+    from mini_workflow.engine.description import Description
+    from mini_workflow.engine.execution import Execution
+    from mini_workflow.engine.limits import KeyCount, LimitDescription, LimitHandle, SlotHolder
+    from mini_workflow.engine.recording import Recording
+    from mini_workflow.engine.schedules import Schedule, ScheduleDescription, ScheduledStart
+    from mini_workflow.engine.streams import Chunk, ExecutionStream
+    from mini_workflow.engine.timeline import Entry, Timeline
     from mini_workflow.engine.updates import UpdateHandle
+    from mini_workflow.interceptors import (
+        ClientCall,
+        Committed,
+        Interceptor,
+        SentCall,
+        WorkflowCall,
+    )
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local import LocalRuntime
     from mini_workflow.runtimes.local_client import LocalClient
@@ -192,21 +193,44 @@ __all__ = [
 protect_logs()
 
 _LATER = {
+    "ANY": "mini_workflow.core.handlers",
     "AWSRuntime": "mini_workflow.runtimes.aws",
     "AsyncClient": "mini_workflow.engine.aio",
     "AsyncExecution": "mini_workflow.engine.aio",
     "AsyncUpdateHandle": "mini_workflow.engine.aio",
+    "Child": "mini_workflow.core.children",
+    "Chunk": "mini_workflow.engine.streams",
+    "ClientCall": "mini_workflow.interceptors",
+    "Committed": "mini_workflow.interceptors",
+    "Description": "mini_workflow.engine.description",
+    "Entry": "mini_workflow.engine.timeline",
+    "Execution": "mini_workflow.engine.execution",
+    "ExecutionInfo": "mini_workflow.core.info",
+    "ExecutionStream": "mini_workflow.engine.streams",
+    "Interceptor": "mini_workflow.interceptors",
+    "KeyCount": "mini_workflow.engine.limits",
+    "LimitDescription": "mini_workflow.engine.limits",
+    "LimitHandle": "mini_workflow.engine.limits",
     "LocalClient": "mini_workflow.runtimes.local_client",
     "LocalRuntime": "mini_workflow.runtimes.local",
     "PostgresClient": "mini_workflow.runtimes.postgres",
     "PostgresRuntime": "mini_workflow.runtimes.postgres",
+    "Promise": "mini_workflow.core.promises",
+    "Recording": "mini_workflow.engine.recording",
+    "Schedule": "mini_workflow.engine.schedules",
+    "ScheduleDescription": "mini_workflow.engine.schedules",
+    "ScheduledStart": "mini_workflow.engine.schedules",
+    "SentCall": "mini_workflow.interceptors",
+    "SlotHolder": "mini_workflow.engine.limits",
     "TaskLogs": "mini_workflow.task_logs",
+    "Timeline": "mini_workflow.engine.timeline",
     "UpdateHandle": "mini_workflow.engine.updates",
+    "WorkflowCall": "mini_workflow.interceptors",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Import what is large when it is first asked for: a program needs one of the runtimes."""
+    """Import a name when it is first asked for: a program needs one runtime, and few of the rest."""
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

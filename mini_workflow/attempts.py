@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from math import inf
 from typing import Final, Generic, TypeVar
 
 from mini_workflow.core.failure import failure_of
+from mini_workflow.core.records import replace
 from mini_workflow.errors import TaskError, TaskTimeout, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
 

@@ -36,7 +36,6 @@ from mini_workflow.core.mapping import (
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
-from mini_workflow.core.promises import Promise, reason_of
 from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
 from mini_workflow.core.starting import (
@@ -57,6 +56,8 @@ from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from mini_workflow.core.promises import Promise
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -428,6 +429,8 @@ class Context:
         """Have a promise of another execution raise `why`: that exception, or a RuntimeError with that text.
         All else as `complete_promise`.
         """
+        from mini_workflow.core.promises import reason_of
+
         self._run.promises.send(token, None, reason_of(why))
 
     def stream(self, name: str) -> WorkflowStream:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.annotations import Unfit, annotations_of, build
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import UsageError
 from mini_workflow.workflow import Workflow
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """A parameter for people: its name, its annotation and its default as texts, empty if it has none."""
 

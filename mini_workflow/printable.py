@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from pathlib import Path
 from typing import Final
 
 _UNSAFE: Final = (
@@ -14,9 +13,9 @@ _UNSAFE: Final = (
     r"\u202a-\u202e\u2066-\u2069"  # what changes the direction of writing
     r"\ud800-\udfff"  # what no encoding can say
 )
-_IN_TEXT: Final = re.compile(f"[{_UNSAFE}]")
-_IN_LINE: Final = re.compile(f"[{_UNSAFE}\t\n]")
-_COLOUR: Final = re.compile(r"(\x1b\[(?:0|1|3[0-7]|9[0-7])m)")
+_IN_TEXT: Final = f"[{_UNSAFE}]"
+_IN_LINE: Final = f"[{_UNSAFE}\t\n]"
+_COLOUR: Final = r"(\x1b\[(?:0|1|3[0-7]|9[0-7])m)"
 """Colours, as the command line itself makes them; they are harmless."""
 
 LOGGERS: Final = (
@@ -27,7 +26,7 @@ LOGGERS: Final = (
 )
 """The loggers that the library writes to."""
 
-_OWN: Final = str(Path(__file__).parent)
+_OWN: Final = __file__.removesuffix("printable.py")
 
 
 def printable(text: str, *, line: bool = True, json: bool = False, colours: bool = False) -> str:
@@ -37,15 +36,15 @@ def printable(text: str, *, line: bool = True, json: bool = False, colours: bool
     that it says the same; `colours` leaves those of the command line.
     """
     unsafe = _IN_LINE if line else _IN_TEXT
-    if unsafe.search(text) is None:
+    if re.search(unsafe, text) is None:
         return text
     if colours:
-        parts = _COLOUR.split(text)
+        parts = re.split(_COLOUR, text)
         parts[::2] = [printable(part, line=line) for part in parts[::2]]
         return "".join(parts)
     if json:
-        return unsafe.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    return unsafe.sub(lambda found: ascii(found[0])[1:-1], text)
+        return re.sub(unsafe, lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(unsafe, lambda found: ascii(found[0])[1:-1], text)
 
 
 class _OneLine(logging.Filter):

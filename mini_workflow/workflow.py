@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from importlib import import_module
 from typing import (
     Any,
     Concatenate,
@@ -59,6 +60,16 @@ class ScheduleOptions(TypedDict, total=False):
 
 SCHEDULE_OPTIONS: Final = frozenset(ScheduleOptions.__annotations__)
 
+_BY_POSITION: Final = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+LIBRARY: Final = {
+    "mini_workflow.debounce": "mini_workflow.schedules.debounce",
+    "mini_workflow.limit": "mini_workflow.limits.workflow",
+    "mini_workflow.schedule": "mini_workflow.schedules.workflow",
+}
+"""The library's own workflows, by the module that has each as its WORKFLOW: imported when one is to run."""
 BUILTIN: Final = "mini_workflow."
 """How the names of the library's own workflows begin."""
 
@@ -115,7 +126,12 @@ class Workflow(Generic[P, R]):
                 f"function, async def {name}(ctx, ...), and pass the data that it needs"
             )
         first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
-        self._parameters = signature.replace(parameters=parameters[first:])
+        own = parameters[first:]
+        self._parameters = signature.replace(parameters=own)
+        plain = all(one.kind in _BY_POSITION for one in own)
+        least = sum(one.default is one.empty for one in own)
+        self._counts = range(least, len(own) + 1) if plain else range(0)
+        """How many positional arguments alone are right; none where that is not all there is to know."""
 
     def __call__(
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
@@ -170,11 +186,15 @@ class Workflow(Generic[P, R]):
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the same arguments, by position where they can be given so."""
+        if not kwargs and len(args) in self._counts:
+            return args, kwargs
         bound = self._parameters.bind(*args, **kwargs)
         return bound.args, bound.kwargs
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise InvalidArguments unless the function can be called with them."""
+        if not kwargs and len(args) in self._counts:
+            return
         try:
             self._parameters.bind(*args, **kwargs)
         except TypeError as error:
@@ -188,11 +208,6 @@ class Registry:
 
     def __init__(self) -> None:
         self._workflows: dict[str, Workflow[Any, Any]] = {}
-        self._builtin: dict[str, Workflow[Any, Any]] = {}
-
-    def add_builtin(self, workflow: Workflow[Any, Any]) -> None:
-        """Enter a workflow of the library itself, whose name begins with BUILTIN."""
-        self._builtin[workflow.name] = workflow
 
     def add(self, workflow: Workflow[Any, Any]) -> None:
         """Enter a workflow. Raises DuplicateWorkflow if another one has its name.
@@ -211,8 +226,9 @@ class Registry:
 
     def get(self, name: str) -> Workflow[Any, Any]:
         """Return the workflow of that name. Raises UnknownWorkflow."""
-        if name in self._builtin:
-            return self._builtin[name]
+        if name in LIBRARY:
+            own: Workflow[Any, Any] = import_module(LIBRARY[name]).WORKFLOW
+            return own
         try:
             return self._workflows[name]
         except KeyError:
@@ -231,7 +247,7 @@ class Registry:
 
     def known(self) -> list[str]:
         """Return all names, those of the library's own workflows too."""
-        return [*self._workflows, *self._builtin]
+        return [*self._workflows, *LIBRARY]
 
 
 REGISTRY: Final = Registry()

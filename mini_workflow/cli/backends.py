@@ -21,7 +21,7 @@ from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.settings import DEFAULT_WORKER
 
 if TYPE_CHECKING:
-    from mini_workflow.codecs.chained import Codecs
+    from mini_workflow.codecs.payload_codecs import Codecs
     from mini_workflow.runtimes.aws import AWSRuntime
     from mini_workflow.runtimes.local_client import LocalClient
     from mini_workflow.runtimes.postgres import PostgresClient

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import UsageError
 
 DEFAULT_BACKEND: Final = "sqlite:state.db"
@@ -26,7 +26,7 @@ _KEYS: Final[dict[str, type]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """What holds after options, environment variables and pyproject.toml, in this order.
 

@@ -22,7 +22,7 @@ from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.cli.output import note, say
 from mini_workflow.cli.session import Session
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import (
     ExecutionPaused,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from rich.tree import Tree
 from mini_workflow.cli.output import console
 from mini_workflow.cli.timelines import growth
 from mini_workflow.core import wire
+from mini_workflow.core.records import mutable
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
@@ -45,7 +45,7 @@ _SIGNS: Final = {
 }
 
 
-@dataclass(slots=True)
+@mutable
 class Line:
     """Operations of one kind and name: how many were begun, are done and have failed, and the latest."""
 

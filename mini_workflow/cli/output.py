@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mini_workflow.codecs.standard import StandardCodec
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.printable import printable
 
 Part = str | tuple[str, str]

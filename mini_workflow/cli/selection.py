@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final
@@ -14,6 +13,7 @@ import click
 from mini_workflow.cli.failures import FAILED
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, complete_id, filter_options
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.errors import MiniWorkflowError, UsageError
@@ -23,7 +23,7 @@ OPEN: Final = STATUSES[:2]
 """The statuses of executions that have not closed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """What the command line says of the executions that are meant."""
 
@@ -49,7 +49,7 @@ class Selection:
             raise UsageError("give filters, or --all: not both; nothing was changed")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Action:
     """What a command does to each execution. `statuses` are those in which that makes sense."""
 

@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -19,11 +18,12 @@ from mini_workflow.cli.arguments import import_modules
 from mini_workflow.cli.backends import Backend, open_backend
 from mini_workflow.cli.config import Config, find_config
 from mini_workflow.cli.output import note
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.ports import STATUSES
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Session:
     """What a command works with."""
 

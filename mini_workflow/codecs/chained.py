@@ -7,7 +7,7 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from mini_workflow.codecs.payload_codecs import (
     ENCODED,
     ENCODED_CALL,
     ENCODED_TEXT,
+    Codecs,
     PayloadCodec,
     PayloadContext,
     bytes_of,
@@ -29,19 +30,14 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import ENCODED_FINGERPRINT, Payload, dump_json
 from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError, ValueNotSerializable
 
-Codecs = PayloadCodec | Sequence[PayloadCodec]
-"""One payload codec, or several: the first one encodes first."""
-
 _NAME: Final = re.compile(r"[A-Za-z0-9\-]{1,40}")
 _SALT_BYTES: Final = 16
 _VALUE: Final = "value"
 _ARGUMENTS: Final = "arguments"
 
 
-def with_codecs(standard: StandardCodec, given: Codecs | None) -> StandardCodec | ChainedCodec:
-    """Return the codec of a runtime that was given these payload codecs, or None. Raises UsageError."""
-    if given is None:
-        return standard
+def chained(standard: StandardCodec, given: Codecs) -> ChainedCodec:
+    """Return the codec of a runtime that was given these payload codecs. Raises UsageError."""
     chain: tuple[PayloadCodec, ...] = (
         tuple(given) if isinstance(given, (list, tuple)) else (given,)  # type: ignore[assignment]
     )

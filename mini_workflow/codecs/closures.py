@@ -15,7 +15,6 @@ import pickle
 import sys
 from binascii import crc32
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from types import CellType, FunctionType, MethodType
@@ -23,7 +22,6 @@ from typing import Any, Final
 
 from mini_workflow.class_names import name_of
 from mini_workflow.codecs import picklers
-from mini_workflow.codecs.diagnose import captured, defaults, find_culprit, why_not
 from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
     LEAVES,
@@ -35,6 +33,7 @@ from mini_workflow.codecs.functions import (
 from mini_workflow.codecs.names import is_importable, type_of
 from mini_workflow.codecs.payload_codecs import ENCODED_CALL, needs_codec, read_encoded_call
 from mini_workflow.core.codec import CallInProcess, CapturedCall
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import (
     ClosureNotSerializable,
     CodecMismatch,
@@ -202,6 +201,8 @@ def _unreadable_header(payload: bytes) -> SerializationError:
 
 def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
     function, args, kwargs = call
+    from mini_workflow.codecs.diagnose import find_culprit
+
     name = _name_of_call(function)
     for part in (
         *_parts_of(function),
@@ -226,6 +227,8 @@ def _complaint(call: Call, error: Exception) -> ClosureNotSerializable:
 
 def _reason(culprit: object, cause: Exception) -> str:
     if not isinstance(cause, Refused) or refusal(type_of(culprit)) is None:
+        from mini_workflow.codecs.diagnose import why_not
+
         problem, remedy = why_not(culprit, cause)
         return f"{problem}: {remedy or _REMEDY}"
     if hasattr(type(culprit), MARK):
@@ -237,7 +240,7 @@ _IN_THE_WORKFLOW: Final = "use it in the workflow, and capture the data that the
 _REMEDY: Final = "create it in the task or keep it in a module global"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     relation: str
     variable: str
@@ -249,6 +252,8 @@ class _Part:
 
 
 def _parts_of(function: Any) -> Iterator[_Part]:
+    from mini_workflow.codecs.diagnose import captured, defaults
+
     if isinstance(function, FunctionType):
         for name, value in captured(function):
             yield _Part("captures", name, value)

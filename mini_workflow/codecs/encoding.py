@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from mini_workflow.codecs.containers import step_to
 from mini_workflow.codecs.decoding import Decoder
-from mini_workflow.codecs.diagnose import find_culprit, why_not
 from mini_workflow.codecs.forbidden import Refused, instead_of, refusal
 from mini_workflow.codecs.kinds import Encode, Unencodable
 from mini_workflow.codecs.names import is_local, type_of
@@ -125,6 +124,8 @@ class Encoder:
         try:
             return encode_opaque(value, self._signer)
         except Exception as error:
+            from mini_workflow.codecs.diagnose import find_culprit, why_not
+
             step, culprit, cause = find_culprit(value, self._fault, error)
             if isinstance(cause, Refused) and refusal(type_of(culprit)) is not None:
                 stop = Unencodable(_refused(culprit, cause.noun))

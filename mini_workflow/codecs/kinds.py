@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from mini_workflow.core.records import frozen
 
 if TYPE_CHECKING:
     from mini_workflow.codecs.decoding import Decoder
@@ -15,7 +16,7 @@ Tagged = dict[str, Any]
 """A tree that begins with the tag of its kind: ``{"$": tag, ...}``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """How the values of one kind become trees, and trees become values again.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow.class_names import name_of
 from mini_workflow.codecs.kinds import Kind, Tagged, short_name
 from mini_workflow.codecs.names import is_importable, is_model_class, type_of
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import PayloadNotReadable
 
 if TYPE_CHECKING:
@@ -46,9 +47,13 @@ def _reduces_itself(kind: type[Any]) -> bool:
         for name in ("__reduce__", "__reduce_ex__", "__getnewargs_ex__", "__setstate__"):
             if name in base.__dict__ and base is not object:
                 made_by = getattr(base.__dict__[name], "__module__", None)
-                if made_by != "dataclasses":
+                if made_by not in _MAKERS:
                     return True
     return False
+
+
+_MAKERS: Final = ("dataclasses", frozen.__module__)
+"""What gives a dataclass methods for pickle that say nothing of its own."""
 
 
 def _encode_enum(encoder: Encoder, value: Enum) -> Tagged:

@@ -11,10 +11,10 @@ import base64
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mini_workflow.codecs.kinds import Kind
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import CodecMismatch, PayloadNotReadable, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _LARGEST: Final = 1_000_000_000
 """Bytes that a decompressed payload may have: more than any value that was stored. Our own bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PayloadContext:
     """Where a payload belongs: to the execution of that id, as a payload of that kind ("value",
     "arguments", "call", "failure" or "traceback"). The same for `encode` and `decode`.
@@ -79,6 +79,10 @@ class PayloadCodec(Protocol):
         nothing about the data to who has no key. Asked only if it is private.
         """
         ...
+
+
+Codecs = PayloadCodec | Sequence[PayloadCodec]
+"""One payload codec, or several: the first one encodes first."""
 
 
 class CompressionCodec:

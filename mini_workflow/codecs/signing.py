@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import SignatureInvalid, UsageError
 
 MIN_KEY_BYTES: Final = 32
@@ -146,7 +146,7 @@ class Signer:
         return payload
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueSigner:
     """Signs the pickled parts of the values of one execution, and verifies them."""
 

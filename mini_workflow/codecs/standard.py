@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.codecs.closures import capture_call, restore_call, share_call
 from mini_workflow.codecs.failures import decode_failure, encode_failure, show_failure
 from mini_workflow.codecs.fingerprints import fingerprint_call, outline_payload
-from mini_workflow.codecs.payload_codecs import is_encoded, needs_codec
+from mini_workflow.codecs.payload_codecs import Codecs, is_encoded, needs_codec
 from mini_workflow.codecs.signing import Signer, ValueSigner
 from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
+from mini_workflow.core.records import replace
 from mini_workflow.errors import CodecMismatch, ValueTooLarge
+
+if TYPE_CHECKING:
+    from mini_workflow.codecs.chained import ChainedCodec
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
 """Bytes that one value (an argument, a result, what a signal carries, ...) may take, encoded. Our own
@@ -171,3 +174,12 @@ class StandardCodec:
             f"One value may take {self._value_limit:,} bytes (value_limit of the runtime): keep large "
             "data in a file or an object store and pass its name, or raise the limit"
         )
+
+
+def with_codecs(standard: StandardCodec, given: Codecs | None) -> StandardCodec | ChainedCodec:
+    """Return the codec of a runtime that was given these payload codecs, or None. Raises UsageError."""
+    if given is None:
+        return standard
+    from mini_workflow.codecs.chained import chained
+
+    return chained(standard, given)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
 from itertools import islice
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from mini_workflow.core.records import record
+from mini_workflow.core.records import defaults_of, record, replace
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.loop.source_line import waiting_line
 
@@ -61,8 +60,8 @@ class Awaited:
 
     def to_text(self) -> str:
         """Return the JSON text of it."""
-        plain = asdict(self)
-        return _dump({k: v for k, v in plain.items() if k == "kind" or v not in _DEFAULTS[k]})
+        plain = ((name, getattr(self, name)) for name in _FIELDS)
+        return _dump({k: v for k, v in plain if k == "kind" or v not in _DEFAULTS[k]})
 
     @classmethod
     def from_text(cls, text: str) -> Awaited | None:
@@ -80,6 +79,7 @@ class Awaited:
         return other is not None and _place(self) == _place(other)
 
 
+_FIELDS: Final = tuple(defaults_of(Awaited))
 _NUMBER: Final = (int,)
 _TIME: Final = (int, type(None))
 _TYPES: Final[dict[str, tuple[type, ...]]] = {

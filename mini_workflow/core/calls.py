@@ -11,13 +11,13 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from zlib import crc32
 
 from mini_workflow.core.limit import Limit
+from mini_workflow.core.records import frozen
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable, UsageError
 
@@ -38,7 +38,7 @@ _BEGINS: Final = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "
 _FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Code:
     """What is known of a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
     other `details`, which are the names and the constants in it.

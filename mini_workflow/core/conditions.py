@@ -39,6 +39,7 @@ class Conditions:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self.waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
+        recorder.loop.idle = self
 
     def holds(self, predicate: Predicate) -> bool:
         """Try a predicate. Raises what it raises, and UsageError if it is asynchronous."""

@@ -7,7 +7,6 @@ A decision says what to append, what to dispatch once that is committed, and wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
@@ -26,7 +25,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_ask import part_of
-from mini_workflow.core.records import record
+from mini_workflow.core.records import record, replace
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, OutOfTime, Run

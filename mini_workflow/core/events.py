@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.records import Fact, fact
+from mini_workflow.core.records import fact
 
 BEHAVIOUR: Final = 1
 """What new runs are recorded with. From 1 on an asynchronous generator that nothing refers to any more is
@@ -22,7 +22,7 @@ closed in the next pass of the loop, as asyncio does; before, all were closed at
 
 
 @fact
-class ExecutionStarted(Fact):
+class ExecutionStarted:
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
     `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution; with ``"notify"``, the
@@ -86,7 +86,7 @@ class ExecutionStarted(Fact):
 
 
 @fact
-class ExecutionReset(Fact):
+class ExecutionReset:
     """The run begins with `kept` events of another run, and goes on from there.
 
     `how` says why: "retry" or "restart"; or "fork", where the other run is one of another execution: then
@@ -115,7 +115,7 @@ class ExecutionReset(Fact):
 
 
 @fact
-class TaskCompleted(Fact):
+class TaskCompleted:
     """An attempt returned. It really began `begun` (milliseconds since the epoch; 0 if that is not known),
     and ran on the worker `ran_on`: see the module `worker_name`.
     """
@@ -129,7 +129,7 @@ class TaskCompleted(Fact):
 
 
 @fact
-class TaskFailed(Fact):
+class TaskFailed:
     """An attempt failed. As a recorded fact it is the last one; no other follows.
 
     `heartbeat` encodes the details that it gave last with a heartbeat, if it gave any. `begun` and
@@ -146,7 +146,7 @@ class TaskFailed(Fact):
 
 
 @fact
-class TaskRetryScheduled(Fact):
+class TaskRetryScheduled:
     """An attempt failed and attempt number `attempt` will be made at `retry_at` (milliseconds).
 
     `heartbeat` as in TaskFailed: what the attempts that follow may begin with. So are `begun` and `ran_on`,
@@ -164,7 +164,7 @@ class TaskRetryScheduled(Fact):
 
 
 @fact
-class TaskRetryStarted(Fact):
+class TaskRetryStarted:
     """The wait before attempt number `attempt` is over; the attempt is dispatched."""
 
     at: int
@@ -173,7 +173,7 @@ class TaskRetryStarted(Fact):
 
 
 @fact
-class TaskReleased(Fact):
+class TaskReleased:
     """A runtime closed in good order before the attempt had ended; it is dispatched again.
 
     `heartbeat` as in TaskFailed, if the attempt had begun: what it goes on from.
@@ -186,7 +186,7 @@ class TaskReleased(Fact):
 
 
 @fact
-class TimerFired(Fact):
+class TimerFired:
     """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself; that
     of a promise says that it has ended without a value: its timeout has passed, or a heartbeat is missing.
     """
@@ -196,7 +196,7 @@ class TimerFired(Fact):
 
 
 @fact
-class ClockSetBack(Fact):
+class ClockSetBack:
     """The clock says `at`, which is before timers and waits for a retry that are open began: it was
     set back, by that many milliseconds; 0 if that is not known. They end by as much earlier; if that
     is too little, or not known, as if they began `at`.
@@ -207,7 +207,7 @@ class ClockSetBack(Fact):
 
 
 @fact
-class SignalReceived(Fact):
+class SignalReceived:
     """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
     what came with it, beside its value. `asked_by` says who has sent it, if that was told. `first_run` is the
     number of the run that has recorded it first, and handed it on; 0 in that run itself.
@@ -223,7 +223,7 @@ class SignalReceived(Fact):
 
 
 @fact
-class SignalUnhandled(Fact):
+class SignalUnhandled:
     """A signal that arrived in the turn in which the execution closed. The fields are those of
     SignalReceived.
     """
@@ -238,7 +238,7 @@ class SignalUnhandled(Fact):
 
 
 @fact
-class UpdateAccepted(Fact):
+class UpdateAccepted:
     """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` and `asked_by` as
     in SignalReceived. `asker` is the execution that waits for the answer, if it is one: the id is that of its
     ask then.
@@ -254,7 +254,7 @@ class UpdateAccepted(Fact):
 
 
 @fact
-class UpdateRefused(Fact):
+class UpdateRefused:
     """A request that its validator refused, asked for in another process, which has no other way
     to learn of it. A refusal that can be told directly leaves no history.
     """
@@ -265,7 +265,7 @@ class UpdateRefused(Fact):
 
 
 @fact
-class CancelRequested(Fact):
+class CancelRequested:
     """Somebody outside asked the execution to cancel itself. Its `id` is the same in every copy of
     the message; empty means there is one. `asked_by` says who, if that was told.
     """
@@ -277,7 +277,7 @@ class CancelRequested(Fact):
 
 
 @fact
-class PromiseCompleted(Fact):
+class PromiseCompleted:
     """A promise was completed from outside. `secret` is checked on arrival and not recorded; `asked_by` says
     by whom, if told.
     """
@@ -290,7 +290,7 @@ class PromiseCompleted(Fact):
 
 
 @fact
-class PromiseFailed(Fact):
+class PromiseFailed:
     """A promise was failed from outside. `secret` is checked on arrival and not recorded; `asked_by` says by
     whom, if told.
     """
@@ -303,7 +303,7 @@ class PromiseFailed(Fact):
 
 
 @fact
-class ChildCompleted(Fact):
+class ChildCompleted:
     """A child execution returned."""
 
     at: int
@@ -312,7 +312,7 @@ class ChildCompleted(Fact):
 
 
 @fact
-class ChildFailed(Fact):
+class ChildFailed:
     """A child execution failed, was cancelled or terminated, or could not be started."""
 
     at: int
@@ -321,7 +321,7 @@ class ChildFailed(Fact):
 
 
 @fact
-class ResultAsked(Fact):
+class ResultAsked:
     """Another execution waits for the result: it is told when this one has closed. `id` is that of its ask,
     which begins with its own id: see `Asked`.
     """
@@ -331,7 +331,7 @@ class ResultAsked(Fact):
 
 
 @fact
-class AskAnswered(Fact):
+class AskAnswered:
     """What was asked of another execution is answered. `id` is that of the ask; it is checked on arrival and
     not recorded.
     """
@@ -343,7 +343,7 @@ class AskAnswered(Fact):
 
 
 @fact
-class AskFailed(Fact):
+class AskFailed:
     """What was asked of another execution has failed, was refused, or found nobody. `id` as in
     AskAnswered.
     """
@@ -355,7 +355,7 @@ class AskFailed(Fact):
 
 
 @fact
-class SlotsGranted(Fact):
+class SlotsGranted:
     """A limit has granted slots to the run that calls itself `sender`. `granted` has a list for each
     place: the key, the priority, and how many it has granted there in all.
     """
@@ -367,7 +367,7 @@ class SlotsGranted(Fact):
 
 
 @fact
-class ExecutionTerminated(Fact):
+class ExecutionTerminated:
     """Ended from outside without running any code of the workflow. `asked_by` says by whom, if told."""
 
     at: int
@@ -376,7 +376,7 @@ class ExecutionTerminated(Fact):
 
 
 @fact
-class TaskScheduled(Fact):
+class TaskScheduled:
     """The workflow started a task. `retry` is the policy as plain JSON, `timeout` milliseconds.
 
     `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the
@@ -407,7 +407,7 @@ class TaskScheduled(Fact):
 
 
 @fact
-class InlineTaskCompleted(Fact):
+class InlineTaskCompleted:
     """A task ran inside the turn and returned. `refused` and `call` as in TaskScheduled."""
 
     seq: int
@@ -418,7 +418,7 @@ class InlineTaskCompleted(Fact):
 
 
 @fact
-class InlineTaskFailed(Fact):
+class InlineTaskFailed:
     """A task ran inside the turn and raised. `refused` and `call` as in TaskScheduled."""
 
     seq: int
@@ -429,7 +429,7 @@ class InlineTaskFailed(Fact):
 
 
 @fact
-class TaskCancelled(Fact):
+class TaskCancelled:
     """The workflow gave a task up; a result that still arrives is recorded and ignored."""
 
     seq: int
@@ -437,7 +437,7 @@ class TaskCancelled(Fact):
 
 
 @fact
-class TimerStarted(Fact):
+class TimerStarted:
     """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch).
 
     `wait` are the milliseconds that it waits; None for one that is meant for a time of the clock.
@@ -449,14 +449,14 @@ class TimerStarted(Fact):
 
 
 @fact
-class TimerCancelled(Fact):
+class TimerCancelled:
     """The workflow gave a timer up before it fired."""
 
     seq: int
 
 
 @fact
-class PromiseCreated(Fact):
+class PromiseCreated:
     """The workflow made a promise, for somebody outside to complete: within `timeout` milliseconds, and
     with a heartbeat at least every `heartbeat_timeout` milliseconds, if these are given.
     """
@@ -468,7 +468,7 @@ class PromiseCreated(Fact):
 
 
 @fact
-class ChildStarted(Fact):
+class ChildStarted:
     """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted. It has the
     headers of this execution, or those that are in `headers`.
     """
@@ -483,7 +483,7 @@ class ChildStarted(Fact):
 
 
 @fact
-class ChildCancelled(Fact):
+class ChildCancelled:
     """The workflow asked a child to cancel itself, and waits for it no longer."""
 
     seq: int
@@ -491,7 +491,7 @@ class ChildCancelled(Fact):
 
 
 @fact
-class StartSent(Fact):
+class StartSent:
     """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
     options as in ExecutionStarted, `headers` as in ChildStarted.
 
@@ -512,7 +512,7 @@ class StartSent(Fact):
 
 
 @fact
-class SignalSent(Fact):
+class SignalSent:
     """The workflow sent a signal to another execution. `headers` as in SignalReceived."""
 
     seq: int
@@ -523,7 +523,7 @@ class SignalSent(Fact):
 
 
 @fact
-class AskSent(Fact):
+class AskSent:
     """The workflow asked another execution for something and waits for the answer. `kind` is "result",
     "update", "query", or "signal" for one whose receipt is to be confirmed. The `value` is that of a signal,
     and else the arguments, as in ExecutionStarted. `headers` as in SignalReceived.
@@ -538,7 +538,7 @@ class AskSent(Fact):
 
 
 @fact
-class CancelSent(Fact):
+class CancelSent:
     """The workflow asked another execution to cancel itself, or ended it: then `terminates`."""
 
     seq: int
@@ -548,7 +548,7 @@ class CancelSent(Fact):
 
 
 @fact
-class SlotsSent(Fact):
+class SlotsSent:
     """The workflow, which is that of a limit, has granted slots to an execution: see SlotsGranted."""
 
     seq: int
@@ -559,7 +559,7 @@ class SlotsSent(Fact):
 
 
 @fact
-class CompletionSent(Fact):
+class CompletionSent:
     """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
     with the number `promise`, whose token has that `secret`.
     """
@@ -573,7 +573,7 @@ class CompletionSent(Fact):
 
 
 @fact
-class UpdateCompleted(Fact):
+class UpdateCompleted:
     """The handler of an update returned."""
 
     id: str
@@ -581,7 +581,7 @@ class UpdateCompleted(Fact):
 
 
 @fact
-class UpdateFailed(Fact):
+class UpdateFailed:
     """The handler of an update raised, or was not done when the workflow ended."""
 
     id: str
@@ -589,14 +589,14 @@ class UpdateFailed(Fact):
 
 
 @fact
-class PatchMarked(Fact):
+class PatchMarked:
     """The code asked whether a change applies, and took the new path."""
 
     name: str
 
 
 @fact
-class TagsSet(Fact):
+class TagsSet:
     """The workflow changed tags of its execution: those with a value have it from now on, those with
     None are removed.
     """
@@ -605,14 +605,14 @@ class TagsSet(Fact):
 
 
 @fact
-class MessagesUnhandled(Fact):
+class MessagesUnhandled:
     """What nobody had received when the workflow ended: signals by name and number."""
 
     signals: dict[str, int]
 
 
 @fact
-class ContinuedAsNew(Fact):
+class ContinuedAsNew:
     """The run ends; the next one begins with these arguments and an empty history.
 
     With a `failure` the run has failed, and the execution is tried again: the code of the next run, which
@@ -625,21 +625,21 @@ class ContinuedAsNew(Fact):
 
 
 @fact
-class ExecutionCompleted(Fact):
+class ExecutionCompleted:
     """The workflow function returned."""
 
     result: Payload
 
 
 @fact
-class ExecutionFailed(Fact):
+class ExecutionFailed:
     """An exception escaped the workflow function."""
 
     failure: Failure
 
 
 @fact
-class ExecutionCancelled(Fact):
+class ExecutionCancelled:
     """A cancellation escaped the workflow function."""
 
     reason: str = ""
@@ -706,7 +706,7 @@ CLOSING: Final = frozenset(
 
 
 @fact
-class Tick(Fact):
+class Tick:
     """A message, never recorded: the time is `at`; every timer and retry due by then happens.
 
     `set_back` are the milliseconds by which the clock was set back since the turn before. Since
@@ -719,7 +719,7 @@ class Tick(Fact):
 
 
 @fact
-class UpdateRequested(Fact):
+class UpdateRequested:
     """A message: it is recorded as UpdateAccepted if its validator lets it pass.
 
     `forwarded` says that whoever asks is in another process, and reads the answer in the history.
@@ -735,7 +735,7 @@ class UpdateRequested(Fact):
 
 
 @fact
-class Asked(Fact):
+class Asked:
     """A message: another execution asks for something, as its AskSent says, and is to be answered. `id` is
     the same in every copy: the id of the execution that asks, the seed of its run and the number of the ask,
     with slashes in between; behind another one the number of a run that was begun again, and asks anew.
@@ -750,7 +750,7 @@ class Asked(Fact):
 
 
 @fact
-class PromiseHeartbeat(Fact):
+class PromiseHeartbeat:
     """A message, never recorded: whoever has promised a value is still at work on it. `value` encodes the
     details, or None; `secret` is checked on arrival. The last one of each promise is kept beside the history:
     then it is `known`, and `at` is when it was heard.
@@ -764,7 +764,7 @@ class PromiseHeartbeat(Fact):
 
 
 @fact
-class ResetRequested(Fact):
+class ResetRequested:
     """A message, never recorded: begin another run of an execution that has closed, and go on from its
     last good point ("retry"), or from the start ("restart").
 
@@ -781,7 +781,7 @@ class ResetRequested(Fact):
 
 
 @fact
-class PauseRequested(Fact):
+class PauseRequested:
     """A message, never recorded: run no code of the execution until it is resumed."""
 
     at: int
@@ -789,7 +789,7 @@ class PauseRequested(Fact):
 
 
 @fact
-class DeletionRequested(Fact):
+class DeletionRequested:
     """A message, never recorded: delete an execution that has closed.
 
     It is about the one that was started at `started_at` and closed in that `run`. One that was run again

@@ -8,7 +8,7 @@ again, behind an `ExecutionReset` that says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, Final
 
 from mini_workflow.core import events
@@ -17,7 +17,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.records import record
+from mini_workflow.core.records import record, replace
 from mini_workflow.core.reset import Reset, highest_number, started_of
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import UsageError
@@ -245,11 +245,6 @@ def _of_fork(event: Event, state: ExecutionState, execution_id: str, codec: Code
     child = made_up_id(execution_id, state.seed, event.seq)
     old, new = codec.for_execution(event.id), codec.for_execution(child)
     return replace(moved(event, old, new), id=child)
-
-
-def is_fork(event: object) -> bool:
-    """Return whether it is the event behind those that a fork has begun with."""
-    return isinstance(event, events.ExecutionReset) and event.how == "fork"
 
 
 def moved(event: Event, source: Codec, target: Codec) -> Any:

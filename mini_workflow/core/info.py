@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
+from mini_workflow.core.records import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class ExecutionInfo:
     """What a workflow may know of its own execution. `run` counts the generations from 1;
     `history_length` is the number of events so far, and `parent_id` the execution that

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import CellType, FunctionType
@@ -12,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from mini_workflow.core.limit import Limit
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.records import frozen
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import TaskCancelled, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
@@ -48,7 +48,7 @@ class TolerantMapOptions(MappedOptions, total=False):
     tolerated_failures: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tolerance:
     """How many tasks of a mapping may fail, and after how many successes it ends; None for all."""
 

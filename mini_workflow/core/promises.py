@@ -120,7 +120,7 @@ class Promises:
         promise = self._open[seq] = Promise(token, name, seq, loop=recorder.loop)
         opened = recorder.state.promises.get(seq)
         if opened is not None and opened.due is not None:
-            self._timers.of_execution[seq] = partial(self._expired, seq, opened)
+            self._timers.expect(seq, partial(self._expired, seq, opened))
         return promise
 
     def _expired(self, seq: int, opened: OpenPromise) -> None:
@@ -159,7 +159,7 @@ class Promises:
             self._recorder.fail(future, self._recorder.codec.decode_failure(event.failure))
 
     def _ended(self, seq: int) -> Promise | None:
-        self._timers.of_execution.pop(seq, None)
+        self._timers.forget(seq)
         return self._open.pop(seq, None)
 
     def clear(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Final, NoReturn
 
@@ -12,6 +11,7 @@ from mini_workflow.core import events
 from mini_workflow.core.calls import LAMBDA
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import RECORDED, Event
+from mini_workflow.core.records import defaults_of
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import NonDeterminismError
 from mini_workflow.loop.source_line import line_of
@@ -46,7 +46,7 @@ def _same(recorded: Event, asked: Event) -> bool:
 
 def _identity(kind: type[Event]) -> attrgetter[Any] | None:
     """Return what two events of a kind have in common when they are about the same operation."""
-    names = [f.name for f in fields(kind) if f.name in ("seq", "name", "refused")]
+    names = [name for name in defaults_of(kind) if name in ("seq", "name", "refused")]
     if kind is events.AskSent:
         names.append("kind")
     return attrgetter(*names) if names else None

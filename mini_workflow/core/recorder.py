@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,8 @@ class Recorder:
     __slots__ = (
         "_failed_prune",
         "_halts",
+        "_strict",
+        "_unbound",
         "codec",
         "comparison",
         "dead",
@@ -73,7 +76,10 @@ class Recorder:
         self.codec = codec.for_execution(execution_id)
         self.state = ExecutionState()
         self.loop = WorkflowLoop(execution_id, self)
-        self.comparison = Comparison(codec.outline, strict, self._changed)
+        self.comparison: Comparison | None = None
+        """What compares calls with those that are recorded, since a replay has begun."""
+        self._unbound = codec
+        self._strict = strict
         self.script: Script | None = None
         """What the code is held to while it is replayed."""
         self.seq = 0
@@ -87,7 +93,7 @@ class Recorder:
         """What runs that may start nothing: a query or a validator."""
         self.trying = False
         """Whether the predicate of a condition runs, which may start nothing either."""
-        self.failed: list[asyncio.Future[Any]] = []
+        self.failed: Sequence[asyncio.Future[Any]] = ()
         """The futures that failed, as long as nobody has looked at their exception."""
         self._failed_prune = _FAILED_PRUNE_AT
         self.out: list[Event] = []
@@ -119,9 +125,13 @@ class Recorder:
             except NonDeterminismError as error:
                 self.loop.fault = error
                 raise Halt from error
-        elif self.comparison.moved and type(event) in COMPARED:
+        elif (
+            (comparison := self.comparison) is not None
+            and comparison.moved
+            and type(event) in COMPARED
+        ):
             try:
-                self.comparison.check_new(event)
+                comparison.check_new(event)
             except NonDeterminismError as error:
                 place = user_line()
                 self.loop.fault = NonDeterminismError(
@@ -135,6 +145,11 @@ class Recorder:
         self.out.append(event)
         self.refused = 0
         return event
+
+    def begin_comparison(self) -> Comparison:
+        """Return what compares calls from here on with those that are recorded."""
+        self.comparison = Comparison(self._unbound.outline, self._strict, self._changed)
+        return self.comparison
 
     def take(self) -> list[Event]:
         """Return the events since the last call, incoming and recorded, in order."""
@@ -208,10 +223,12 @@ class Recorder:
     def fail(self, future: asyncio.Future[Any], error: BaseException) -> None:
         """Fail the future of an operation, and remember it until somebody has looked."""
         future.set_exception(error)
-        self.failed.append(future)
-        if len(self.failed) > self._failed_prune:
-            self.failed = [f for f in self.failed if unseen(f)]
-            self._failed_prune = max(_FAILED_PRUNE_AT, 2 * len(self.failed))
+        failed = self.failed if isinstance(self.failed, list) else []
+        failed.append(future)
+        if len(failed) > self._failed_prune:
+            failed = [f for f in failed if unseen(f)]
+            self._failed_prune = max(_FAILED_PRUNE_AT, 2 * len(failed))
+        self.failed = failed
 
     def silence(self) -> None:
         """Have nobody told of failures that nobody has looked at."""

@@ -1,52 +1,221 @@
-"""Fact: what events have in common. Records: data that is not changed once it is made.
+"""Fact, record, frozen, mutable: classes of data, made as `dataclass` does, but when first used.
 
-That it is not is a convention, which the type checker holds the code to. To enforce it at run time
-as well would take longer than all else that is done to make such an object, of which each step of
-an execution makes a dozen.
+A process uses a part of them, and to make their methods takes a good part of the time that importing
+the library takes. So the methods are shared, and what has to be made for each class, the constructor
+and the description of its fields, is made when somebody asks for it. For everybody else they are
+dataclasses: `dataclasses.fields`, `replace` and `asdict` take them.
+
+That a fact or a record is not changed is a convention, which the type checker holds the code to. To
+enforce it at run time as well would take longer than all else that is done to make such an object, of
+which each step of an execution makes a dozen. A frozen class enforces it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from collections.abc import Callable
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
+from typing import Any, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
 
+_ABSENT: Any = object()
+"""What an argument is that the caller left out, where a factory makes the default."""
 
-class Fact:
-    """Compares and shows events by their fields.
 
-    These methods are shared, because generating them for each of many classes takes a good part
-    of the time that importing the library takes.
-    """
+def replace(value: T, /, **changes: Any) -> T:
+    """Return a copy with some fields changed, as `dataclasses.replace` does for any class of data."""
+    kind: Any = type(value)
+    for name in kind.__match_args__:
+        if name not in changes:
+            changes[name] = getattr(value, name)
+    return cast("T", kind(**changes))
 
-    __slots__ = ()
 
-    __match_args__: ClassVar[tuple[str, ...]] = ()
+def _values(self: Any) -> tuple[Any, ...]:
+    defaults = self.__field_defaults__.items()
+    return tuple(getattr(self, n) for n, d in defaults if type(d) is not Field or d.compare)
 
-    def _values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__match_args__)
 
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return self._values() == other._values()
+def _equal(self: Any, other: object) -> Any:
+    if type(other) is not type(self):
+        return NotImplemented
+    return _values(self) == _values(other)
 
-    def __hash__(self) -> int:
-        return hash((type(self), *(repr(value) for value in self._values())))
 
-    def __repr__(self) -> str:
-        pairs = zip(self.__match_args__, self._values(), strict=True)
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+def _hash(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _hash_of_fact(self: Any) -> int:
+    return hash((self.__class__, *(repr(value) for value in _values(self))))
+
+
+def _show(self: Any) -> str:
+    defaults = self.__field_defaults__.items()
+    shown = [n for n, d in defaults if type(d) is not Field or d.repr]
+    pairs = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+    return f"{type(self).__qualname__}({pairs})"
+
+
+def _refuse_to_set(_self: Any, name: str, _value: Any) -> None:
+    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+def _refuse_to_delete(_self: Any, name: str) -> None:
+    raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+def _state(self: Any) -> list[Any]:
+    return [getattr(self, name) for name in self.__match_args__]
+
+
+def _restore(self: Any, state: list[Any]) -> None:
+    for name, value in zip(self.__match_args__, state, strict=True):
+        object.__setattr__(self, name, value)
+
+
+_SHARED: dict[str, Any] = {"__eq__": _equal, "__repr__": _show, "__replace__": replace}
+_FROZEN: dict[str, Any] = {
+    "__setattr__": _refuse_to_set,
+    "__delattr__": _refuse_to_delete,
+    "__getstate__": _state,
+    "__setstate__": _restore,
+}
 
 
 @dataclass_transform(frozen_default=True)
 def fact(kind: type[T]) -> type[T]:
-    """Return a dataclass with slots, whose other methods are those of Fact."""
-    return dataclass(slots=True, eq=False, repr=False)(kind)
+    """Return a class of events, which has slots, and compares and shows itself by its fields."""
+    return _made(kind, {"__hash__": _hash_of_fact})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(kind: type[T]) -> type[T]:
-    """Return a dataclass with slots that compares by its fields."""
-    return dataclass(slots=True, unsafe_hash=True)(kind)
+    """Return a class of data that nobody changes, which has slots, and compares by its fields."""
+    return _made(kind, {"__hash__": _hash})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def frozen(kind: type[T]) -> type[T]:
+    """Return a class of data that refuses to be changed, and is like a record otherwise."""
+    return _made(kind, {"__hash__": _hash} | _FROZEN)
+
+
+@dataclass_transform(field_specifiers=(field,))
+def mutable(kind: type[T]) -> type[T]:
+    """Return a class of data that may be changed, has no hash, and is like a record otherwise."""
+    return _made(kind, {"__hash__": None})
+
+
+def defaults_of(kind: type[Any]) -> dict[str, Any]:
+    """Return the fields of such a class in their order, with their defaults.
+
+    The default is MISSING for a field that has none, and a `dataclasses.Field` for one that was
+    described by `field`.
+    """
+    defaults: dict[str, Any] = kind.__field_defaults__
+    return defaults
+
+
+def _made(kind: type[T], methods: dict[str, Any]) -> type[T]:
+    """Return the class anew, with slots for its fields, and with the methods that it has not."""
+    namespace = _SHARED | methods | kind.__dict__
+    for name in ("__dict__", "__weakref__"):
+        namespace.pop(name, None)
+    own = [name for name, hint in kind.__annotations__.items() if not hint.startswith("ClassVar")]
+    defaults: dict[str, Any] = dict(getattr(kind, "__field_defaults__", ()))
+    defaults.update((name, namespace.pop(name, MISSING)) for name in own)
+    namespace["__hash__"] = namespace["__hash__"] or methods["__hash__"]
+    namespace["__slots__"] = tuple(own)
+    namespace["__match_args__"] = tuple(defaults)
+    namespace["__field_defaults__"] = defaults
+    namespace["__dataclass_fields__"] = _FIELDS
+    namespace["__signature__"] = _SIGNATURE
+
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+        initialize: Any = _constructor(made)
+        made.__init__ = initialize  # type: ignore[misc]
+        initialize(self, *args, **kwargs)
+
+    namespace["__init__"] = construct
+    made: type[T] = type(kind)(kind.__name__, kind.__bases__, namespace)
+    made.__qualname__ = kind.__qualname__
+    return made
+
+
+def _constructor(kind: type[Any]) -> Callable[..., None]:
+    """Return the function that takes the fields as arguments and sets them."""
+    known: dict[str, Any] = {"_ABSENT": _ABSENT}
+    arguments = ["self"]
+    lines: list[str] = []
+    refuses = kind.__setattr__ is _refuse_to_set
+    for name, default in defaults_of(kind).items():
+        value = name
+        if type(default) is Field:
+            described = cast("Any", default)
+            default = described.default
+            if described.default_factory is not MISSING:
+                known[f"_make_{name}"] = described.default_factory
+                value = f"_make_{name}() if {name} is _ABSENT else {name}"
+                default = _ABSENT
+        known[f"_default_{name}"] = default
+        arguments.append(name if default is MISSING else f"{name}=_default_{name}")
+        if refuses:
+            known[f"_set_{name}"] = getattr(kind, name).__set__
+            lines.append(f"_set_{name}(self, {value})")
+        else:
+            lines.append(f"self.{name} = {value}")
+    if hasattr(kind, "__post_init__"):
+        lines.append("self.__post_init__()")
+    text = f"def __init__({', '.join(arguments)}):\n " + "\n ".join(lines or ["pass"])
+    exec(text, known)
+    constructor: Any = known["__init__"]
+    constructor.__qualname__ = f"{kind.__qualname__}.__init__"
+    constructor.__annotations__ = _hints(kind) | {"return": None}
+    return cast("Callable[..., None]", constructor)
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """Return the hints of its fields, those of its bases among them."""
+    hints = {n: h for base in reversed(kind.__mro__) for n, h in _own_hints(base).items()}
+    return {name: hints[name] for name in defaults_of(kind)}
+
+
+def _own_hints(kind: type[Any]) -> dict[str, Any]:
+    return kind.__annotations__ if kind.__module__ != "builtins" else {}
+
+
+def _described(kind: type[Any]) -> dict[str, Any]:
+    """Return what `dataclasses` knows of the fields."""
+    defaults = {n: d for n, d in defaults_of(kind).items() if d is not MISSING}
+    names = {"__annotations__": _hints(kind), "__doc__": "", "__module__": kind.__module__}
+    model: Any = dataclass(init=False, repr=False, eq=False)(
+        type(kind.__name__, (), names | defaults)
+    )
+    fields: dict[str, Any] = model.__dataclass_fields__
+    return fields
+
+
+def _signature(kind: type[Any]) -> Any:
+    """Return what `inspect` and `help` show of the constructor."""
+    from inspect import Signature, signature
+
+    shown = signature(_constructor(kind))
+    return Signature(list(shown.parameters.values())[1:], return_annotation=None)
+
+
+class _Later:
+    """An attribute of a class that is made when it is first asked for."""
+
+    def __init__(self, name: str, make: Callable[[type[Any]], Any]) -> None:
+        self._name = name
+        self._make = make
+
+    def __get__(self, _instance: object, kind: type[Any]) -> Any:
+        value = self._make(kind)
+        setattr(kind, self._name, value)
+        return value
+
+
+_FIELDS = _Later("__dataclass_fields__", _described)
+_SIGNATURE = _Later("__signature__", _signature)

@@ -39,7 +39,7 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     python = first.python if isinstance(first, events.ExecutionStarted) else ""
     recorder = run.recorder
     try:
-        script = recorder.script = Script(history, python, run.place, recorder.comparison)
+        script = recorder.script = Script(history, python, run.place, recorder.begin_comparison())
         while run.fault is None and (event := script.next_incoming()) is not None:
             run.deliver(event)
     except (NonDeterminismError, WireError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Final, cast
 
 from mini_workflow.core import events
@@ -19,7 +18,7 @@ from mini_workflow.core.open_ask import part_of
 from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
-from mini_workflow.core.records import record
+from mini_workflow.core.records import record, replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import DEADLINE
 from mini_workflow.errors import WireError

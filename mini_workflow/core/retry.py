@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
 from mini_workflow.class_names import current_name, name_of
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.raised import FINAL, add_note
+from mini_workflow.core.records import frozen
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -27,7 +27,7 @@ WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
 """The name under which the death of a worker is recorded."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryPolicy:
     """How often a task is attempted and how long to wait in between.
 

@@ -9,21 +9,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from dataclasses import replace
 from random import Random
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import Asks
 from mini_workflow.core.children import Children
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.conditions import Conditions
 from mini_workflow.core.events import Event
-from mini_workflow.core.messages import Messages
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.promises import Promises
 from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.slots import see_to_limit
 from mini_workflow.core.tags import MAXIMUM_TAGS, merge_tags
@@ -44,6 +41,11 @@ from mini_workflow.loop.loop import Halt, running_loop
 from mini_workflow.loop.ordered import unseen
 from mini_workflow.loop.shutdown import name_of, report_unseen, run_cleanup
 from mini_workflow.loop.source_line import user_line, waiting_line
+
+if TYPE_CHECKING:
+    from mini_workflow.core.conditions import Conditions
+    from mini_workflow.core.messages import Messages
+    from mini_workflow.core.promises import Promises
 
 __all__ = ["Definition", "Inline", "OutOfTime", "Run"]
 
@@ -98,14 +100,21 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
 class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
+    asks: Asks
+    children: Children
+    conditions: Conditions
     messages: Messages
+    promises: Promises
+    tasks: Tasks
 
     __slots__ = (
         "_abort",
         "_cancel_at_start",
         "_cancel_reason",
         "_definition",
+        "_inline",
         "_main",
+        "_parts",
         "_patched",
         "asks",
         "awaited",
@@ -139,34 +148,53 @@ class Run:
         self.execution_id = execution_id
         self.loop = recorder.loop
         self.state = recorder.state
-        self.tasks = Tasks(recorder, inline)
         self.timers = Timers(recorder)
-        self.promises = Promises(recorder, self.timers)
-        self.asks = Asks(recorder)
-        self.children = Children(recorder, self.asks)
-        self.conditions = Conditions(recorder)
         self.started: events.ExecutionStarted | None = None
         self.delivered = 0
         """How many incoming events it has taken."""
         self._definition = definition
+        self._inline = inline
+        self._parts: tuple[Any, ...] = ()
+        """Those that the code has used."""
         self._main: asyncio.Task[Any] | None = None
         self._abort: BaseException | None = None
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
-        self._patched: dict[str, bool] = {}
+        self._patched: dict[str, bool] | None = None
         self.awaited: tuple[Any, int, str] | None = None
         """What it awaited when that was looked at last: see the module `awaited`."""
         self.progress = ""
         """What its code has told of its progress, as text: see the module `progress`."""
 
     def __getattr__(self, name: str) -> Any:
-        """Make what takes messages when it is first asked for: most runs never get any, and it takes
-        half a KiB.
-        """
-        if name != "messages":
-            raise AttributeError(name)
-        self.messages = Messages(self.recorder, self._handler_failed)
-        return self.messages
+        """Make a part when it is first asked for: most runs need one or two, and all take 2 KiB."""
+        recorder = self.recorder
+        part: Any
+        match name:
+            case "tasks":
+                part = Tasks(recorder, self._inline)
+            case "messages":
+                from mini_workflow.core.messages import Messages
+
+                part = self.messages = Messages(recorder, self._handler_failed)
+                return part
+            case "asks":
+                part = Asks(recorder)
+            case "children":
+                part = Children(recorder, self.asks)
+            case "conditions":
+                from mini_workflow.core.conditions import Conditions
+
+                part = Conditions(recorder)
+            case "promises":
+                from mini_workflow.core.promises import Promises
+
+                part = Promises(recorder, self.timers)
+            case _:
+                raise AttributeError(name)
+        setattr(self, name, part)
+        self._parts = (*self._parts, part)
+        return part
 
     @property
     def fault(self) -> MiniWorkflowError | None:
@@ -204,14 +232,14 @@ class Run:
         self.delivered += 1
         if state.now > loop.now:
             loop.now = state.now
-        verb, arrived = _ARRIVALS.get(type(event), _NOBODY)
+        arrival = _ARRIVALS.get(type(event))
         if closed:
             if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
                 self.tasks.late(event, "" if late is None else late.name)
             return
         try:
-            if arrived is not None:
-                arrived(getattr(self, verb), event)
+            if arrival is not None:
+                getattr(getattr(self, arrival[0]), arrival[1])(event)
             elif isinstance(event, events.ExecutionStarted):
                 self._begin(event)
             elif isinstance(event, events.CancelRequested):
@@ -226,7 +254,7 @@ class Run:
         except SerializationError as error:
             loop.fault = error
         if loop.fault is None:
-            loop.drain(self.conditions)
+            loop.drain()
         if loop.fault is None:
             if state.closed:
                 self._release()
@@ -242,18 +270,17 @@ class Run:
         self.recorder.dead = True
         self.recorder.silence()
         self._release()
-        self.tasks.drop()
+        for part in self._parts:
+            if isinstance(part, Tasks):
+                part.drop()
 
     def _release(self) -> None:
         self.loop.drop()
         self._main = None
-        self.tasks.clear()
         self.timers.clear()
-        self.promises.clear()
-        self.children.clear()
-        self.asks.clear()
-        self.conditions.clear()
-        self.recorder.failed.clear()
+        for part in self._parts:
+            part.clear()
+        self.recorder.failed = ()
 
     def _look_for_trouble(self) -> None:
         main, name = self._main, self._definition.name
@@ -289,13 +316,13 @@ class Run:
         self.loop.generators.closes_early = event.behaviour >= 1
         timers = self.state.timers
         if DEADLINE in timers or event.timeout is not None:
-            self.timers.of_execution[DEADLINE] = self._deadline_reached
+            self.timers.expect(DEADLINE, self._deadline_reached)
         if event.cancel is not None and not self.state.has_begun():
             self._end_before_code(events.ExecutionCancelled(event.cancel))
         elif BEGIN not in timers:
             self._begin_code()
         else:
-            self.timers.of_execution[BEGIN] = self._begin_code
+            self.timers.expect(BEGIN, self._begin_code)
 
     def _begin_code(self) -> None:
         """Run the workflow function, once there is the slot that it needs."""
@@ -472,7 +499,8 @@ class Run:
         """Return whether the execution takes the new path of a change; the answer
         stays the same.
         """
-        known = self._patched.get(name)
+        patched = self._patched = self._patched or {}
+        known = patched.get(name)
         if known is not None:
             return known
         recorder = self.recorder
@@ -482,7 +510,7 @@ class Run:
         answer = script is None or script.ended() or name in script.patches
         if answer:
             recorder.emit(events.PatchMarked(name))
-        self._patched[name] = answer
+        patched[name] = answer
         return answer
 
     def set_tags(self, changes: dict[str, str | None]) -> None:
@@ -522,18 +550,17 @@ class Run:
         return reason
 
 
-_ARRIVALS: Final[dict[type[Event], tuple[str, Callable[[Any, Any], None]]]] = {
-    events.TaskCompleted: ("tasks", Tasks.completed),
-    events.TaskFailed: ("tasks", Tasks.failed),
-    events.TimerFired: ("timers", Timers.fired),
-    events.SignalReceived: ("messages", Messages.signal_received),
-    events.UpdateAccepted: ("messages", Messages.update_accepted),
-    events.PromiseCompleted: ("promises", Promises.completed),
-    events.PromiseFailed: ("promises", Promises.failed),
-    events.ChildCompleted: ("children", Children.completed),
-    events.ChildFailed: ("children", Children.failed),
-    events.AskAnswered: ("asks", Asks.answered),
-    events.AskFailed: ("asks", Asks.failed),
+_ARRIVALS: Final[dict[type[Event], tuple[str, str]]] = {
+    events.TaskCompleted: ("tasks", "completed"),
+    events.TaskFailed: ("tasks", "failed"),
+    events.TimerFired: ("timers", "fired"),
+    events.SignalReceived: ("messages", "signal_received"),
+    events.UpdateAccepted: ("messages", "update_accepted"),
+    events.PromiseCompleted: ("promises", "completed"),
+    events.PromiseFailed: ("promises", "failed"),
+    events.ChildCompleted: ("children", "completed"),
+    events.ChildFailed: ("children", "failed"),
+    events.AskAnswered: ("asks", "answered"),
+    events.AskFailed: ("asks", "failed"),
 }
-"""The verb that each incoming event is about, and its method that takes it."""
-_NOBODY: Final = ("", None)
+"""The part that each incoming event is about, and its method that takes it."""

@@ -73,3 +73,8 @@ def _slot_again(
     task.waits = True
     slots.ask(seq, task.limit)
     return False
+
+
+def is_fork(event: object) -> bool:
+    """Return whether it is the event behind those that a fork has begun with."""
+    return isinstance(event, events.ExecutionReset) and event.how == "fork"

@@ -37,12 +37,12 @@ class Sleep(WorkflowFuture[Any]):
 class Timers:
     """The durable timers of one run: those of the workflow's own, and those of its asyncio loop."""
 
-    __slots__ = ("_open", "_recorder", "of_execution")
+    __slots__ = ("_of_execution", "_open", "_recorder")
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._open: dict[int, TimerHandle] = {}
-        self.of_execution: dict[int, Callable[[], None]] = {}
+        self._of_execution: dict[int, Callable[[], None]] | None = None
         """What is to be done when a timer of the execution itself fires, by its number."""
         recorder.loop.timers = self
 
@@ -87,8 +87,18 @@ class Timers:
         handle = self._open.pop(event.seq, None)
         if handle is not None:
             self._recorder.loop.timer_fired(handle)
-        elif (then := self.of_execution.pop(event.seq, None)) is not None:
+        elif (then := self.forget(event.seq)) is not None:
             then()
+
+    def expect(self, seq: int, then: Callable[[], None]) -> None:
+        """Have `then` called when a timer of the execution itself fires."""
+        if self._of_execution is None:
+            self._of_execution = {}
+        self._of_execution[seq] = then
+
+    def forget(self, seq: int) -> Callable[[], None] | None:
+        """Do not call it any more; answers what it is, if there is any."""
+        return None if self._of_execution is None else self._of_execution.pop(seq, None)
 
     def handles(self) -> Iterable[TimerHandle]:
         """Return those that are open."""
@@ -97,4 +107,4 @@ class Timers:
     def clear(self) -> None:
         """Forget all timers."""
         self._open.clear()
-        self.of_execution.clear()
+        self._of_execution = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -32,9 +31,14 @@ class Timing:
 
     def to_plain(self) -> dict[str, Any]:
         """Return them by name, a `limit` only if there is one."""
-        plain = asdict(self)
-        if self.limit is None:
-            del plain["limit"]
+        plain: dict[str, Any] = {
+            "delay": self.delay,
+            "start_at": self.start_at,
+            "timeout": self.timeout,
+            "retry": self.retry,
+        }
+        if self.limit is not None:
+            plain["limit"] = self.limit
         return plain
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from json.encoder import encode_basestring
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, dump_json, text_at_hand
+from mini_workflow.core.records import defaults_of
 from mini_workflow.errors import SchemaTooNew, WireError
 
 SCHEMA: Final = 1
@@ -37,11 +38,11 @@ _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
 }
 """How the fields are written that are neither plain nor the payload of their event."""
 _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
-    kind: tuple((f.name, f.default) for f in fields(kind) if f.name not in _PAYLOADS)
+    kind: tuple((n, d) for n, d in defaults_of(kind).items() if n not in _PAYLOADS)
     for kind in _KINDS.values()
 }
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
-    kind: f.name for kind in _KINDS.values() for f in fields(kind) if f.name in _PAYLOADS
+    kind: name for kind in _KINDS.values() for name in defaults_of(kind) if name in _PAYLOADS
 }
 _KIND: Final = '{"event":"'
 """How every line begins."""
@@ -52,14 +53,14 @@ _INTEGERS: Final = (
     *("run", "kept", "highest", "timer", "undoes", "part_of", "promise"),
 )
 _NUMBERS: Final[dict[type, tuple[str, ...]]] = {
-    kind: tuple(f.name for f in fields(kind) if f.name in _INTEGERS) for kind in _KINDS.values()
+    kind: tuple(name for name in defaults_of(kind) if name in _INTEGERS) for kind in _KINDS.values()
 }
 _OTHER_PAYLOADS: Final[dict[type, tuple[str, ...]]] = {
-    kind: tuple(f.name for f in fields(kind) if f.name in ("heartbeat", "began_with"))
+    kind: tuple(name for name in defaults_of(kind) if name in ("heartbeat", "began_with"))
     for kind in _KINDS.values()
 }
 _REQUIRED: Final[dict[type, frozenset[str]]] = {
-    kind: frozenset(f.name for f in fields(kind) if f.default is MISSING)
+    kind: frozenset(n for n, d in defaults_of(kind).items() if d is MISSING)
     for kind in _KINDS.values()
 }
 
@@ -190,3 +191,11 @@ def _upcast(version: Any, name: Any, plain: dict[str, Any]) -> tuple[Any, dict[s
         plain = UPCASTERS[version](plain)
         version += 1
     return plain.pop("event"), plain
+
+
+def decode_message(line: str) -> events.Message:
+    """Return a message that was parked, or left in the mailbox. Raises WireError."""
+    event = decode(line)
+    if type(event) in events.RECORDED:
+        raise WireError(f"not a message: {line[:200]!r}")
+    return event  # type: ignore[return-value]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mini_workflow.core.events import TaskRetryStarted, TaskScheduled
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.engine.instants import duration
 from mini_workflow.runners.shared_runner import worker_message
 

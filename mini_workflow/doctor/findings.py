@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from mini_workflow.core.records import frozen
 
 Level = Literal["ok", "problem"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """Something that was looked at. A problem has a remedy."""
 

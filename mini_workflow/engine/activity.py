@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.progress import read_progress
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN, DEADLINE
@@ -22,7 +22,7 @@ from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wait:
     """Something that an execution does or waits for. Times are in UTC.
 
@@ -57,7 +57,7 @@ class Wait:
     details: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """How far something has got: what the code has told by ``ctx.progress`` (`name` is empty), or a
     ``ctx.map`` of that name, of whose items so many have `failed` and so many are `open`.
@@ -73,7 +73,7 @@ class Progress:
     since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Activity:
     """What an execution does: what its code awaits comes first in `waits`; the others are open beside it.
 

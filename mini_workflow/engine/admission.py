@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from mini_workflow.core import events
 from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Message
+from mini_workflow.core.records import replace
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.asking import for_nobody
 from mini_workflow.engine.outbox import not_started

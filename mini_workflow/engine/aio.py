@@ -31,7 +31,8 @@ from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, S
 from mini_workflow.durations import seconds
 from mini_workflow.engine.aio_limits import AsyncLimits
 from mini_workflow.engine.debounce import DebounceOptions
-from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.description import Description
+from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.streams import AsyncExecutionStream
 from mini_workflow.engine.timeline import Timeline

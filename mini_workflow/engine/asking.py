@@ -7,7 +7,6 @@ answered for by its history, without its code. The answers go out with the turn'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.answers import answer, answer_of_closed, nobody
@@ -16,6 +15,7 @@ from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import replace
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from mini_workflow.core.awaited import is_of_task, waits_of
 from mini_workflow.core.mismatch import read_mismatch
+from mini_workflow.core.records import replace
 from mini_workflow.core.run import Run
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.ports import Head

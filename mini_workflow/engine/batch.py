@@ -11,7 +11,6 @@ from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.engine.deletion import asks_to_delete
-from mini_workflow.engine.fork_turn import fork_turn
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.replies import answer_head, answer_start, answer_update, not_found
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
@@ -77,6 +76,8 @@ class Batch:
         """Return whether the start is one of a fork, which is then among the turns."""
         if start.fork is None:
             return False
+        from mini_workflow.engine.fork_turn import fork_turn
+
         self.enter(start.execution_id, fork_turn(start, start.fork))
         self.starts.append(start)
         return True

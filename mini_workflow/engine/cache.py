@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from mini_workflow.core.records import mutable
 from mini_workflow.core.run import Run
 from mini_workflow.ports import Head
 
@@ -14,7 +14,7 @@ DEFAULT_SIZE: Final = 4096
 """How many live executions are kept: about 5 KiB each while they wait, so 20 MiB. Our own bound."""
 
 
-@dataclass(slots=True)
+@mutable
 class Live:
     """A live run with what the store has of it: the head, the number of committed events, and the
     tries that are counted.

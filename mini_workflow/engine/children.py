@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from mini_workflow.core import wire
@@ -12,6 +11,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import ExecutionStarted
 from mini_workflow.core.limit import LIMIT
+from mini_workflow.core.records import replace
 from mini_workflow.engine.asking import asked_of_nobody
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started

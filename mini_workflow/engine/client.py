@@ -6,8 +6,8 @@ import asyncio
 import secrets
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -27,6 +27,7 @@ from mini_workflow.core.events import Event, Incoming
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
+from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.starting import (
     BoundWorkflow,
@@ -38,30 +39,13 @@ from mini_workflow.core.starting import (
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
+from mini_workflow.engine import parts
 from mini_workflow.engine.calls import name_of
-from mini_workflow.engine.debounce import Debounce
-from mini_workflow.engine.deletions import Deletions
-from mini_workflow.engine.execution import Description, Execution, Settled
-from mini_workflow.engine.find import Filters, make_query, matching
-from mini_workflow.engine.forks import Forks
-from mini_workflow.engine.intercepted import with_interceptors
-from mini_workflow.engine.limits import Limits
-from mini_workflow.engine.looks import Looks
-from mini_workflow.engine.open_promises import (
-    ToPromise,
-    completion_of,
-    failure_of,
-    heartbeat_of,
-)
-from mini_workflow.engine.questions import Questions
+from mini_workflow.engine.execution import Execution, Settled
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
-from mini_workflow.engine.schedules import Schedules
-from mini_workflow.engine.starts import StartExecutions
-from mini_workflow.engine.told import tell_asked
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
-from mini_workflow.engine.updates import Updates, UpdateWithStart
 from mini_workflow.errors import (
     ExecutionNotFound,
     PromiseNotOpen,
@@ -69,11 +53,13 @@ from mini_workflow.errors import (
 )
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.ports import Head, Status, Stored, StreamPage
-from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
     from mini_workflow.engine.aio import AsyncClient
+    from mini_workflow.engine.description import Description
+    from mini_workflow.engine.find import Filters
+    from mini_workflow.engine.open_promises import ToPromise
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,6 +73,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "closing",
     "deletions",
     "forks",
+    "given",
     "head",
     "lines",
     "looks",
@@ -108,6 +95,17 @@ class Client:
     take requests to whatever runs the executions.
     """
 
+    deletions = cached_property(parts.deletions)
+    forks = cached_property(parts.forks)
+    questions = cached_property(parts.questions)
+    updates = cached_property(parts.updates)
+    start_executions = cached_property(parts.start_executions)
+    update_with_start = cached_property(parts.update_with_start)
+    debounce = cached_property(parts.debounce)
+    schedules = cached_property(parts.schedules)
+    limits = cached_property(parts.limits)
+    looks = cached_property(parts.looks)
+
     def __init__(
         self,
         transport: Transport,
@@ -116,24 +114,17 @@ class Client:
         registry: Registry,
         interceptors: Interceptors = NO_INTERCEPTORS,
     ) -> None:
-        transport = self._transport = with_interceptors(transport, interceptors)
+        if interceptors:
+            from mini_workflow.engine.intercepted import with_interceptors
+
+            transport = with_interceptors(transport, interceptors)
+        self._transport = transport
         self._interceptors = interceptors
         self._store = store
         self._codec = codec
         self._registry = registry
         self.again = RunAgain(transport, store)
-        self.deletions = Deletions(transport, store)
-        self.looks = Looks(store, heartbeats_of(transport.streams))
-        self.forks = Forks(transport, store, codec, interceptors.definitions(registry.get))
-        self.questions = Questions(transport, codec)
-        self.updates = Updates(transport, store, codec, self.again)
-        self.start_executions = StartExecutions(self, transport)
-        self.update_with_start = UpdateWithStart(self)
-        self.debounce = Debounce(self)
-        self.schedules = Schedules(self, registry)
-        """The schedules of the store, to create and to list them."""
-        self.limits = Limits(self)
-        """The limits of the store, to look at them and to change them."""
+        self.given = parts.Given(transport, store, codec, registry, interceptors)
         self._aio: AsyncClient | None = None
 
     # For users
@@ -391,6 +382,8 @@ class Client:
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
+        from mini_workflow.engine.find import make_query, matching
+
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
         return self.described(list(matching(self._store.list, query, limit)))
@@ -409,6 +402,8 @@ class Client:
         `closed_before` one for each, and may count one that is changing its status under the one
         before.
         """
+        from mini_workflow.engine.find import make_query
+
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, **filters)
         return self._store.count(query)
@@ -428,6 +423,8 @@ class Client:
         raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
         answered.
         """
+        from mini_workflow.engine.find import make_query
+
         name = None if workflow is None else name_of(workflow)
         query = make_query(workflow=name, status=status, limit=size, after=after, **filters)
         page = self._store.list(query)
@@ -435,6 +432,8 @@ class Client:
 
     def described(self, heads: Sequence[Head]) -> list[Description]:
         """Return what is known of executions with these heads."""
+        from mini_workflow.engine.description import Description
+
         missing = self._unserved({head.execution_id for head in heads if head.busy})
         return [Description.from_head(h, missing.get(h.execution_id, ())) for h in heads]
 
@@ -486,6 +485,8 @@ class Client:
             ExecutionClosed: the execution that made it has closed.
             ValueNotSerializable: the value cannot be sent.
         """
+        from mini_workflow.engine.open_promises import completion_of
+
         now = self._transport.now()
         self._settle_promise(token, completion_of(token, value, self._codec, now, by))
 
@@ -495,6 +496,8 @@ class Client:
 
         Raises PromiseNotOpen or ExecutionClosed, as `complete_promise` does.
         """
+        from mini_workflow.engine.open_promises import failure_of
+
         now = self._transport.now()
         self._settle_promise(token, failure_of(token, why, self._codec, now, by))
 
@@ -511,6 +514,8 @@ class Client:
             ValueNotSerializable: the details cannot be sent.
             ValueTooLarge: the details are too large.
         """
+        from mini_workflow.engine.open_promises import heartbeat_of
+
         beat = heartbeat_of(token, details, self._codec, self._transport.now())
         self._settle_promise(token, beat)
 
@@ -630,6 +635,8 @@ class Client:
 
     def resume(self, execution_id: str, by: str = "") -> None:
         """Let an execution go on. Raises as `signal`."""
+        from mini_workflow.engine.told import tell_asked
+
         check_reason("", by)
         head = self.head(execution_id)
         self._transport.ask(Resume(execution_id))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Message
+from mini_workflow.core.records import replace
 from mini_workflow.engine.requests import Post
 from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import ExecutionNotClosed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.deletion import deletion_of, not_closed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Final, Protocol, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
+from mini_workflow.core.records import mutable, replace
 from mini_workflow.engine.effects import WakeupPlan
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
@@ -43,7 +44,7 @@ def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreEr
     return results
 
 
-@dataclass(slots=True)
+@mutable
 class QueueDelivery:
     """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
     are the same when they come again; `delivery` counts how often the queue has tried, from 1.
@@ -66,7 +67,7 @@ class OfAnotherVersion(Exception):
         self.version = version
 
 
-@dataclass(slots=True)
+@mutable
 class QueueTurn:
     """A delivery on its way. The second turn of a continued execution has nothing to deliver."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from mini_workflow.core.decide import Decision
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
 from mini_workflow.errors import StoreError
@@ -141,7 +141,7 @@ def put_off(pending: PendingEffects) -> PendingEffects:
     return replace(pending, doubtful=True) if pending else NO_EFFECTS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WakeupPlan:
     """The wake-ups that count from now on, the one to set, and those to take back."""
 
@@ -202,7 +202,7 @@ def waking_of(
     return plan_wakeup(current, needed, woken, now, deadline=deadline, over=over)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plan:
     timer: Wakeup | None
     to_set: Wakeup | None = None

@@ -9,12 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import inf
 from queue import Empty, SimpleQueue
 from threading import get_ident
 from typing import Final, Protocol, TypeVar
 
+from mini_workflow.core.records import mutable
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.leading import HeldInterrupt, is_main, may_lead, runs_a_loop
@@ -48,7 +49,7 @@ class Pace(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@mutable
 class _Call:
     """Not the engine's business: it must be done also when the store fails."""
 

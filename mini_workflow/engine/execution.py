@@ -2,164 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.history import History
-from mini_workflow.core.mismatch import Mismatch, read_mismatch
-from mini_workflow.core.tags import tags_from_text
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.durations import seconds
-from mini_workflow.engine.activity import Activity, Progress, Wait
-from mini_workflow.engine.instants import instant
-from mini_workflow.engine.open_promises import OpenPromise
-from mini_workflow.engine.raised import RaisedError
-from mini_workflow.engine.recording import Recording
-from mini_workflow.engine.sentence import sentence_of
-from mini_workflow.engine.timeline import Reader, Timeline
 from mini_workflow.errors import (
     ExecutionBlocked,
     ExecutionCancelled,
     ExecutionPaused,
     ExecutionTerminated,
     MiniWorkflowError,
-    NonDeterminismError,
-    SerializationError,
     StoreCorrupt,
     WireError,
 )
-from mini_workflow.ports import Head, Status
+from mini_workflow.ports import Head
 
 if TYPE_CHECKING:
+    from mini_workflow.core.history import History
     from mini_workflow.engine.client import Client
+    from mini_workflow.engine.description import Description
+    from mini_workflow.engine.open_promises import OpenPromise
+    from mini_workflow.engine.recording import Recording
     from mini_workflow.engine.streams import ExecutionStream
+    from mini_workflow.engine.timeline import Reader, Timeline
     from mini_workflow.engine.updates import UpdateHandle
 
-_MISMATCH: Final = NonDeterminismError.__name__
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
-    `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
-    counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
-    tasks of it wait for, because no living process serves them: open a runtime with ``labels=[name]`` or
-    ``workers={name: 1}``, or run ``mini-workflow worker MODULE --label name``. It is empty on AWS, where
-    each worker has a queue. `parent` is the id of the
-    execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
-    it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
-    where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
-    execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
-    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
-    """
-
-    id: str
-    workflow: str
-    status: Status
-    started_at: datetime
-    closed_at: datetime | None = None
-    next_wake_at: datetime | None = None
-    blocked_reason: str | None = None
-    run: int = 1
-    blocked_kind: str | None = None
-    busy: bool = False
-    unserved: tuple[str, ...] = ()
-    parent: str | None = None
-    tags: dict[str, str] = field(default_factory=dict[str, str])
-    activity: Activity = field(default_factory=Activity)
-    failure: RaisedError | None = None
-    forked_from: str | None = None
-    mismatch: Mismatch | None = None
-
-    @classmethod
-    def from_head(
-        cls, head: Head, unserved: tuple[str, ...] = (), activity: Activity | None = None
-    ) -> Description:
-        """Return the description of what a store knows, and of the workers that it waits for. Without an
-        `activity` it has the one that the head tells.
-        """
-        return cls(
-            id=head.execution_id,
-            workflow=head.workflow,
-            status=head.status,
-            started_at=instant(head.started_at),
-            closed_at=instant(head.closed_at),
-            next_wake_at=instant(head.wake_at),
-            blocked_reason=head.blocked_reason,
-            run=head.run,
-            blocked_kind=head.blocked_kind,
-            busy=head.busy,
-            parent=head.parent,
-            tags=tags_from_text(head.tags),
-            unserved=unserved,
-            mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
-            activity=Activity.of(head) if activity is None else activity,
-        )
-
-    @property
-    def waits(self) -> tuple[Wait, ...]:
-        """What it does or waits for: what its code awaits comes first."""
-        return self.activity.waits
-
-    @property
-    def progress(self) -> tuple[Progress, ...]:
-        """How far it has got: what its code has told by ``ctx.progress``, and each ``ctx.map``."""
-        return self.activity.progress
-
-    def sentence(self, now: datetime) -> str:
-        """Return in words what it does or waits for at a time, which has a time zone."""
-        return sentence_of(
-            self.status,
-            self.activity,
-            now,
-            self.started_at,
-            self.closed_at,
-            self.blocked_kind,
-            self.blocked_reason,
-            busy=self.busy,
-            unserved=self.unserved,
-        )
-
-
-def described(
-    one: Description,
-    started: events.ExecutionStarted,
-    latest: Event,
-    activity: Activity,
-    codec: Codec,
-) -> Description:
-    """Return a description with what the first and the latest event of the history say, and an activity."""
-    failed = latest.failure if isinstance(latest, events.ExecutionFailed) else None
-    source = started.forked_from
-    return replace(
-        one,
-        activity=activity,
-        failure=None if failed is None else RaisedError.of(failed, codec),
-        forked_from=None if source is None else source["id"],
-    )
-
-
-def told_by(codec: Codec) -> Callable[[Failure], str]:
-    """Return what tells a failure in a line, where its values are carried by this codec."""
-
-    def told(failure: Failure) -> str:
-        try:
-            return codec.plain_failure(failure).summary()
-        except SerializationError:
-            return failure.type.rpartition(":")[2]
-
-    return told
-
-
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settled:
     """An execution that has closed or is blocked, with its closing event where that is known."""
 
@@ -209,6 +87,9 @@ class Execution(Generic[R_co]):
 
     def describe(self) -> Description:
         """Return what is known of the execution now. Raises ExecutionNotFound."""
+        from mini_workflow.engine.activity import Activity
+        from mini_workflow.engine.description import described
+
         head = self._client.head(self.id)
         (one,) = self._client.described([head])
         looks = self._client.looks
@@ -235,6 +116,8 @@ class Execution(Generic[R_co]):
         whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
         The entry that has begun an attempt which runs has its last heartbeat. Raises ExecutionNotFound.
         """
+        from mini_workflow.engine.timeline import Timeline
+
         history = self.history()
         tasks = history.state().tasks.items()
         running = {seq: task.attempt for seq, task in tasks if task.in_flight}
@@ -248,6 +131,8 @@ class Execution(Generic[R_co]):
 
     def reader(self, *, trust: bool = False) -> Reader:
         """Make entries of a timeline from events as they come, one at a time."""
+        from mini_workflow.engine.timeline import Reader
+
         return Reader(self._codec, trust=trust)
 
     def recording(self) -> Recording:
@@ -255,6 +140,8 @@ class Execution(Generic[R_co]):
 
         Raises ExecutionNotFound, or WireError if the history cannot be read.
         """
+        from mini_workflow.engine.recording import Recording
+
         return Recording.from_stored(self._client.stored(self.id))
 
     def stream(self, name: str, after: int = 0) -> ExecutionStream:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypedDict
 
+from mini_workflow.core.records import replace
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import check_id
 from mini_workflow.errors import UsageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from mini_workflow.core import events, wire
@@ -13,6 +13,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.fork import cut_of, fork, patched
 from mini_workflow.core.mismatch import Mismatch, mismatch_of
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.reset import Reset, started_of
 from mini_workflow.core.run import Definition, Run

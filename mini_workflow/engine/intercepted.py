@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.headers import check_headers
+from mini_workflow.core.records import replace
 from mini_workflow.engine.requests import Ask, Post, Request, Resume, Start, Update
 from mini_workflow.engine.transport import Transport
 from mini_workflow.engine.turn import Turn

@@ -9,8 +9,8 @@ from mini_workflow.core import wire
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Reader
 from mini_workflow.ports.queue import Dispatch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ from mini_workflow.core.limit import (
     rate_of,
     text_of_plan,
 )
+from mini_workflow.core.records import frozen
 from mini_workflow.limits.workflow import LIMIT
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _KEEP: Final[Any] = object()
 """Stands for an argument that is not given, where None means something."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyCount:
     """What one key has of a limit: how many slots are held, and how many are waited for."""
 
@@ -33,7 +33,7 @@ class KeyCount:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotHolder:
     """An execution that holds slots: its id, the key, and how many."""
 
@@ -42,7 +42,7 @@ class SlotHolder:
     held: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LimitDescription:
     """A limit as it stands: what it allows, and how many slots are held and waited for.
 

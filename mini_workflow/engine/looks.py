@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, ExecutionStarted
+from mini_workflow.core.records import replace
 from mini_workflow.engine.activity import Activity, Look, Wait
-from mini_workflow.engine.execution import told_by
+from mini_workflow.engine.description import told_by
 from mini_workflow.engine.heartbeats import details_of
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.transport import CheckedStore

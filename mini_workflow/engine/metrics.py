@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass
 from datetime import datetime
 
 from mini_workflow.core import events
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.turn import Turn
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Latency:
     """How long something has taken: how often it was measured, and in seconds the sum and the longest."""
 
@@ -24,7 +24,7 @@ class Latency:
         return self.sum / self.count if self.count else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Metrics:
     """How a runtime stands at a moment.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.promises import make_token, read_token, reason_of
+from mini_workflow.core.records import frozen
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.validation import check_reason
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import ValueTooLarge
 from mini_workflow.ports import Stored
 
@@ -24,7 +25,7 @@ LONGEST_DETAILS: Final = 4096
 whenever the execution is read from the store. Our own bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenPromise:
     """A promise of an execution. `number` is that of its operation, `name` is empty if it has none, and
     `token` completes it: whoever has it may do so. It raises PromiseTimeout at the time `until`, unless a

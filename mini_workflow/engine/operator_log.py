@@ -12,7 +12,6 @@ from typing import Any, Final
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.engine.execution import Description
 from mini_workflow.engine.turn import Turn
 from mini_workflow.errors import ExecutionPaused
 from mini_workflow.ports import Head
@@ -47,6 +46,8 @@ def tell(turn: Turn) -> None:
             extra=_about(head),
         )
     if head.waits and turn.commit.head is not None and log.isEnabledFor(logging.DEBUG):
+        from mini_workflow.engine.description import Description
+
         said = Description.from_head(head).sentence(datetime.now(UTC))
         log.debug("[%s] %s", head.execution_id, _printable(said), extra=_about(head))
     if (turn.first or turn.closing is not None) and log.isEnabledFor(logging.INFO):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
 from mini_workflow.engine.admission import StartCheck, number_behind_deleted

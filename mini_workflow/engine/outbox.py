@@ -14,7 +14,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.run import Run
 from mini_workflow.core.slots import leave_limits
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.engine.recording import decode_message
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.runs import first_event
 from mini_workflow.errors import WireError
 from mini_workflow.ports import QueuedMessage, Stored

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import SerializationError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RaisedError:
     """An exception that has ended an execution. `type` is the qualified name of its class.
 

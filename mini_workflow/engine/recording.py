@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from typing import Any, Final, cast
 
 from mini_workflow.core import events, wire
@@ -13,11 +13,13 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import frozen, replace
+from mini_workflow.core.wire import decode_message
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Stored
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recording:
     """The history of an execution's current run, and what has arrived behind it.
 
@@ -145,14 +147,6 @@ def _answer(about: dict[str, Any], codec: Codec) -> dict[str, Any]:
         if kind in plain:
             plain[kind] = codec.plain_failure(Failure.from_plain(plain[kind])).to_plain()
     return plain
-
-
-def decode_message(line: str) -> Message:
-    """Return a message that was parked, or left in the mailbox. Raises WireError."""
-    event = wire.decode(line)
-    if type(event) in events.RECORDED:
-        raise WireError(f"not a message: {line[:200]!r}")
-    return event  # type: ignore[return-value]
 
 
 def _storable(message: Message) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
 from mini_workflow.core.decide import Given
+from mini_workflow.core.records import replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.deletion import deletion_refusal
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from mini_workflow.core.events import (
@@ -22,6 +22,7 @@ from mini_workflow.core.events import (
 from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import frozen, mutable
 from mini_workflow.core.starting import IfClosed
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Commit, Head, TaskOutcome
@@ -80,7 +81,7 @@ class Request(Protocol[T]):
         ...
 
 
-@dataclass(slots=True)
+@mutable
 class Started:
     """The answer to Start: the execution's head, and its closing event if it has closed."""
 
@@ -88,7 +89,7 @@ class Started:
     closing: Event | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Beginning:
     """What a fork begins with: its head, the lines of its history, and those of the messages that it takes
     next.
@@ -104,7 +105,7 @@ class Beginning:
         return Commit(name, 0, self.events, self.head, park=self.parked)
 
 
-@dataclass(slots=True)
+@mutable
 class Start:
     """Start an execution, or find the one that was started with the same id; with `fresh` the id
     was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
@@ -148,7 +149,7 @@ class Start:
         return secrets.token_hex(8)
 
 
-@dataclass(slots=True)
+@mutable
 class Post:
     """Deliver a message to an execution; the reply is its head after that.
 
@@ -162,7 +163,7 @@ class Post:
     reply: Reply[Head] = field(default_factory=Reply[Head])
 
 
-@dataclass(slots=True)
+@mutable
 class Resume:
     """Let a blocked execution go on; the reply is its head after that."""
 
@@ -170,7 +171,7 @@ class Resume:
     reply: Reply[Head] = field(default_factory=Reply[Head])
 
 
-@dataclass(slots=True)
+@mutable
 class Answer:
     """The answer to Update: the event that says so, or, of an update that its validator refused,
     the `refusal`. Neither when another process has the execution, which will record it.
@@ -184,7 +185,7 @@ UpdateStage = Literal["accepted", "answered"]
 """How far an update has got."""
 
 
-@dataclass(slots=True)
+@mutable
 class Update:
     """Have the workflow handle a request, once per `update_id`. It was asked for at the time `at`
     (milliseconds since the epoch). The reply comes when it has got so far as `until` says. One that is
@@ -209,7 +210,7 @@ class Update:
         return UpdateRequested(*about, forwarded, self.headers, self.asked_by)
 
 
-@dataclass(slots=True)
+@mutable
 class Ask:
     """Put a question to the workflow; the reply is the encoded answer. Nothing is recorded."""
 
@@ -219,7 +220,7 @@ class Ask:
     reply: Reply[Payload] = field(default_factory=Reply[Payload])
 
 
-@dataclass(slots=True)
+@mutable
 class Release:
     """The runner has handed back an attempt that had not begun, or not ended. `heartbeat` are the
     details, as JSON text, that it gave last, or those before it.
@@ -231,7 +232,7 @@ class Release:
     heartbeat: str | None = None
 
 
-@dataclass(slots=True)
+@mutable
 class WakeUp:
     """Something may have changed in the store: look at it."""
 

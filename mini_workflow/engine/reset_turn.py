@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import tell_parent
 from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.events import Event
+from mini_workflow.core.records import replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.runs import reset_run

@@ -9,7 +9,6 @@ import time
 
 from mini_workflow.core import events
 from mini_workflow.core.history import History
-from mini_workflow.core.reset import first_arguments
 from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
@@ -36,6 +35,8 @@ class RunAgain:
 
     def ask(self, execution_id: str, how: str, by: str = "") -> None:
         """Have another run begin. Raises what `Execution.retry` and `Execution.restart` raise."""
+        from mini_workflow.core.reset import first_arguments
+
         check_reason("", by)
         head = self._head(execution_id)
         if how == "restart" and head.run > 1 and head.closed_at is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.commands import Command, SendMessage
@@ -16,13 +15,16 @@ from mini_workflow.core.limit import LIMIT, limit_of
 from mini_workflow.core.mismatch import mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
-from mini_workflow.core.reset import Reset, first_arguments, restart, retry
+from mini_workflow.core.records import replace
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_after, tags_as_text
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
+
+if TYPE_CHECKING:
+    from mini_workflow.core.reset import Reset
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -123,6 +125,8 @@ def next_run(
         for signal in run.messages.unreceived()
     )
     cancel = next((m for m in decision.left if isinstance(m, events.CancelRequested)), None)
+    from mini_workflow.core.reset import first_arguments
+
     seed, key = seed_and_key(entropy)
     first = first_arguments(run.started)
     slot, generation, failed = (
@@ -187,6 +191,8 @@ def reset_run(
 
     Raises WireError if the arguments of the first run are not known.
     """
+    from mini_workflow.core.reset import restart, retry
+
     at, name = max(request.at, head.closed_at or 0), request.id
     if request.how == "restart":
         seed, key = seed_and_key(entropy)

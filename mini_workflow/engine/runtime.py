@@ -10,16 +10,15 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
@@ -35,12 +34,16 @@ from mini_workflow.ports import (
     NamedWorkerRunner,
     NoStreams,
     Report,
+    Store,
     TaskOutcome,
     TaskRunner,
 )
 from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.workflow import REGISTRY
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.turn import Turn
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -92,7 +95,7 @@ class Runtime(Client):
         drops_runs: bool = False,
     ) -> None:
         try:
-            keep = None if retention is None else retention_of(retention)
+            keep = None if retention is None else _milliseconds_of(retention)
         except UsageError:
             on_stop()
             raise
@@ -141,7 +144,7 @@ class Runtime(Client):
                     turn_limit=turn_limit,
                     history_limit=history_limit,
                     execute_inline=partial(execute_inline, around=interceptors.around_task),
-                    on_turn=telling(interceptors, ports.store),
+                    on_turn=_telling(interceptors, ports.store),
                     retention=keep,
                     drops_runs=drops_runs,
                 )
@@ -268,3 +271,17 @@ class Runtime(Client):
     def _stop_renewal(self) -> None:
         if self._renewal is not None:
             self._renewal.stop()
+
+
+def _telling(interceptors: Interceptors, store: Store) -> Callable[[Turn], None] | None:
+    if not interceptors.hear:
+        return None
+    from mini_workflow.engine.intercepted import telling
+
+    return telling(interceptors, store)
+
+
+def _milliseconds_of(retention: float | timedelta) -> int:
+    from mini_workflow.engine.deletions import retention_of
+
+    return retention_of(retention)

@@ -6,10 +6,11 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.declared_schedules import declare, plan_of
 from mini_workflow.engine.execution import Execution
@@ -40,7 +41,7 @@ STARTED_WITHIN: Final = 60.0
 Our own bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScheduledStart:
     """One start of a schedule: the execution's id, the time that it was planned for, when it was
     started, and what has become of it: "running", how it has closed, or "skipped".
@@ -52,7 +53,7 @@ class ScheduledStart:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScheduleDescription:
     """A schedule as it stands. Times are in UTC.
 

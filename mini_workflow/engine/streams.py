@@ -6,11 +6,11 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import frozen
 from mini_workflow.core.streams import check_stream
 from mini_workflow.engine.transport import Pauses
 from mini_workflow.errors import UsageError
@@ -24,7 +24,7 @@ PAGE: Final = 500
 """Chunks that are read at a time. Our own bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chunk:
     """What was written to a stream at a time. `offset` is the place in the stream: give it as `after` to
     go on behind this chunk. `source` is the number of the task that has written it, or 0 for the

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Incoming
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
 from mini_workflow.errors import WireError
@@ -38,7 +38,7 @@ RESUME: Final = "resume"
 """The body of a message that asks for a blocked execution to go on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ports:
     """The backend of an engine."""
 

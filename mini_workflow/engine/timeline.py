@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, overload
 
@@ -12,6 +12,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import frozen
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.engine.heartbeats import details_of
 from mini_workflow.engine.recording import codec_of
@@ -21,7 +22,7 @@ from mini_workflow.ports.heartbeats import Heartbeat
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unreadable:
     """Stands for a value that cannot be decoded here: its stored text, and why."""
 

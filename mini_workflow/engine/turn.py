@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
@@ -14,11 +13,13 @@ from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.fork import is_fork
+from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
+from mini_workflow.core.run_reset import is_fork
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.asking import Asking, queries_among, say, say_only
 from mini_workflow.engine.awaiting import with_waits
 from mini_workflow.engine.cache import Cache, Live
@@ -26,9 +27,7 @@ from mini_workflow.engine.deletion import deletion_asked, deletion_turn
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.lost_attempts import LostAttempts
 from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Start
-from mini_workflow.engine.reset_turn import reset_turn
 from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
 from mini_workflow.engine.turn_data import (
     Delivery,
@@ -211,6 +210,8 @@ class Turns:
         self._drop(delivery.execution_id)
         if about is None:
             return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
+        from mini_workflow.engine.reset_turn import reset_turn
+
         turn = reset_turn(delivery, stored, about, self._entropy())
         if not turn.continues and (asked := self._asking.of_closed(delivery)) is not None:
             say(turn, asked[1])

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.records import mutable
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.cache import Live
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.errors import TurnTimeout, WireError
 from mini_workflow.ports import Commit, Head, QueuedMessage, Stored
 
 
-@dataclass(slots=True)
+@mutable
 class Delivery:
     """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they have no effect there.
@@ -38,7 +39,7 @@ class Delivery:
     due: bool = False
 
 
-@dataclass(slots=True)
+@mutable
 class Turn:
     """A turn that has been advanced and waits for its commit. `head` is the one to be."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from mini_workflow.core import events, wire
@@ -18,6 +17,7 @@ from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.events import Event
 from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.run import Run
 from mini_workflow.core.slots import askers, left, slots_by_name, tell_again
 from mini_workflow.core.state import ExecutionState
@@ -27,7 +27,7 @@ from mini_workflow.ports import Head, Reader
 log = logging.getLogger("mini_workflow.engine")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Other:
     """Another execution: its head, and its current run."""
 

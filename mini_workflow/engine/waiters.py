@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.execution import Settled
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Changed:
     """Another process may have changed the execution: it is worth a look."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Closed:
     """The runtime was closed before the execution."""
 

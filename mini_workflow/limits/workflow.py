@@ -11,7 +11,7 @@ from mini_workflow.context import Context
 from mini_workflow.core.granting import Granting
 from mini_workflow.core.limit import LIMIT, Plan
 from mini_workflow.core.slots import STANDING, send_slots
-from mini_workflow.workflow import REGISTRY, Workflow
+from mini_workflow.workflow import Workflow
 
 SHORTEST_RUN: Final = 400
 """Events after which the run continues as new at the earliest. What it remembers is written then: so there
@@ -92,4 +92,4 @@ class LimitRun:
         return (self._ctx.now() - _EPOCH) // timedelta(milliseconds=1)
 
 
-REGISTRY.add_builtin(Workflow(LIMIT, limit))
+WORKFLOW: Final = Workflow(LIMIT, limit)

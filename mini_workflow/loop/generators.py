@@ -23,15 +23,24 @@ class OpenGenerators:
     All are held until the end, unless `closes_early`: then only the program itself holds them.
     """
 
+    _entries: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]]
+    _held: list[tuple[int, AsyncGenerator[Any, Any]]]
+
     __slots__ = ("_begun", "_entries", "_held", "_prune_at", "closes_early")
 
     def __init__(self) -> None:
         _install()
         self.closes_early = False
         self._begun = 0
-        self._entries: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
-        self._held: list[tuple[int, AsyncGenerator[Any, Any]]] = []
         self._prune_at = _PRUNE_AT
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what is empty when it is first looked at: most executions have no generators."""
+        if name not in ("_entries", "_held"):
+            raise AttributeError(name)
+        made: Any = {} if name == "_entries" else []
+        setattr(self, name, made)
+        return made
 
     def enter(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Remember a generator that begins."""

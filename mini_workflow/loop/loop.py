@@ -102,6 +102,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     dead = False
     """Whether the execution has been dropped from memory."""
 
+    idle: Idle | None = None
+    """What is asked whenever nothing is ready, whether it has something that is."""
+
     workflow: object | None = None
     """What the workflow's code works with, for code that is not given it."""
 
@@ -143,11 +146,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # Running
 
-    def drain(self, idle: Idle) -> None:
+    def drain(self) -> None:
         """Run what is ready, and what that makes ready, until nothing is.
 
-        `idle` is asked then whether it has made something ready. Stops early when there is a
-        `fault`. Raises KeyboardInterrupt only; the run cannot go on after that.
+        `idle`, if there is any, is asked then whether it has made something ready. Stops early when
+        there is a `fault`. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = None if outer is None else _leave_task(outer)
@@ -173,7 +176,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                             self._callback_failed(handle, error)
                         if self.fault is not None or self.ended:
                             return
-                if not idle.waiting or not idle.try_all():
+                idle = self.idle
+                if idle is None or not idle.waiting or not idle.try_all():
                     return
         except Halt:
             return

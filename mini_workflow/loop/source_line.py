@@ -61,9 +61,11 @@ def waiting_line(coroutine: Any) -> str:
     """Return where a suspended coroutine waits in user code, as ``file:line in function``."""
     found = ""
     while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
-        if frame is not None and is_user_code(frame.f_code.co_filename):
-            found = describe_frame(frame)
+        # Only the frame of user code: to look at one makes an object that stays while the code waits.
+        code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "ag_code", None)
+        if code is not None and is_user_code(code.co_filename):
+            frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+            found = found if frame is None else describe_frame(frame)
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return found
 

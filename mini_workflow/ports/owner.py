@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from mini_workflow.core.records import frozen
 
 MOST_HELD: Final = 1_000
 """Executions that are counted for an owner. Our own bound: any number may be at work."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """A process that runs executions: its name, the machine, its number there, until when its lease holds
     in milliseconds since the epoch, how many executions with tasks in flight it holds (`MOST_HELD` stands for

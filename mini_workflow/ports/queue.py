@@ -6,15 +6,15 @@ All times are whole milliseconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol
 
-from mini_workflow.core.records import record
+from mini_workflow.core.records import frozen, record
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Commit, QueuedMessage, Reader, StreamWrite, TaskRequest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wakeup:
     """A wake-up that has been asked for: at `at`, by the schedule `schedule` if it is not empty."""
 
@@ -22,7 +22,7 @@ class Wakeup:
     schedule: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wakeups:
     """The wake-ups that are set for an execution: the one for what is due at a certain time, and the
     one for the deadline of an attempt. The latter stays set as long as the execution is open, so that
@@ -40,7 +40,7 @@ class Wakeups:
 NO_WAKEUPS: Final = Wakeups()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PendingEffects:
     """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
     attempt), messages to send, whether the wake-ups are to be set, and what the turn has written to
@@ -64,7 +64,7 @@ class PendingEffects:
 NO_EFFECTS: Final = PendingEffects()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecutionMeta:
     """How things stand with an execution beside what a Head says: the effects of its last commit,
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may

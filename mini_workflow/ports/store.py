@@ -11,10 +11,9 @@ on any thread, at any time.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
-from mini_workflow.core.records import record
+from mini_workflow.core.records import frozen, record, replace
 from mini_workflow.core.streams import StreamWrite
 
 Status = Literal["running", "blocked", "completed", "failed", "cancelled", "terminated"]
@@ -138,7 +137,7 @@ ORDERS: Final[tuple[Order, ...]] = ("-started", "started", "-closed", "closed")
 """How a listing may be ordered: by the start or by the end, the latest first with a minus."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Query:
     """Which executions to list or to count: those that match all that is given.
 
@@ -162,7 +161,7 @@ class Query:
     id_prefix: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page:
     """One page of a listing; `next` is None on the last one."""
 

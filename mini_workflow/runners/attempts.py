@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from mini_workflow.attempts import (
@@ -21,6 +20,7 @@ from mini_workflow.attempts import (
     timed_out,
     was_cancelled,
 )
+from mini_workflow.core.records import replace
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.loop_monitor import LoopMonitor

@@ -13,10 +13,10 @@ import threading
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from mini_workflow.attempts import broken, cancelled, failed, lost
+from mini_workflow.core.records import replace
 from mini_workflow.errors import RuntimeClosed, StoreError, StoreRefused, TaskError
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
 from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks, unserved_workers

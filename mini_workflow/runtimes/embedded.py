@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.cache import DEFAULT_SIZE
@@ -63,7 +63,7 @@ def embed(
         threads: threads for sync tasks; by default a few more than there are cores.
         serves: the names of workers whose tasks run here too, also those of executions that other owners
             hold. Those of others wait for an owner that serves them.
-        cache_size: how many waiting executions are kept in memory (about 5 KiB each).
+        cache_size: how many waiting executions are kept in memory (about 7 KiB each).
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.

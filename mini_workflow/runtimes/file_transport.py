@@ -11,13 +11,13 @@ import secrets
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
+from mini_workflow.core.records import replace
 from mini_workflow.core.run import Definition
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.cleanup import SWEPT_AT_ONCE

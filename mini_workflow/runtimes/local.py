@@ -5,7 +5,6 @@ other embedded runtimes.
 from __future__ import annotations
 
 import os
-import pickle
 import secrets
 import socket
 import time
@@ -14,11 +13,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypedDict, Unpack
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
+from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import (
     DEFAULT_VALUE_LIMIT,
     MAXIMUM_VALUE_LIMIT,
     StandardCodec,
+    with_codecs,
 )
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.validation import worker_of
@@ -41,6 +41,7 @@ from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.stream_buffer import StreamBuffer
+from mini_workflow.workflow import REGISTRY
 
 if TYPE_CHECKING:
     from mini_workflow.runners.processes import WorkerConfig
@@ -154,7 +155,8 @@ class EmbeddedRuntime(Runtime):
         )
         backend.listen(self)
         try:
-            self.schedules.declare()
+            if REGISTRY.scheduled():
+                self.schedules.declare()
         except BaseException:
             self.close()
             raise
@@ -186,7 +188,7 @@ class LocalRuntime(EmbeddedRuntime):
             there are cores.
         synchronous: "FULL" loses nothing that was acknowledged, even in a power cut; "NORMAL" is
             faster and may lose the last moments in one (not in a crash of the process).
-        cache_size: how many waiting executions are kept in memory (about 5 KiB each).
+        cache_size: how many waiting executions are kept in memory (about 7 KiB each).
         lease: seconds after which another process may take over from one that hangs. From one
             that has died it takes over within a third of that.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
@@ -322,6 +324,8 @@ def _check(name: str, value: object, fits: bool, wanted: str) -> None:
 
 
 def _check_picklable(name: str, value: object) -> None:
+    import pickle
+
     try:
         pickle.dumps(value)
     except Exception as error:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT, Watchdog
 from mini_workflow.interceptors import Interceptor, Interceptors

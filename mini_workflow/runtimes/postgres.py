@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.runtime import Runtime

@@ -12,10 +12,11 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, TypeVar
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.core import events, wire
 from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.core.wire import decode_message
 from mini_workflow.durations import milliseconds
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.client import Client
@@ -24,7 +25,6 @@ from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.intercepted import telling
 from mini_workflow.engine.orchestrator import FOREVER, Orchestrator
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.engine.replies import (
     answer_start,
     existing,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import partial
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import StandardCodec, with_codecs
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec, bytes_of_call
 from mini_workflow.engine.batch import ended

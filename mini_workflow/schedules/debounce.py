@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core.starting import BoundWorkflow
-from mini_workflow.workflow import REGISTRY, Workflow
+from mini_workflow.workflow import Workflow
 
 DEBOUNCE: Final = "mini_workflow.debounce"
 """The name of the workflow."""
@@ -92,4 +92,4 @@ class DebounceRun:
         return (self._ctx.now() - _EPOCH) // timedelta(milliseconds=1)
 
 
-REGISTRY.add_builtin(Workflow(DEBOUNCE, debounce))
+WORKFLOW: Final = Workflow(DEBOUNCE, debounce)

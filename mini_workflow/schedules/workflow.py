@@ -17,7 +17,7 @@ from mini_workflow.schedules.plan import (
     plan_times,
     times_between,
 )
-from mini_workflow.workflow import REGISTRY, Workflow
+from mini_workflow.workflow import Workflow
 
 SCHEDULE: Final = "mini_workflow.schedule"
 """The name of the workflow."""
@@ -284,4 +284,4 @@ def _milliseconds(when: datetime) -> int:
     return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
-REGISTRY.add_builtin(Workflow(SCHEDULE, schedule))
+WORKFLOW: Final = Workflow(SCHEDULE, schedule)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from mini_workflow.core.records import frozen, mutable
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Extent, Head, Stored
 from mini_workflow.ports.queue import ExecutionMeta, PendingEffects, Wakeups
@@ -37,7 +37,7 @@ class Document(Protocol):
 D = TypeVar("D", bound=Document)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deleted:
     """What is left where an execution was deleted: how many `events` those of its id had, all together.
     Until it is `finished` something of it is still to be removed, and the id cannot be used. `etag` is
@@ -94,7 +94,7 @@ class Documents(Protocol[D]):
         ...
 
 
-@dataclass(slots=True)
+@mutable
 class _Known(Generic[D]):
     document: D
     done: bool = False

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import compress
 from typing import Final
 
+from mini_workflow.core.records import mutable
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import (
     DELETIONS_KEPT,
@@ -36,7 +37,7 @@ HOMES: Final = 4
 """Partitions that an owner begins with: into so many parts what it leaves can be shared."""
 
 
-@dataclass(slots=True)
+@mutable
 class _Execution:
     key: int
     partition: int
@@ -65,7 +66,7 @@ class _Execution:
         self.events, self.dropped = self.run(), self.head.base
 
 
-@dataclass(slots=True)
+@mutable
 class _Owner:
     address: str
     until: int

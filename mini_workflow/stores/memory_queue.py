@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import (
     Commit,
@@ -27,7 +27,7 @@ from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbe
 from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryDocument:
     """An execution: see `Document`. `number` counts the executions, and `version` the writes."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 from typing import Final
 
+from mini_workflow.core.records import mutable
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports import Answer, Head, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS
@@ -18,7 +19,7 @@ from mini_workflow.stores.stream_state import StreamState
 NOTHING_PENDING: Sequence[StreamWrite] = ()
 
 
-@dataclass(slots=True)
+@mutable
 class _Stream:
     state: StreamState = field(default_factory=StreamState)
     chunks: list[StoredChunk] = field(default_factory=list[StoredChunk])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
+from mini_workflow.core.records import mutable, replace
 from mini_workflow.ports import Clock
 from mini_workflow.ports.shared_tasks import Key, SharedTask
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mini_workflow.stores.memory import MemoryState
 
 
-@dataclass(slots=True)
+@mutable
 class TaskTable:
     """The attempts of all executions, in the order in which they were offered; and of those that are settled,
     the numbers of their messages. Whoever uses it holds a lock.

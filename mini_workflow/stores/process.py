@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mini_workflow.core.records import frozen
 from mini_workflow.ports.owner import Owner
 
 _GONE = "gone"
 _UNKNOWN = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Process:
     """A process among all: where it runs, its number there, and when it began.
 

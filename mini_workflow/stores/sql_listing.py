@@ -6,9 +6,9 @@ The placeholder of a value is a question mark.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen, mutable, replace
 from mini_workflow.ports import STATUSES, Query
 from mini_workflow.stores.listing import is_about_the_end, page_start
 
@@ -21,7 +21,7 @@ _TAGGED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dialect:
     """What differs between databases: the tables of a plain listing, the name of the table of tags, the
     tables of a listing that a tag leads, of one by the parent, of one by the beginning of ids and of one by
@@ -37,7 +37,7 @@ class Dialect:
     condition: str = ""
 
 
-@dataclass(slots=True)
+@mutable
 class Source:
     """Where rows come from: tables and their index, the columns by which it is in order, and what is
     asked of a row.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from mini_workflow.core.records import mutable
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports.streams import (
     MAXIMUM_CHUNKS,
@@ -17,7 +18,7 @@ Position = tuple[int, int]
 """Attempt and number."""
 
 
-@dataclass(slots=True)
+@mutable
 class StreamState:
     """The last offset of a stream, the bytes of its chunks, and the last position of each source."""
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.core.codec import Codec
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT, Ports

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.payload_codecs import Codecs
+from mini_workflow.codecs.standard import StandardCodec, with_codecs
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition

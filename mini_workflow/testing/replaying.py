@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import describe
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.records import frozen
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.streams import StreamWrite
@@ -36,7 +37,7 @@ class Stopped(MiniWorkflowError):
     """The replay was told to go no further; the message says why. Never leaves this module."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """An event that is being replayed. `place` is the user's line, as ``file:line in function``:
     where the code asks for it, or, of what arrives, where the workflow function waits for it.
@@ -51,7 +52,7 @@ Observer = Callable[[Step], None]
 """Told of every step: before the code reacts to what arrives, and when the code asks for something."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mismatch:
     """Where the code no longer fits the history: event `number`, counted from 1.
 
@@ -65,7 +66,7 @@ class Mismatch:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replayed:
     """What came of a replay.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.engine.description import Description
+from mini_workflow.engine.execution import Execution
 from mini_workflow.errors import ExecutionPaused, PromiseNotOpen
 from mini_workflow.ui.forms import (
     Form,
@@ -19,7 +20,7 @@ from mini_workflow.ui.forms import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What was asked: of which execution, with a form that was filled in."""
 
@@ -43,7 +44,7 @@ class Asked:
         return self.form.get("by", "")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Action:
     """An action: what its button says, what it does, and what becomes of the execution.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
-from mini_workflow.engine.execution import Description, Execution
+from mini_workflow.core.records import frozen, mutable
+from mini_workflow.engine.description import Description
+from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.drawing import Picture, Row, draw, rows_on, scale_of
@@ -57,7 +58,7 @@ _ICONS: Final = (
 """The sign and the tone of events whose kind begins so; the first that fits."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventLine:
     """An event in the list."""
 
@@ -107,7 +108,7 @@ def _in_tree(node: Node, text: str) -> bool:
     return any(_in_tree(one, text) for one in node.items)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Frame:
     """A call in a traceback: where, the line of code, and whether the frame is the user's own."""
 
@@ -116,7 +117,7 @@ class Frame:
     mine: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Raised:
     """A failure: what was raised, where, innermost last: in the workflow's code, and in that of the task, or
     the child, which it comes from.
@@ -152,7 +153,7 @@ def _frame(match: re.Match[str], code: str) -> Frame:
     return Frame(f"{file}:{match['line']} in {match['name']}", code, mine)
 
 
-@dataclass(slots=True)
+@mutable
 class ExecutionPage:
     """All that the page of an execution shows."""
 

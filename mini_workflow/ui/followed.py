@@ -11,7 +11,7 @@ from typing import Final, cast
 from mini_workflow.core import events, wire
 from mini_workflow.engine.activity import Activity, Look
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description, described, told_by
+from mini_workflow.engine.description import Description, described, told_by
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.operations import CourseReader
 from mini_workflow.engine.timeline import Entry

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.annotations import Text
 from mini_workflow.core.handlers import ANY
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.errors import UsageError
 from mini_workflow.parameters import Parameter, Parameters
 from mini_workflow.testing.handlers import Handlers, handlers_of
@@ -26,7 +26,7 @@ OF_PARAMETER: Final = "arg-"
 TYPED: Final = "typed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asking:
     """The form of a message: the names that the execution takes, the one that is chosen, and the
     parameters of its handler; None where they are not known, so that a value is typed freely.

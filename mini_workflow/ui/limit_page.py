@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.core.limit import check_limit_name
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.limits import LimitDescription, LimitHandle
 from mini_workflow.engine.picture import words
@@ -19,7 +19,7 @@ DRAWN: Final = 50
 """Slots that are drawn one by one; of more the share that is held is drawn."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotShape:
     """A slot in the picture, in percent of its width: whether it is held, where it begins, how wide it is."""
 
@@ -28,7 +28,7 @@ class SlotShape:
     width: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LimitLine:
     """A limit on the page. Of one that does not answer there is no description, but why."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
+from mini_workflow.core.records import defaults_of, frozen
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionPaused, UsageError
 from mini_workflow.ports import STATUSES, Status
@@ -27,7 +27,7 @@ SINCE: Final = {
 """The times that a list can be limited to, by the start of executions."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filter:
     """What a list is limited to: as the address has it, and as the client is asked."""
 
@@ -41,7 +41,7 @@ class Filter:
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Filter:
         """Return what an address asks for. Raises UsageError."""
-        given = {name: asked.get(name, "").strip() for name in cls.__slots__}
+        given = {name: asked.get(name, "").strip() for name in defaults_of(Filter)}
         if given["status"] and given["status"] not in STATUSES:
             raise UsageError(f"status={given['status']!r}: choose one of {', '.join(STATUSES)}")
         if given["since"] and given["since"] not in SINCE:
@@ -66,7 +66,7 @@ class Filter:
 
     def address(self, **changes: str) -> str:
         """Return the query of an address with some parts changed; an empty part is left out."""
-        parts = {name: getattr(self, name) for name in self.__slots__} | changes
+        parts = {name: getattr(self, name) for name in defaults_of(Filter)} | changes
         return urlencode({name: value for name, value in parts.items() if value})
 
     @property
@@ -78,12 +78,12 @@ class Filter:
         """Return each part in words, with the address without it."""
         return [
             (f"{name} {getattr(self, name)}", self.address(**{name: ""}))
-            for name in self.__slots__
+            for name in defaults_of(Filter)
             if getattr(self, name)
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """An execution in a list."""
 

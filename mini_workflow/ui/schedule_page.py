@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription
@@ -20,7 +20,7 @@ ANSWER: Final = 10.0
 """Seconds that a page waits for the answer of a schedule."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScheduleAction:
     """An action on a schedule: what its button says, what it does, and the fields that a person fills in,
     of ``reason``, ``start`` and ``end``; without any it is done at once.
@@ -71,7 +71,7 @@ SCHEDULE_ACTIONS: Final = {
 """What can be asked of a schedule."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScheduleLine:
     """A schedule in the list. Of one that does not answer there is no description, but why."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.streams import Chunk
 from mini_workflow.errors import MiniWorkflowError, UsageError
@@ -18,7 +18,7 @@ STREAMS: Final = 20
 """Streams of an execution that a page has."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StreamPart:
     """A stream on a page: its name, its text from an offset on, and the offset behind that; `more` says
     that there is more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from mini_workflow.codecs.decoding import Shown
+from mini_workflow.core.records import mutable
 from mini_workflow.engine.timeline import Unreadable
 
 MOST: Final = 100
@@ -30,7 +31,7 @@ COPIED: Final = 20_000
 _AS_TEXT: Final = (Decimal, date, time, timedelta, UUID, PurePath)
 
 
-@dataclass(slots=True)
+@mutable
 class Node:
     """A value: its name in what holds it, its text, its type where that says more, what it holds, and how
     much of it is left out. `value` is the value itself, of one that nothing holds.

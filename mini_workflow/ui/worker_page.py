@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol, runtime_checkable
 
+from mini_workflow.core.records import frozen
 from mini_workflow.doctor.executions import examine_executions
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports.owner import Owner
 
@@ -33,7 +33,7 @@ class WithOwners(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InHand:
     """A task that is at work, or waits for its worker."""
 
@@ -46,7 +46,7 @@ class InHand:
     since: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerPage:
     """The processes (None where the store knows none, as on AWS), and the tasks in hand; `more` says that
     not all were looked at.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.operations import Operation, course_of
@@ -40,7 +40,7 @@ LONGEST: Final = 30 * 86_400_000.0
 """The ends of the scale of durations, in milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkflowLine:
     """A workflow in the list: how many are open, have failed and have closed of those that were started in
     the time that is looked at, and how long those took that have completed, in milliseconds.
@@ -66,7 +66,7 @@ class WorkflowLine:
         return place_of(self.p50 or 0), place_of(self.p95 or 0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskLine:
     """A task of a workflow: how often it was made, how often it failed, and how long it took, in
     milliseconds.
@@ -83,7 +83,7 @@ class TaskLine:
     slowest_key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkflowPage:
     """One workflow: its line, its slowest tasks, and how many histories were read for them."""
 

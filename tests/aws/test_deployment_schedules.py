@@ -15,7 +15,7 @@ import pytest
 from mini_workflow import Context, UsageError
 from mini_workflow.errors import InvalidArguments, StoreUnavailable, UnknownWorkflow
 from mini_workflow.runtimes.aws import deployment_schedules
-from mini_workflow.workflow import REGISTRY, Registry, Workflow
+from mini_workflow.workflow import Registry, Workflow
 from tests.aws.cloud import Context as LambdaContext
 from tests.aws.world import Death, Fault, World
 
@@ -33,7 +33,6 @@ async def report(ctx: Context, kind: str) -> str:
 def registry(**declared: Any) -> Registry:
     """With what the library brings along."""
     found = Registry()
-    found.add_builtin(REGISTRY.get("mini_workflow.schedule"))
     found.add(Workflow("report", report, **declared))
     return found
 

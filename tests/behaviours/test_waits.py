@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import Context, Execution, RetryPolicy, UsageError, workflow
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from tests.behaviours.stage import DAY, Stage, gate, go_through
 from tests.waiting import WAIT, eventually
 

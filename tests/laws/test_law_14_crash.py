@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mini_workflow.codecs import EncryptionCodec, StandardCodec
-from mini_workflow.codecs.chained import with_codecs
+from mini_workflow.codecs.standard import with_codecs
 from mini_workflow.context import Context
 from mini_workflow.engine.engine import RETRY_AFTER
 from mini_workflow.errors import ChildFailed, StoreError, StoreUnavailable

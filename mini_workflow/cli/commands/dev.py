@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from mini_workflow.cli.commands.run import Told, prepare_logging, until_told
 from mini_workflow.cli.commands.ui import listen
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.core.records import replace
 from mini_workflow.errors import UsageError
 from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_worker_message
 

@@ -42,7 +42,7 @@ from mini_workflow.cli.timelines import (
     workers_of,
 )
 from mini_workflow.engine.activity import Progress
-from mini_workflow.engine.execution import Description
+from mini_workflow.engine.description import Description
 from mini_workflow.engine.instants import duration
 from mini_workflow.engine.sentence import counts
 from mini_workflow.errors import UsageError

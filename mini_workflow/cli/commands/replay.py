@@ -24,8 +24,7 @@ from mini_workflow.cli.session import (
     pass_session,
     trust_option,
 )
-from mini_workflow.codecs.chained import with_codecs
-from mini_workflow.codecs.standard import StandardCodec
+from mini_workflow.codecs.standard import StandardCodec, with_codecs
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import RECORDED
 from mini_workflow.core.recorded import describe

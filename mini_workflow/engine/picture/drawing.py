@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import Final
 
+from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
@@ -36,7 +37,7 @@ _ICONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """An element of SVG: `kind` is rect, line, cross, mark or text, `x` and `x2` are percent."""
 
@@ -49,7 +50,7 @@ class Shape:
     """Whether a text ends at `x`."""
 
 
-@dataclass(slots=True)
+@mutable
 class Row:
     """A row: its label and what its track shows. `parts` are the rows inside of a group."""
 
@@ -74,7 +75,7 @@ class Row:
     child: str = ""
 
 
-@dataclass(slots=True)
+@mutable
 class Picture:
     """A timeline, ready to be drawn. `folds` says whether any row stands for several operations, and
     `window` of which part of the width the rows are, in percent; None for all of it.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import nsmallest
 from itertools import chain
 from typing import Final
 
+from mini_workflow.core.records import mutable
 from mini_workflow.engine.picture.operations import Operation, State
 
 MANY: Final = 20
@@ -34,7 +35,7 @@ def put_in_order(fresh: list[int], times: list[int]) -> None:
     fresh.clear()
 
 
-@dataclass(slots=True)
+@mutable
 class Crowd:
     """What is told of many operations together: those in each state, when those ended that completed (the
     `fresh` ones are not in order yet), the slowest of them, and when the last has ended.
@@ -73,7 +74,7 @@ class Crowd:
         self.states.get(state, {}).pop(one.seq, None)
 
 
-@dataclass(slots=True)
+@mutable
 class Group:
     """Operations of one kind and name, as one row."""
 
@@ -111,7 +112,7 @@ class Group:
         ]
 
 
-@dataclass(slots=True)
+@mutable
 class Single:
     """An operation with a row of its own, and the tasks without a row that ran inside the turn after
     it, as the times at which they did.
@@ -121,7 +122,7 @@ class Single:
     ticks: list[int] = field(default_factory=list[int])
 
 
-@dataclass(slots=True)
+@mutable
 class Folded:
     """The rows of a timeline, in order; `earlier` completed ones before them are left out."""
 

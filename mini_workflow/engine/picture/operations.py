@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final, Literal
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
+from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.timeline import Entry
 
 Kind = Literal["task", "timer", "promise", "child", "ask"]
 State = Literal["running", "waiting", "retrying", "completed", "failed", "cancelled"]
 
 
-@dataclass(slots=True)
+@mutable
 class Stretch:
     """A part of an operation, in milliseconds since the epoch; it goes on if `end` is None.
 
@@ -29,7 +30,7 @@ class Stretch:
     end: int | None = None
 
 
-@dataclass(slots=True)
+@mutable
 class Operation:
     """A task, timer, promise, child or ask of another execution. Times are in milliseconds since the epoch.
 
@@ -71,7 +72,7 @@ class Operation:
         return self.state in ("running", "waiting", "retrying")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """A message that came in: of which kind and name, when, and the number of its event."""
 
@@ -81,7 +82,7 @@ class Mark:
     event: int
 
 
-@dataclass(slots=True)
+@mutable
 class Course:
     """What has happened in a run: its operations in order of their start, the messages, the ids of the
     children, and from when to when; `ended` is None while it is open. `changed` are the operations that were

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Final
+
+from mini_workflow.core.records import frozen
 
 LONG: Final = 0.05
 """The share of the window from which an idle stretch is a break."""
@@ -55,7 +56,7 @@ TICKS: Final = 8
 """About so many ticks stand on the whole width."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Break:
     """Idle time: where it stands, in percent, and how long it was, in milliseconds."""
 
@@ -64,7 +65,7 @@ class Break:
     lasted: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tick:
     """A time that is written under the axis: where, in percent, which, and to which `parts` of it, as
     scripts name them.

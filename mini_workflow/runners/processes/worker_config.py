@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
+from mini_workflow.core.records import frozen
 from mini_workflow.ports import TaskOutcome, TaskRequest
 
 Seal = Callable[[bytes, str, int, int], bytes]
@@ -15,7 +15,7 @@ Unseal = Callable[[bytes, str, int, int], bytes]
 """The reverse. Raises an exception when they were not sealed for this attempt with this key."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerConfig:
     """Made by a factory in the engine's process and, by the same factory, in every worker.
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
-from mini_workflow.codecs.chained import Codecs, with_codecs
+from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.signing import Signer
-from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec
+from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.errors import SettingMissing, UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptors
 from mini_workflow.runtimes.aws.signing_keys import SigningKeys

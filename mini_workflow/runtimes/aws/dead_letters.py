@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 
 from mini_workflow import settings
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import (
     SettingMissing,
     SignatureInvalid,
@@ -45,7 +45,7 @@ WAIT: Final = 1
 Developer Guide, "Short and long polling")."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeadLetterQueue:
     """A queue of dead letters: its URL, where its messages are sent again, and how many there are.
     `problem` says why it cannot be found or read, and is empty if it can.
@@ -58,7 +58,7 @@ class DeadLetterQueue:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeadLetter:
     """A message that could not be handled. `id` is that of SQS, `receives` how often it has been
     received, here and by those who looked at it. `execution_id` is empty where none is named.

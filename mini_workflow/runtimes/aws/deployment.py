@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mini_workflow import settings
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.ports import Query, Status
 from mini_workflow.runtimes.aws.container import Container
@@ -28,7 +28,7 @@ _REFERENCED: Final = "ResourceConflictException"
 """What Lambda says of a version that an alias leads to."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Health:
     """What speaks against a canary: the executions that it has blocked, how many of its calls have
     failed, and the alarms that ring.
@@ -51,7 +51,7 @@ class Health:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Version:
     """A published version of a function. `superseded` is when the next one was published; None for the
     newest.

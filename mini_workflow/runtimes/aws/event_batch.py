@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from mini_workflow.core.events import TaskFailed
 from mini_workflow.core.validation import check_id
+from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.delivery import OfAnotherVersion, QueueDelivery
 from mini_workflow.engine.orchestrator import Orchestrator
-from mini_workflow.engine.recording import decode_message
 from mini_workflow.errors import (
     InvalidIdentifier,
     SchemaTooNew,

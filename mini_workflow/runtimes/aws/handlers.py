@@ -6,10 +6,10 @@ import secrets
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.delivery import OfAnotherVersion

@@ -6,10 +6,10 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.errors import MiniWorkflowError, StoreError, UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.time_left import TimeLeft

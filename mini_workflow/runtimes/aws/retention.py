@@ -12,10 +12,10 @@ import json
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mini_workflow.core import wire
+from mini_workflow.core.records import frozen
 from mini_workflow.engine.deletion import deletion_of
 from mini_workflow.errors import StoreError
 from mini_workflow.runtimes.aws.container import Container
@@ -48,7 +48,7 @@ RETRY_AFTER: Final = 60_000
 """Milliseconds after which a step is tried again that AWS refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plan:
     """When the next step is due, behind which place it goes on, and the ETag of the object."""
 

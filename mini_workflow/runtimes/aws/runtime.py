@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
-from mini_workflow.codecs.chained import Codecs
+from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.deletions import retention_of

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import StoreUnavailable
 from mini_workflow.settings import (
     FUNCTION_NAME,
@@ -26,7 +26,7 @@ AGAIN_AFTER: Final = 1_000
 """Milliseconds after which it asks again if it meets a version that is newer than all it knows of."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Traffic:
     """Where an alias leads: to its `main` version, and to the `canary` by its weight, from 0 to 1.
     `revision` is of the alias itself.

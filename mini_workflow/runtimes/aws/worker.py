@@ -7,13 +7,13 @@ import random
 import threading
 from base64 import b64decode
 from collections.abc import Sequence
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, ClassVar, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core import wire
 from mini_workflow.core.failure import Failure
+from mini_workflow.core.records import replace
 from mini_workflow.engine.batch import ended
 from mini_workflow.engine.executor import execute, execute_async
 from mini_workflow.errors import (

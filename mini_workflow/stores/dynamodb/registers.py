@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.errors import StoreCorrupt
 from mini_workflow.stores.dynamodb.table import Item, Table
 from mini_workflow.stores.s3 import execution_object as form

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.settings import TABLE_EXPIRES as EXPIRES
 from mini_workflow.settings import TABLE_KEY as KEY
 from mini_workflow.settings import TABLE_ORDER as ORDER
@@ -18,7 +18,7 @@ DELETED_AT_ONCE: Final = 25
 _TAKEN: Final = "ConditionalCheckFailedException"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Item:
     """An item: where it stands below its key, its text, and the key of the object in the bucket that has
     the whole of it, where that is not all.

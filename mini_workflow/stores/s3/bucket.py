@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import StoreUnavailable
 from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
 
@@ -21,7 +21,7 @@ LOST: Final = ("PreconditionFailed", "412", "NoSuchKey", "404")
 CONFLICT: Final = ("ConditionalRequestConflict", "409")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Object:
     """An object's content and its ETag, quotes included."""
 

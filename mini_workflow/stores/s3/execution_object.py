@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from itertools import repeat
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.wire import text_of
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Commit, Head, QueuedMessage, StreamWrite
@@ -46,7 +47,7 @@ _ELSEWHERE: Final = frozenset({"parent", *_NOTES})
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecutionObject:
     """The object of an execution.
 

@@ -8,12 +8,12 @@ started has its first marker with its first turn, under the status in which that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from heapq import merge
 from typing import Final, Protocol
 from urllib.parse import quote
 
+from mini_workflow.core.records import frozen
 from mini_workflow.stores.aws_clients import Clients
 
 ROOT: Final = "executions/index/"
@@ -56,7 +56,7 @@ class Markers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """An execution as the index knows it; `place` is where it stands in the order."""
 

@@ -6,9 +6,9 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.errors import StoreCorrupt, StoreError
 from mini_workflow.ports import STATUSES, Commit, Query

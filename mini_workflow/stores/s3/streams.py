@@ -11,9 +11,9 @@ import json
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
+from mini_workflow.core.records import frozen
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Answer, StoredChunk, StreamPage
@@ -47,7 +47,7 @@ Name = tuple[str, str]
 """A stream: the id of its execution, and its own name."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Batch:
     chunks: list[StoredChunk]
     state: StreamState

@@ -8,8 +8,10 @@ more; an execution that gets the id takes its place before.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
+
+from mini_workflow.core.records import frozen
 
 SCHEMA: Final = 4
 """The version of this form: versions of the library that read less say so."""
@@ -21,7 +23,7 @@ _BEGINNING: Final = f'{{"head":{{"schema":{SCHEMA},"deleted":'
 _END: Final = "}}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tombstone:
     """How many `events` the executions had that were deleted here, all together, when the last one was
     deleted, where it stood in listings (`place`, `spread`) and the `tags` by which it was found. It is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import threading
 import time
@@ -299,6 +298,8 @@ class Connection:
                 return StoreError(f"{self._path}: {error}")
 
     def _is_disk_full(self) -> bool:
+        import shutil
+
         try:
             return shutil.disk_usage(self._path.parent).free == 0
         except OSError:

@@ -7,9 +7,9 @@ its own execution alone: it is told as blocked, and nothing of what is due takes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from mini_workflow.core.records import frozen
 from mini_workflow.ports import STATUSES, Head
 
 _YEAR_1: Final = -62_135_596_800_000
@@ -19,7 +19,7 @@ _YEAR_9999: Final = 253_402_300_799_999
 _LARGEST: Final = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Damage:
     """A column of an execution that has a value it cannot have. `shown` is that value, for people."""
 
@@ -31,7 +31,7 @@ class Damage:
         return f"{self.column} is {self.shown}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Column:
     """A column of a head. `low` and `high` bound a whole number; without them it is a text."""
 

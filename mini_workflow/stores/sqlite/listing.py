@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from heapq import merge
 from typing import Any, Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.ports import Page, Query
 from mini_workflow.stores.listing import is_about_the_end
 from mini_workflow.stores.sql_listing import Dialect, sources

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -291,13 +290,13 @@ def make_private(path: Path) -> None:
     if path.exists():
         return
     with contextlib.suppress(OSError):  # SQLite itself says best why no file can be made here
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(descriptor)
+        name = path.with_name(f".{path.name}-{os.urandom(6).hex()}")
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             # Fails if another process was faster.
             os.link(name, path)
         finally:
-            Path(name).unlink()
+            name.unlink()
 
 
 def upgrade(connection: Connection, path: Path) -> None:

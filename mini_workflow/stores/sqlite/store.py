@@ -12,7 +12,7 @@ from typing import Any, Final
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Extent, Found, Head, Page, Query, Stored, StreamWrite
 from mini_workflow.stores.ownership import Ownership
-from mini_workflow.stores.sqlite import listing, sweeping
+from mini_workflow.stores.sqlite import sweeping
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import BEHIND, FIELDS, FIND, Damage, damages, head_of
 from mini_workflow.stores.sqlite.leases import verify
@@ -172,11 +172,15 @@ class SQLiteStore:
 
     def list(self, query: Query) -> Page:
         """See `Store.list`."""
+        from mini_workflow.stores.sqlite import listing
+
         with self._reading, self._reader.snapshot() as connection:
             return listing.page(connection, query)
 
     def count(self, query: Query) -> int:
         """See `Store.count`."""
+        from mini_workflow.stores.sqlite import listing
+
         with self._reading, self._reader.snapshot() as connection:
             return listing.count(connection, query)
 

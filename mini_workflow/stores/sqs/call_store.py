@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode
-from dataclasses import replace
 from typing import Any, Final
 
+from mini_workflow.core.records import replace
 from mini_workflow.errors import SignatureInvalid, WireError
 from mini_workflow.ports import TaskRequest
 from mini_workflow.stores.s3.bucket import Bucket

@@ -6,7 +6,6 @@ import json
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import bytes_of_call
 from mini_workflow.core.failure import failure_of
+from mini_workflow.core.records import replace
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup

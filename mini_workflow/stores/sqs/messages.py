@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, Literal
 
+from mini_workflow.core.records import frozen
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
 from mini_workflow.stores.aws_clients import Clients, translate_errors
 from mini_workflow.stores.aws_limits import BATCH_BYTES, BATCH_ENTRIES
@@ -26,7 +26,7 @@ _FIELDS: Final = {
 """Where a report that is not JSON names its attempt."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SqsMessage:
     """What is sent to an execution: wire lines (``messages``), the time of an alarm in milliseconds
     (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
@@ -39,7 +39,7 @@ class SqsMessage:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lost:
     """The news that an invocation of the worker has ended without a word of its own."""
 

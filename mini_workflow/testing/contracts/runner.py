@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from mini_workflow.core.records import replace
 from mini_workflow.errors import (
     PayloadNotReadable,
     RuntimeClosed,

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from mini_workflow.core.records import replace
 from mini_workflow.ports import Backend, Commit
 from mini_workflow.ports.shared_tasks import SharedTask, SharedTasks
 from mini_workflow.testing.contracts.backend import BackendContract, change, create, creation

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
 from mini_workflow.core import wire
+from mini_workflow.core.records import replace
 from mini_workflow.core.tags import tags_as_text
 from mini_workflow.errors import UsageError, WireError
 from mini_workflow.ports import Commit, Extent, Head, Query, Stored

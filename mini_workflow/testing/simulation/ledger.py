@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Self
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
+from mini_workflow.core.records import frozen
 from mini_workflow.task import current_task
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Effect:
     """What one attempt of a task did. `key` is its idempotency key."""
 

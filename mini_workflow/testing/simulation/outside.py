@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, ExecutionStarted
 from mini_workflow.core.payload import EMPTY
+from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.requests import Answer, Input, Post, Reply, Update
 from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed, StoreError
@@ -25,7 +25,7 @@ ASKER = "ann"
 """Who asks for it, as is recorded."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Say:
     """Something that is said to an execution once its history has `count` events of kind `after`.
 

@@ -9,10 +9,8 @@ from typing import Any, Final
 
 from mini_workflow.context import Context
 from mini_workflow.core import events
-from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.limits.workflow import limit
 from mini_workflow.task import current_task
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.outside import Say
@@ -109,7 +107,6 @@ def registry() -> Registry:
     made = Registry()
     for shape in choose(without=["ordered"]).values():
         made.add(shape.workflow)
-    made.add_builtin(Workflow(LIMIT, limit))
     return made
 
 

@@ -93,9 +93,9 @@ def test_a_failure_has_both_tracebacks_and_a_fork_its_origin(served: World) -> N
     assert "in the task, or the child:" in task
     assert "in parse" in task
     assert "in fails_by_a_task" in own
-    served("fork", "fails", "--at", "1", "--id", "again", "-m", "cli_flows")
-    served("result", "again", status=1)
-    assert served("get", "again", "--json").json["forked_from"] == "fails"
+    served("fork", "fails", "--at", "1", "--id", "forked", "-m", "cli_flows")
+    served("result", "forked", status=1)
+    assert served("get", "forked", "--json").json["forked_from"] == "fails"
 
 
 def test_a_deletion_of_many_says_who_asks(served: World) -> None:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_workflow.codecs import CompressionCodec, EncryptionCodec, PayloadContext, StandardCodec
-from mini_workflow.codecs.chained import ChainedCodec, with_codecs
+from mini_workflow.codecs.chained import ChainedCodec
 from mini_workflow.codecs.payload_codecs import ENCODED_CALL
+from mini_workflow.codecs.standard import with_codecs
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import (

@@ -197,7 +197,7 @@ def test_a_full_disk_is_called_full_when_sqlite_says_otherwise(
         connection.sqlite3, "connect", lambda *a, **k: real(*a, **k, factory=Failing)
     )
     usage = shutil.disk_usage(path.parent)._replace(free=free)
-    monkeypatch.setattr(connection.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     expected = StoreUnavailable if free else StoreFull
     with pytest.raises(expected, match="disk I/O error" if free else "no space left"):
         LocalRuntime(path)

@@ -1,0 +1,96 @@
+"""What a process pays for the library before its first task, and for what waits: counted, not timed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+MODULES = 190
+"""Modules of the library that are imported to open a file and to run a task."""
+
+OTHERS = ("shutil", "tempfile", "bz2", "lzma", "multiprocessing", "dill")
+"""Modules of others that it does without."""
+
+CALLS = 56_000
+"""Calls of Python functions on the way."""
+
+KIBIBYTES = 6.3
+"""Of an execution that waits for a timer, in memory."""
+
+FIRST_TASK = """
+import json, sys
+
+calls = 0
+
+def count(_frame, event, _argument):
+    global calls
+    calls += event == "call"
+
+sys.setprofile(count)
+from mini_workflow import LocalRuntime, workflow
+
+with LocalRuntime(sys.argv[1]) as runtime:
+    sys.setprofile(None)
+    opened = list(sys.modules)
+
+    @workflow
+    async def first(ctx):
+        return await ctx.task(lambda: 1)
+
+    assert runtime.start_execution(first).result() == 1
+print(json.dumps([opened, list(sys.modules), calls]))
+"""
+
+WAITING = """
+import gc, sys, tracemalloc
+from mini_workflow import LocalRuntime, workflow
+
+@workflow
+async def sleeping(ctx):
+    await ctx.sleep(3600)
+
+@workflow
+async def empty(ctx):
+    return 7
+
+def suspend(number, prefix):
+    for index in range(number):
+        runtime.start_execution(sleeping, id=f"{prefix}-{index}")
+    # Whatever has been started before has had its first turn when this one has ended.
+    assert runtime.start_execution(empty).result() == 7
+    gc.collect()
+
+with LocalRuntime(sys.argv[1], synchronous="NORMAL") as runtime:
+    suspend(100, "first")
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    suspend(200, "more")
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+print((after - before) / 200 / 1024)
+"""
+
+
+def printed(program: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder / "state.db")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_first_task_imports_few_modules(tmp_path: Path) -> None:
+    opened, ran, calls = json.loads(printed(FIRST_TASK, tmp_path))
+    own = [name for name in ran if name.startswith("mini_workflow")]
+    assert len(own) <= MODULES, sorted(own)
+    assert set(opened).isdisjoint(OTHERS)
+    assert calls <= CALLS
+
+
+def test_an_execution_that_waits_takes_little_memory(tmp_path: Path) -> None:
+    assert float(printed(WAITING, tmp_path)) <= KIBIBYTES
