@@ -35,7 +35,7 @@ from mini_workflow.ui.live import Watch
 from mini_workflow.ui.schedule_page import ANSWER, SCHEDULE_ACTIONS, lines_of_schedules
 from mini_workflow.ui.security import FIELD, Guard, is_ours
 from mini_workflow.ui.stream_page import StreamPart, lines_of_stream
-from mini_workflow.ui.values import tree_of
+from mini_workflow.ui.values import json_of, tree_of
 from mini_workflow.ui.worker_page import WorkerPage, examine
 from mini_workflow.ui.workflow_page import (
     SAMPLE,
@@ -135,7 +135,7 @@ class _Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        known: dict[str, Any] = {"words": words, "tree_of": tree_of, "len": len}
+        known: dict[str, Any] = {"words": words, "tree_of": tree_of, "json_of": json_of, "len": len}
         cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
         cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
 

@@ -24,7 +24,7 @@ from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.followed import KINDS, AllFollowed, Followed
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.stream_page import StreamPart, streams_of
-from mini_workflow.ui.values import Node, tree_of
+from mini_workflow.ui.values import Node, whole_of
 
 EVENTS: Final = 200
 """Events on a page."""
@@ -92,7 +92,7 @@ class EventLine:
             f"{entry.happened}{tries}{note}",
             "" if entry.took is None else words.span(entry.took / timedelta(milliseconds=1)),
             "" if error is None else one_line(type(error).__name__, str(error)),
-            [tree_of(value, name) for name, value in (entry.values or {}).items()],
+            [whole_of(value, name) for name, value in (entry.values or {}).items()],
             f"op-{seq}" if seq else "",
         )
 
@@ -325,14 +325,14 @@ def _arguments(entries: Sequence[Entry]) -> list[Node]:
         args, named = cast("tuple[list[Any], dict[str, Any]]", value)
         pairs = [*((str(number), one) for number, one in enumerate(args)), *named.items()]
     except (TypeError, ValueError, AttributeError):
-        return [tree_of(value, "arguments")]  # they could not be decoded
-    return [tree_of(one, name) for name, one in pairs]
+        return [whole_of(value, "arguments")]  # they could not be decoded
+    return [whole_of(one, name) for name, one in pairs]
 
 
 def _result(closing: Entry | None) -> Node | None:
     if closing is None or not isinstance(closing.event, events.ExecutionCompleted):
         return None
-    return tree_of((closing.values or {}).get("result"), "result")
+    return whole_of((closing.values or {}).get("result"), "result")
 
 
 def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import field
@@ -24,13 +25,16 @@ LONGEST: Final = 2_000
 
 DEEPEST: Final = 8
 
+COPIED: Final = 20_000
+"""Characters of a value that a button copies; one that is longer is in the history to download."""
+
 _AS_TEXT: Final = (Decimal, date, time, timedelta, UUID, PurePath)
 
 
 @mutable
 class Node:
     """A value: its name in what holds it, its text, its type where that says more, what it holds, and how
-    much of it is left out.
+    much of it is left out. `value` is the value itself, of one that nothing holds.
     """
 
     name: str
@@ -38,6 +42,31 @@ class Node:
     kind: str = ""
     items: list[Node] = field(default_factory=list["Node"])
     left_out: str = ""
+    value: Any = field(default=None, compare=False, repr=False)
+
+
+def whole_of(value: Any, name: str) -> Node:
+    """Return the tree of a value that nothing holds."""
+    node = tree_of(value, name)
+    node.value = value
+    return node
+
+
+def json_of(value: Any) -> str:
+    """Return a value as JSON, to be copied; what JSON cannot say as text. Empty if it is too long."""
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False, indent=1)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
+    return text if len(text) <= COPIED else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Shown, Unreadable)):
+        return value.text
+    if isinstance(value, AbstractSet):
+        return list(cast("AbstractSet[Any]", value))
+    return value.name if isinstance(value, Enum) else str(value)
 
 
 def tree_of(value: Any, name: str = "", depth: int = 0) -> Node:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -221,6 +223,30 @@ def test_a_list_is_narrowed_by_its_fields_and_has_an_address(
     expect(page.get_by_role("link", name="f-1", exact=True)).to_be_visible()
     page.go_back()
     expect(page.get_by_text("None matches")).to_be_visible()
+
+
+def test_an_event_and_its_row_are_marked_together_and_a_value_is_copied(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    waiting(runtime, "o-1")
+    waiting(runtime, "o-1").signal("approve", {"by": "ann"})
+    runtime.get_execution("o-1").result(WAIT)
+    page = opened("/executions/o-1", permissions=["clipboard-read", "clipboard-write"])
+    event = page.locator(".evs > li", has_text="price").filter(has_text="completed")
+    event.locator("summary").first.click()
+    row = page.locator("#op-1")
+    expect(row).to_have_class(re.compile(r"\bat\b"))
+    number = event.get_attribute("id")
+    assert page.url.endswith(f"#{number}")
+    event.get_by_role("button", name="Copy result").click()
+    expect(event.get_by_role("button", name="Copy result")).to_have_text("Copied")
+    assert json.loads(page.evaluate("navigator.clipboard.readText()")) == {"price": 42.5}
+    # The address brings the event again, and a row marks the first event of it.
+    page.goto("about:blank")
+    page.go_back()
+    expect(page.locator(f"#{number}")).to_be_in_viewport()
+    row.locator(".lab").click()
+    expect(page.locator(".evs > li.at")).to_contain_text("price")
 
 
 def test_a_signal_is_sent_by_a_form(runtime: LocalRuntime, opened: Opening) -> None:

@@ -100,7 +100,7 @@ const deeds = {
   in: () => zoom(1.6), out: () => zoom(1 / 1.6), fit: () => zoomTo(0, 1),
   all: b => { boxes().forEach(x => x.checked = b.checked); count(); }, none: () => { boxes().forEach(x => x.checked = false); count(); },
   dialog: b => $("#" + b.dataset.for)?.showModal(), shut: b => b.closest("dialog").close(),
-  copy: b => navigator.clipboard?.writeText(b.dataset.copy ?? b.closest(".pay, .cmd, .tb, li")?.innerText ?? location.href),
+  copy: async b => { await navigator.clipboard?.writeText(b.dataset.copy ?? b.closest(".pay, .cmd, .tb, li")?.innerText ?? location.href); if (b.dataset.copy) b.textContent = "Copied"; },
   open: () => $("tr.at th a")?.click(), pick: () => $("tr.at input")?.click(), find: () => $("[data-key='/']")?.focus(),
   idle: () => $(".set a[href^='?scale']:not([aria-current])")?.click(), fresh: () => $("[data-key=r]")?.click(),
   wrong: () => { const all = $$(".evs .failed, .row > .lab .failed").map(x => x.closest("li, .row")), next = all[(all.findIndex(x => x.classList.contains("at")) + 1) % all.length]; all.forEach(x => x.classList.toggle("at", x === next)); next?.scrollIntoView({ block: "center" }); },
@@ -117,6 +117,16 @@ document.addEventListener("keydown", e => {
 });
 $$("[data-filter]").forEach(f => f.addEventListener("input", () => $$(f.dataset.filter).forEach(x => x.hidden = !x.textContent.toLowerCase().includes(f.value.toLowerCase()))));
 count();
+
+// An event and the row of what it is about are marked together, and the event stands in the address.
+document.addEventListener("click", e => {
+  const line = e.target.closest?.(".evs > li"), row = e.target.closest?.(".tl-in .row > .lab, .tl-in .row > summary")?.parentElement;
+  if (!line && !row) return;
+  const other = line ? document.getElementById(line.dataset.op ?? "") : $(`.evs > li[data-op="${CSS.escape(row.id)}"]`);
+  $$(".evs > li.at, .tl-in .row.at").forEach(x => x.classList.remove("at"));
+  [line ?? row, other].forEach(x => x?.classList.add("at"));
+  if (line) history.replaceState(null, "", "#" + line.id); else other?.scrollIntoView({ block: "nearest" });
+});
 
 // Streams: of one that is open, what is written to it comes as text, behind what is there.
 const most = 500000;

@@ -76,10 +76,12 @@ def test_a_stack_has_its_schedules(new_stack: Callable[[str], Stack]) -> None:
     made = deploy(schedules=both)
     assert planned.by_operation() == made.by_operation()
     assert "Flow-deployed-schedules" in made.by_operation()["create"]
-    assert schedules() == {
+    # They are listed from their first turns on, a moment after their starts.
+    begun = {
         "daily": ["daily", 86_400, "skip", False],
         "weekly": ["weekly", 604_800, "skip", False],
     }
+    assert eventually(lambda: schedules() == begun, every=0.3)
     assert not deploy("up", "--expect-no-changes", schedules=both).by_operation()
     schedules("create")
     assert schedules("pause")["daily"] == ["daily", 86_400, "skip", True]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from decimal import Decimal
 
 from mini_workflow.codecs.decoding import Shown
 from mini_workflow.engine.timeline import Unreadable
-from mini_workflow.ui.values import DEEPEST, LONGEST, MOST, tree_of
+from mini_workflow.ui.values import COPIED, DEEPEST, LONGEST, MOST, json_of, tree_of
 
 
 def test_values_are_shown_with_their_types_where_these_say_more() -> None:
@@ -42,3 +44,11 @@ def test_a_deep_value_ends_somewhere() -> None:
         node, depth = node.items[0], depth + 1
     assert depth == DEEPEST
     assert node.text.startswith("[")
+
+
+def test_a_value_is_copied_as_json_and_what_is_too_long_is_not() -> None:
+    value = {"at": date(2026, 5, 4), "price": Decimal("1.10"), "of": (1, {2})}
+    assert json.loads(json_of(value)) == {"at": "2026-05-04", "price": "1.10", "of": [1, [2]]}
+    assert json_of({(1, 2): 3}) == "{(1, 2): 3}"
+    assert json_of(Unreadable('"raw"', "no key")) == json.dumps('"raw"')
+    assert json_of("x" * COPIED) == ""
