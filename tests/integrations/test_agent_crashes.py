@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mini_workflow import LocalRuntime
+from tests.behaviours.conftest import EMULATED, OTHERS
 from tests.behaviours.stage import Stage
 from tests.integrations.crash_programs import AT_ONCE, crashes, doubles, open_crashes, open_doubles
 from tests.integrations.deaths import TWICE, lose_the_process_at_each_task
@@ -21,6 +22,17 @@ LOOPS = pytest.mark.parametrize(
 @LOOPS
 def test_a_process_that_dies_at_each_task_of_the_loop(runtime: Stage, loop: Any) -> None:
     lose_the_process_at_each_task(runtime, loop)
+
+
+@pytest.mark.aws
+def test_functions_that_die_at_each_task_of_the_loop_on_emulated_aws(
+    request: pytest.FixtureRequest,
+) -> None:
+    stage = OTHERS[EMULATED](request)
+    try:
+        lose_the_process_at_each_task(stage, crashes)
+    finally:
+        stage.close()
 
 
 @LOOPS
