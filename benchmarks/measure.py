@@ -150,7 +150,7 @@ def _measure(
             done = subprocess.run(
                 command,
                 cwd=ROOT,
-                env=_environment(work) | syncs.environment(work) | more,
+                env={**_environment(work), **syncs.environment(work), **more},
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_SECONDS,

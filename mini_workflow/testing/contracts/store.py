@@ -386,7 +386,7 @@ class ListingContract(StoreCase):
             {"order": "-closed"},
             {"order": "closed"},
         ]
-        queries = [{}]
+        queries: list[dict[str, Any]] = [{}]
         for one_filter, other in product(filters, filters):
             if (both := one_filter | other) not in queries:
                 queries.append(both)

@@ -262,6 +262,7 @@ class _Watched:
         self.extent = store.extent
         self.head = store.head
         self.history = store.history
+        self.ends = store.ends
         self.list = store.list
         self.count = store.count
         self.lookup = store.lookup
