@@ -44,6 +44,19 @@ SECONDS: Final = {"orchestrator": 0.05, "worker": 0.02}
 """Assumed: 512 MB, 50 ms for a turn, which is mostly a PUT and an invocation, and 20 ms of a worker
 beside the task's own time."""
 
+POLLED: Final = {"events": 0.50, "timers": 0.40, "delays": 0.40}
+"""The queues that are polled, and USD per million requests to each."""
+
+POLLS: Final = 5 * 3 * 60 * 24 * 30 / 1e6
+"""Millions of requests to each in a month in which nothing happens: Lambda and the pipes have some five
+connections each, and each asks three times a minute."""
+
+LOGGED: Final = 0.4e-6
+"""Gigabytes of lines that Lambda writes to the logs by itself for each call of a function. Assumed."""
+
+LOGS: Final = 0.50
+"""USD per gigabyte that CloudWatch takes in."""
+
 OTHERS: Final = {
     "Step Functions, Standard": (25.00, "a state transition"),
     "Lambda durable functions": (8.00, "an operation, and 0.25 per GB written"),
@@ -186,6 +199,18 @@ def dollars(count: Count) -> float:
     calls = sum(PRICES[name] * number for name, number in count.items() if name in PRICES)
     busy = sum(SECONDS.get(name, 0) * number for name, number in count.items())
     return calls + busy * GIGABYTES * COMPUTE
+
+
+def cold(step: int, store: str) -> Count:
+    """What a turn reads in a process that does not know the execution."""
+    with World(REGISTRY, settings=STORES[store]) as world:
+        world.client.start_execution("steps", step + 1, id="e")
+        world.until(lambda: world.services.invocations["e", step, 1] == 1)
+        world.orchestrator.evict()
+        with counted(world) as count:
+            assert world.attempt()
+            assert world.deliver() == 1
+    return Count({name: count[name] for name in ("s3.GetObject", "read")})
 
 
 def kinds(store: str = "s3") -> dict[str, Count]:

@@ -16,11 +16,16 @@ from mini_workflow.stores.aws_limits import SEAL_OVER
 from tests.aws.counting import (
     COMPUTE,
     GIGABYTES,
+    LOGGED,
+    LOGS,
     OTHERS,
+    POLLED,
+    POLLS,
     PRICES,
     REGISTRY,
     SECONDS,
     STORES,
+    cold,
     dollars,
     kinds,
 )
@@ -181,6 +186,7 @@ def test_the_document_says_what_was_counted() -> None:
         found = table(store, stored)
         assert found in text, f"docs/cost.md must have this table:\n{found}"
     assert side_by_side() in text, f"docs/cost.md must have this table:\n{side_by_side()}"
+    assert beside() in text, f"docs/cost.md must have this table:\n{beside()}"
     step = dollars(kinds()["step"])
     for name, (price, _) in OTHERS.items():
         assert f"| {name} | {price:.2f}" in text
@@ -200,6 +206,26 @@ def side_by_side() -> str:
     ten = (dollars(one["start and end"]) + 10 * dollars(one["step"]) for one in (bucket, items))
     rows.append(("executions of 10 steps", *ten))
     lines = ["| USD for a million | the bucket | the table |", "| --- | ---: | ---: |"]
+    return "\n".join(lines + [f"| {what} | {a:.2f} | {b:.2f} |" for what, a, b in rows])
+
+
+def beside() -> str:
+    """What there is to pay for beside what executions do in warm functions."""
+    logs = 2 * 1e6 * LOGGED * LOGS  # of the orchestrator and of the worker
+    idle = POLLS * sum(POLLED.values())
+    rows = [
+        (
+            f"a million cold turns at step {step}",
+            dollars(cold(step, "s3")),
+            dollars(cold(step, "dynamodb")),
+        )
+        for step in (10, 600)
+    ]
+    rows += [
+        ("the logs of a million steps", logs, logs),
+        ("a month in which nothing happens", idle, idle),
+    ]
+    lines = ["| USD on top | the bucket | the table |", "| --- | ---: | ---: |"]
     return "\n".join(lines + [f"| {what} | {a:.2f} | {b:.2f} |" for what, a, b in rows])
 
 
