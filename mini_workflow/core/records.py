@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
+from operator import attrgetter
 from typing import Any, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
@@ -32,8 +33,19 @@ def replace(value: T, /, **changes: Any) -> T:
 
 
 def _values(self: Any) -> tuple[Any, ...]:
-    defaults = self.__field_defaults__.items()
-    return tuple(getattr(self, n) for n, d in defaults if type(d) is not Field or d.compare)
+    compared: tuple[Any, ...] = self.__compared__(self)
+    return compared
+
+
+def _reads(names: list[str]) -> Any:
+    """Return what reads these attributes of an object."""
+    if len(names) > 1:
+        return attrgetter(*names)
+
+    def values(one: Any) -> tuple[Any, ...]:
+        return tuple([getattr(one, name) for name in names])
+
+    return staticmethod(values)
 
 
 def _equal(self: Any, other: object) -> Any:
@@ -129,6 +141,9 @@ def _made(kind: type[T], methods: dict[str, Any]) -> type[T]:
     namespace["__slots__"] = tuple(own)
     namespace["__match_args__"] = tuple(defaults)
     namespace["__field_defaults__"] = defaults
+    namespace["__compared__"] = _reads(
+        [n for n, d in defaults.items() if type(d) is not Field or cast("Any", d).compare]
+    )
     namespace["__dataclass_fields__"] = _FIELDS
     namespace["__signature__"] = _SIGNATURE
 

@@ -68,7 +68,8 @@ class ExecutionState:
 
     __slots__ = (
         *_EMPTY,
-        *("cancel_requested", "cancelled_by", "closed", "condition", "deadline", "end", "endings"),
+        *("cancel_requested", "cancelled_by", "closed", "condition", "deadline", "deadline_moved"),
+        *("end", "endings"),
         *("execution_id", "headers", "in_flight", "in_hand", "key", "left_tasks", "left_timers"),
         *("length", "limits", "now", "own_slot", "seed", "slots", "started_at", "tasks", "timers"),
         *("within", "worker", "_timeout", "_wakes"),
@@ -132,6 +133,8 @@ class ExecutionState:
         self._timeout: int | None = None
         self.within: int | None = None
         """How long the run may take, as far as it has a deadline."""
+        self.deadline_moved = 0
+        """How much earlier it then ends because the clock was set back (milliseconds)."""
         self.deadline: int | None = None
         """By when the execution had to end, once it has, or the run (milliseconds since the epoch)."""
         self._wakes: list[tuple[int, int]] = []
@@ -505,7 +508,8 @@ class ExecutionState:
         self.promises.close()
         self.left_timers = tuple(self.timers)
         if DEADLINE in self.timers:
-            self.deadline = self._moved_end(DEADLINE) or self.timers[DEADLINE]
+            self.deadline = self.timers[DEADLINE]
+            self.deadline_moved = self.durations.moved.get(DEADLINE, 0)
         for seq in self.left_timers:
             self.durations.end(seq)
         self.timers.clear()

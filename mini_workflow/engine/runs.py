@@ -159,7 +159,7 @@ def next_run(
         delay=delay,
         start_at=start_at,
         timeout=None,
-        deadline=run.state.deadline,
+        deadline=_deadline_of_next(run),
         attempt=run.started.attempt + 1 if failed else 1,
         failure=closing.failure,
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
@@ -169,6 +169,18 @@ def next_run(
     after = _begun(head, started.run, before + len(taken))
     left = tuple(message for message in decision.left if message is not cancel)
     return (*taken, started), after, (*waiting, *left)
+
+
+def _deadline_of_next(run: Run) -> int | None:
+    """Return by when the next run has to end: earlier by as much as the clock was set back. But a run that
+    begins before the clock has come to its beginning finds that out by itself, and an end that would have
+    passed already does not count: the clock was set forward again.
+    """
+    state, clock = run.state, run.loop.clock
+    if state.deadline is None or clock is None:
+        return state.deadline
+    earlier = state.deadline - state.deadline_moved
+    return earlier if state.now <= clock < earlier else state.deadline
 
 
 def _begun(head: Head, run: int, base: int) -> Head:

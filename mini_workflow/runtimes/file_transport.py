@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -19,6 +19,8 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.history import History
 from mini_workflow.core.records import replace
 from mini_workflow.core.run import Definition
+from mini_workflow.engine.asking import for_nobody
+from mini_workflow.engine.batch import AT_ONCE
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.cleanup import SWEPT_AT_ONCE
 from mini_workflow.engine.deletion import deletion_asked
@@ -274,9 +276,23 @@ class FileTransport:
                 head, extent = self._store.head(name), self._store.extent(name)
                 if head and extent and extent.held and deletion_asked([request.message], head):
                     wanted[name] = Commit(name, extent.length, deleted_at=now)
-            self._store.commit(list(wanted.values()))
+            if wanted:
+                self._answer_for_nobody(wanted)
+                self._store.commit(list(wanted.values()))
         while wanted and self._store.sweep(now, SWEPT_AT_ONCE):
             pass
+
+    def _answer_for_nobody(self, deleted: Collection[str]) -> None:
+        """Read the messages to what is to be deleted, and tell those who ask it that it is not there."""
+        mailbox, after = self._backend.mailbox, 0
+        while entries := mailbox.entries(after, AT_ONCE):
+            after = entries[-1].number
+            for entry in entries:
+                if entry.execution_id in deleted and wire.kind_of(entry.body) == "Asked":
+                    asked = wire.decode(entry.body)
+                    assert isinstance(asked, events.Asked)
+                    for told in for_nobody(entry.execution_id, [asked]):
+                        mailbox.post(told.execution_id, told.body, told.key)
 
     def _creation(self, request: Start, deleted: int) -> Commit:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and

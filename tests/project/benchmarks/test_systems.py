@@ -39,8 +39,10 @@ def test_measurement(name: str, system: str, tmp_path: Path) -> None:
         if figure.name == "syncs" and value is None and not shutil.which("cc"):
             continue  # not counted on this machine
         assert value is not None
-        # What is next to nothing may come out as less than nothing.
-        assert value > 0 or name in {"memory", "suspended"} or figure.name == "syncs"
+        # What is next to nothing may come out as less than nothing, and some things take no round trip.
+        assert (
+            value > 0 or name in {"memory", "suspended", "postgres-trips"} or figure.name == "syncs"
+        )
     assert not list(tmp_path.iterdir())
 
 

@@ -99,6 +99,8 @@ def wait_until_gone(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        assert select.select([handle], [], [], 30)[0], f"{pid} is still there"
+        poll = select.poll()  # unlike select() it takes any number
+        poll.register(handle, select.POLLIN)
+        assert poll.poll(WAIT * 1_000), f"{pid} is still there"
     finally:
         os.close(handle)

@@ -20,8 +20,10 @@ from mini_workflow import (
     UsageError,
     workflow,
 )
-from mini_workflow.stores.sqlite import schema
-from mini_workflow.testing import EnvironmentState, WorkflowEnvironment
+from mini_workflow.core import events, wire
+from mini_workflow.core.payload import Payload
+from mini_workflow.stores.sqlite import SQLiteBackend, schema
+from mini_workflow.testing import EnvironmentState, ManualClock, WorkflowEnvironment
 from tests.waiting import WAIT, eventually
 
 DAY = 24 * 3600.0
@@ -177,6 +179,24 @@ def test_a_client_deletes_what_nobody_runs(tmp_path: Path) -> None:
         client.start_execution(says, "abcd", id="done")
     with LocalRuntime(path) as runtime:
         assert runtime.get_execution("done").result(WAIT) == 4
+
+
+def test_who_asks_what_a_client_deletes_is_answered(tmp_path: Path) -> None:
+    """The ask has arrived, and nobody has run since."""
+    path = tmp_path / "state.db"
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(says, "abc", id="done").result(WAIT)
+        runtime.start_execution(waits, id="asker")
+    ask = events.Asked(1, "asker/1/1", "result", "", Payload(text="null"))
+    with closing(SQLiteBackend(path, owner="sender", clock=ManualClock(1))) as backend:
+        backend.mailbox.post("done", wire.encode(ask), "ask")
+    with LocalClient(path) as client:
+        client.delete_execution("done")
+        assert names(client) == {"asker"}
+    sql = (
+        "SELECT body FROM mailbox JOIN executions ON executions.key = execution WHERE id = 'asker'"
+    )
+    assert "it was deleted" in query(path, sql)
 
 
 def test_a_client_has_others_delete_what_they_run(tmp_path: Path) -> None:
