@@ -161,7 +161,8 @@ def answer_head(
 ) -> None:
     """Answer with the execution's head, or say why the request had no effect."""
     name = request.execution_id
-    head = turn.head if turn is not None else store.head(name)
+    # What was forwarded may have closed the execution by now.
+    head = turn.head if turn is not None else delivery.forwarded or store.head(name)
     if head is None:
         request.reply.fail(not_found(name))
     elif isinstance(request, Post) and isinstance(request.message, events.DeletionRequested):

@@ -185,6 +185,7 @@ class Takeover:
         head = self._ports.store.head(name)
         if head is None or (head.closed_at is not None and not resets):
             return
+        delivery.forwarded = head
         for body in bodies:
             self._ports.mailbox.post(name, body, body)
         self._notify_peers()

@@ -26,7 +26,8 @@ class Delivery:
     """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
     messages that were not forwarded to another owner of it, since they have no effect there.
     `posted` says that some were sent without anybody who waits to be told what became of them, `due`
-    that something is due by the time.
+    that something is due by the time. `forwarded` is the head that the execution had when they were
+    forwarded.
     """
 
     execution_id: str
@@ -37,6 +38,7 @@ class Delivery:
     resume: bool = False
     posted: bool = False
     due: bool = False
+    forwarded: Head | None = None
 
 
 @mutable

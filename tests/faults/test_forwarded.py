@@ -1,0 +1,38 @@
+"""What one process leaves for another one has its effect before the first one answers for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mini_workflow import Context, LocalRuntime, workflow
+from tests.waiting import WAIT
+
+
+@workflow("faults.waits_for_go")
+async def waits_for_go(ctx: Context) -> Any:
+    return await ctx.wait_for_signal("go")
+
+
+def test_a_signal_that_closes_its_execution_at_once_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender was told that the execution had closed before."""
+    path = tmp_path / "state.db"
+    with LocalRuntime(path) as one, LocalRuntime(path) as other:
+        execution = one.start_execution(waits_for_go, id="e")
+        takeover: Any = other._engine._takeover  # type: ignore[union-attr]
+        mailbox = takeover._ports.mailbox
+        post = mailbox.post
+
+        def post_and_wait(name: str, body: str, key: str) -> None:
+            post(name, body, key)
+            takeover._notify_peers()
+            assert execution.result(WAIT) == 7
+
+        monkeypatch.setattr(mailbox, "post", post_and_wait)
+        other.get_execution("e").signal("go", 7)
+        monkeypatch.undo()
+        assert other.get_execution("e").result(WAIT) == 7
