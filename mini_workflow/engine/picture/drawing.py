@@ -234,7 +234,8 @@ class _Drawing:
 
     def _stretch(self, one: Operation, part: Stretch) -> list[Shape]:
         x = self._scale.at(part.start)
-        x2 = self._scale.at(self._until if part.end is None else part.end)
+        # It may have begun after the page was asked for, or by a clock that is ahead.
+        x2 = max(x, self._scale.at(self._until if part.end is None else part.end))
         if part.what == "backoff":
             return [Shape("line", "off", x, x2)]
         if part.what == "wait":

@@ -127,3 +127,21 @@ def test_short_gaps_are_forgotten_and_long_ones_kept_for_the_breaks() -> None:
     kept = Scale(0, at + 10, active.stretches()).breaks
     assert kept == Scale(0, at + 10, all_of_it).breaks
     assert len(kept) == 4
+
+
+def test_nothing_is_narrower_than_nothing() -> None:
+    """Also where an attempt has ended before it began, by the clocks of two machines."""
+    history: list[Event] = [
+        events.ExecutionStarted(STARTED, "w", 1, "3.11", Payload(tree=[[], {}])),
+        events.TaskScheduled(1, "early"),
+        events.TaskRetryScheduled(STARTED + 200, 1, 2, STARTED + 900, Failure("ValueError", "no")),
+        events.TaskRetryStarted(STARTED + 900, 1, 2),
+        events.TaskCompleted(STARTED + 700, 1, 2, ONE),
+        events.SignalReceived(STARTED + 2_000, "go", ONE),
+    ]
+    reader = Reader(StandardCodec())
+    counts = Counts(course_of([reader.read(event) for event in history]))
+    shapes = [one for row in draw(counts, STARTED + 3_000, 6).rows for one in row.shapes]
+    bars = [one for one in shapes if one.kind == "rect"]
+    assert len(bars) == 2
+    assert all(one.x2 >= one.x for one in bars)
