@@ -176,6 +176,18 @@ _UNITS: Final = {
 }
 
 
+def timeout_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare for how long an answer is waited for; `text` says what comes after that."""
+    return click.option(
+        "--timeout",
+        type=Seconds(0, min_open=True),
+        default=30.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=text,
+    )
+
+
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
 trust_option: Final = click.option(
     "--trust",

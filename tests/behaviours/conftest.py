@@ -116,11 +116,8 @@ def _mark(name: str) -> Any:
     return getattr(pytest.mark, kind) if kind in ("aws", "local") else ()
 
 
-@pytest.fixture
-def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    """A runtime, opened for one test."""
-    GATES.clear()
-    LEDGER.clear()
+def stage_of(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The runtime that the request names, opened for one test."""
     stage = (RUNTIMES | OTHERS)[request.param](request)
     try:
         yield stage
@@ -128,3 +125,11 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
         for gate in list(GATES.values()):
             gate.open()
         stage.close()
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A runtime, opened for one test."""
+    GATES.clear()
+    LEDGER.clear()
+    yield from stage_of(request)

@@ -6,14 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.behaviours.conftest import RUNTIMES
+from tests.behaviours.conftest import stage_of
 from tests.behaviours.stage import Stage
 
 
 @pytest.fixture(params=["environment-replaying", "local"])
 def runtime(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    stage = RUNTIMES[request.param](request)
-    try:
-        yield stage
-    finally:
-        stage.close()
+    yield from stage_of(request)

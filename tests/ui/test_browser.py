@@ -440,6 +440,12 @@ def test_the_overviews_lead_to_each_other(runtime: LocalRuntime, opened: Opening
     expect(page.get_by_text("Nothing is wrong.")).to_be_visible()
 
 
+PAGES = (
+    *("/executions", "/executions/f-1", "/executions/o-1", "/executions/o-1/update"),
+    *("/workflows", "/workflow?name=shown-failure", "/schedules", "/limits", "/workers", "/doctor"),
+)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1440])
 def test_axe_finds_no_serious_fault(
@@ -448,17 +454,7 @@ def test_axe_finds_no_serious_fault(
     failed(runtime, "f-1")
     waiting(runtime, "o-1")
     runtime.schedules.create("nightly", scheduled, every=3600)
-    for path in (
-        *("/executions", "/executions/f-1", "/executions/o-1", "/executions/o-1/update"),
-        *(
-            "/workflows",
-            "/workflow?name=shown-failure",
-            "/schedules",
-            "/limits",
-            "/workers",
-            "/doctor",
-        ),
-    ):
+    for path in PAGES:
         # The policy of the pages allows no script from elsewhere.
         page = opened(
             path, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
@@ -470,20 +466,7 @@ def test_axe_finds_no_serious_fault(
         page.context.close()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/executions", "/executions/o-1", "/executions/f-1", "/executions/o-1/update"),
-        *(
-            "/workflows",
-            "/workflow?name=shown-failure",
-            "/schedules",
-            "/limits",
-            "/workers",
-            "/doctor",
-        ),
-    ],
-)
+@pytest.mark.parametrize("path", PAGES)
 def test_a_telephone_scrolls_in_one_direction(
     runtime: LocalRuntime, opened: Opening, path: str
 ) -> None:

@@ -12,7 +12,6 @@ from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import note, say, say_json, shown, to_json
 from mini_workflow.cli.selection import OPEN, Action, Selection, act, selecting
 from mini_workflow.cli.session import (
-    Seconds,
     Session,
     arguments_argument,
     command,
@@ -20,6 +19,7 @@ from mini_workflow.cli.session import (
     json_option,
     modules_option,
     pass_session,
+    timeout_option,
     trust_option,
 )
 from mini_workflow.core.promises import read_token
@@ -116,14 +116,7 @@ def query(
 @click.argument("name")
 @arguments_argument
 @click.option("--id", "update_id", help="The same id again is the same request.")
-@click.option(
-    "--timeout",
-    type=Seconds(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait no longer; the request goes on.",
-)
+@timeout_option("Wait no longer; the request goes on.")
 @by_option
 @modules_option
 @json_option

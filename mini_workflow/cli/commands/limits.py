@@ -8,7 +8,14 @@ import click
 
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import say, say_json, say_table
-from mini_workflow.cli.session import Seconds, Session, command, json_option, pass_session
+from mini_workflow.cli.session import (
+    Seconds,
+    Session,
+    command,
+    json_option,
+    pass_session,
+    timeout_option,
+)
 from mini_workflow.engine.limits import LimitDescription
 from mini_workflow.errors import UsageError
 
@@ -63,14 +70,7 @@ class _Rate(click.ParamType[Any]):
     default=None,
     help="Let each key have that much for itself, or all share it.",
 )
-@click.option(
-    "--timeout",
-    type=Seconds(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait no longer for a worker to take a change; it stays sent.",
-)
+@timeout_option("Wait no longer for a worker to take a change; it stays sent.")
 @json_option
 @pass_session
 def limits(

@@ -25,6 +25,7 @@ from mini_workflow.cli.session import (
     json_option,
     modules_option,
     pass_session,
+    timeout_option,
 )
 from mini_workflow.engine.schedules import Schedule, ScheduleDescription
 from mini_workflow.errors import UsageError
@@ -57,13 +58,8 @@ reason_option: Final = click.option("--reason", default="", help="Why; `show` te
 overlap_option: Final = click.option(
     "--overlap", type=click.Choice(OVERLAPS), help="What is done while one of it runs."
 )
-timeout_option: Final = click.option(
-    "--timeout",
-    type=Seconds(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait no longer for a worker; the request stays sent.",
+worker_timeout_option: Final = timeout_option(
+    "Wait no longer for a worker; the request stays sent."
 )
 
 
@@ -246,7 +242,7 @@ def _said(schedule_id: str, done: str, as_json: bool) -> None:
 @command("pause", "mini-workflow schedule pause nightly --reason holidays", group=schedule)
 @id_argument
 @reason_option
-@timeout_option
+@worker_timeout_option
 @json_option
 @pass_session
 def pause(session: Session, schedule_id: str, reason: str, timeout: float, as_json: bool) -> None:
@@ -258,7 +254,7 @@ def pause(session: Session, schedule_id: str, reason: str, timeout: float, as_js
 
 @command("resume", "mini-workflow schedule resume nightly", group=schedule)
 @id_argument
-@timeout_option
+@worker_timeout_option
 @json_option
 @pass_session
 def resume(session: Session, schedule_id: str, timeout: float, as_json: bool) -> None:
@@ -271,7 +267,7 @@ def resume(session: Session, schedule_id: str, timeout: float, as_json: bool) ->
 @command("trigger", "mini-workflow schedule trigger nightly --overlap allow", group=schedule)
 @id_argument
 @overlap_option
-@timeout_option
+@worker_timeout_option
 @json_option
 @pass_session
 def trigger(
@@ -298,7 +294,7 @@ def trigger(
 @click.argument("start", type=Moment())
 @click.argument("end", type=Moment())
 @overlap_option
-@timeout_option
+@worker_timeout_option
 @json_option
 @pass_session
 def backfill(
@@ -334,7 +330,7 @@ def backfill(
 @_plan_options
 @click.option("--no-tags", is_flag=True, help="Take the tags away.")
 @modules_option
-@timeout_option
+@worker_timeout_option
 @json_option
 @pass_session
 def update(
@@ -367,7 +363,7 @@ def update(
 
 @command("delete", "mini-workflow schedule delete nightly", group=schedule)
 @id_argument
-@timeout_option
+@worker_timeout_option
 @json_option
 @pass_session
 def delete(session: Session, schedule_id: str, timeout: float, as_json: bool) -> None:

@@ -31,6 +31,26 @@ from mini_workflow.stores.postgres.functions import (
     WRITE_CHUNKS_1,
 )
 
+
+def _gone_with_executions(table: str) -> tuple[str, str]:
+    """Return what removes the rows of a table that are of an execution, with that."""
+    return (
+        f"""
+        CREATE FUNCTION @remove_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            DELETE FROM @{table} AS {table} USING deleted_executions
+                WHERE {table}.execution = deleted_executions.key;
+            RETURN NULL;
+        END $$
+        """,
+        f"""
+        CREATE TRIGGER {table}_removed AFTER DELETE ON @executions
+            REFERENCING OLD TABLE AS deleted_executions
+            FOR EACH STATEMENT EXECUTE FUNCTION @remove_{table}()
+        """,
+    )
+
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """
@@ -228,19 +248,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX tasks_waiting ON @tasks (worker, number) WHERE taker IS NULL AND letter IS NULL
         """,
         "CREATE INDEX tasks_taken ON @tasks (taker) WHERE letter IS NULL",
-        """
-        CREATE FUNCTION @remove_tasks() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            DELETE FROM @tasks AS tasks USING deleted_executions
-                WHERE tasks.execution = deleted_executions.key;
-            RETURN NULL;
-        END $$
-        """,
-        """
-        CREATE TRIGGER tasks_removed AFTER DELETE ON @executions
-            REFERENCING OLD TABLE AS deleted_executions
-            FOR EACH STATEMENT EXECUTE FUNCTION @remove_tasks()
-        """,
+        *_gone_with_executions("tasks"),
     ),
     (
         # Of tasks that have them recorded in transactions of their own; null while that goes on.
@@ -271,19 +279,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (execution, seq)
         ) WITH (fillfactor = 50)
         """,
-        """
-        CREATE FUNCTION @remove_heartbeats() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            DELETE FROM @heartbeats AS heartbeats USING deleted_executions
-                WHERE heartbeats.execution = deleted_executions.key;
-            RETURN NULL;
-        END $$
-        """,
-        """
-        CREATE TRIGGER heartbeats_removed AFTER DELETE ON @executions
-            REFERENCING OLD TABLE AS deleted_executions
-            FOR EACH STATEMENT EXECUTE FUNCTION @remove_heartbeats()
-        """,
+        *_gone_with_executions("heartbeats"),
         HOLD_EXECUTION,
         """
         CREATE TRIGGER execution_held BEFORE INSERT ON @mailbox
