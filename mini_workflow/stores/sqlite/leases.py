@@ -74,14 +74,15 @@ class SQLiteLeases:
                 verify(raw, holding)
             owners = raw.execute(_OWNERS).fetchall()
             dead = dead_owners(owners, self._holding.lease, now)
+            standing = {owner: address for owner, address, *_ in owners if owner not in dead}
             living = 1 + sum(
-                bool(address) and owner != holding.lease and owner not in dead
-                for owner, address, *_ in owners
+                bool(address) and owner != holding.lease for owner, address in standing.items()
             )
+            # A part may still name an owner that has ended: those before took only their share of it.
             free: list[int] = [
                 partition
                 for partition, owner in raw.execute(_PARTITIONS).fetchall()
-                if owner is None or owner in dead
+                if owner not in standing
             ]
             lease = holding.lease or self._enter(raw, now)
             raw.executemany("DELETE FROM owners WHERE id = ?", [(owner,) for owner in dead])

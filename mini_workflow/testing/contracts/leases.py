@@ -316,6 +316,26 @@ class ShareContract(BackendContract):
             pass
         assert {*one.agenda.busy("", 100), *shares[1]} == set(names)
 
+    def test_who_stays_alone_takes_what_was_left_for_one_that_is_gone_too(self) -> None:
+        gone, going, stays = self.owner("gone"), self.owner("going"), self.owner("stays")
+        names = [f"e{number:02}" for number in range(16)]
+        create(gone, *names, busy=True)
+        gone.close()
+        for _ in range(2):
+            self.clock.advance(self.LEASE // 2 + 1)
+            for owner in (going, stays):
+                owner.leases.renew(self.clock.now())
+        assert stays.leases.acquire(self.clock.now())
+        assert 0 < len(stays.agenda.busy("", 100)) < len(names)
+        # The other one ends before it has taken its part.
+        going.close()
+        for _ in range(2):
+            self.clock.advance(self.LEASE // 2 + 1)
+            stays.leases.renew(self.clock.now())
+        while stays.leases.acquire(self.clock.now()):
+            pass
+        assert stays.agenda.busy("", 100) == names
+
     def test_an_owner_that_is_alone_takes_everything(self) -> None:
         gone = self.owner("gone")
         names = [f"e{number}" for number in range(9)]
