@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any, Final
 
 from mini_workflow import Context
@@ -112,9 +113,14 @@ async def timeouts(ctx: Context, n: int) -> int:
     return n
 
 
-REGISTRY: Final = registry_of(
-    *(nothing, steps, wide, inline, naps, children, mailbox, naps_and_steps, timeouts)
+WORKFLOWS: Final[tuple[FunctionType, ...]] = (
+    *(nothing, steps, wide, inline, naps, children, mailbox, naps_and_steps, timeouts),
 )
+for each in WORKFLOWS:
+    # What is stored names the file: its bytes are those of a function on Lambda, wherever this one is.
+    each.__code__ = each.__code__.replace(co_filename="/var/task/orders/workflows.py")
+
+REGISTRY: Final = registry_of(*WORKFLOWS)
 
 
 class Count(Counter[str]):
