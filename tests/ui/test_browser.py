@@ -199,6 +199,23 @@ def test_what_is_selected_is_cancelled(runtime: LocalRuntime, opened: Opening) -
     assert runtime.get_execution("o-2").describe().status == "running"
 
 
+def test_what_is_selected_stays_so_when_its_row_changes(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    waiting(runtime, "o-1")
+    waiting(runtime, "o-2")
+    page = opened("/executions")
+    expect(page.locator(".live")).to_have_text("live")
+    page.get_by_label("Select o-1").check()
+    page.get_by_label("Select o-2").check()
+    page.locator("h1").click()  # what has the focus is not touched
+    runtime.get_execution("o-1").cancel("no longer wanted")
+    expect(page.locator("#x-o-1 .st")).to_have_text("cancelled")
+    expect(page.get_by_label("Select o-1")).to_be_checked()
+    expect(page.locator("[data-act=cancel]")).to_contain_text("1")
+    expect(page.locator("[data-act=restart]")).to_contain_text("1")
+
+
 def test_a_list_is_narrowed_by_its_fields_and_has_an_address(
     runtime: LocalRuntime, opened: Opening
 ) -> None:

@@ -150,7 +150,7 @@ const follow = d => { if (!window.EventSource) return; d.addEventListener("toggl
 $$("[data-stream]").forEach(follow);
 
 // Live: the server says that something has changed, and the parts that differ are taken from the page as
-// it is now. What is open stays open, and nothing moves: a list says that there is more, and waits.
+// it is now. What is open or selected stays so, and nothing moves: a list says that there is more, and waits.
 const live = document.body.dataset.live, mark = $("[data-mark]");
 const texts = new Map($$("[data-part]").map(part => [part.dataset.part, part.innerHTML]));
 const refresh = async () => {
@@ -161,14 +161,16 @@ const refresh = async () => {
   $$("[data-part]", fresh).forEach(part => {
     const name = part.dataset.part, html = part.innerHTML, here = $$("[data-part]").find(p => p.dataset.part === name);
     if (here && texts.get(name) !== html && !here.contains(document.activeElement)) {
-      const open = $$("details[open]", here).map(d => d.closest("[id]")?.id);
+      const open = $$("details[open]", here).map(d => d.closest("[id]")?.id), picked = $$("input:checked", here).map(b => b.value);
       here.className = part.className;
       here.innerHTML = html;
+      $$("input[type=checkbox]", here).forEach(b => b.checked = picked.includes(b.value));
       open.forEach(id => id && $(`[id="${CSS.escape(id)}"] details`, here)?.setAttribute("open", ""));
     } else if (!here && part.matches(".tl-in > .row")) $(".tl-in")?.append(document.importNode(part, true));
     texts.set(name, html);
   });
   $$("[data-streams] > [data-stream]", fresh).forEach(d => { if (!$$("[data-stream]").some(here => here.dataset.stream === d.dataset.stream)) { const made = document.importNode(d, true); $("[data-streams]").append(made); follow(made); } });
+  count();
   document.title = fresh.title;
   clocks(kept.get("zone") || "relative");
 };
