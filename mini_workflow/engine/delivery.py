@@ -14,7 +14,7 @@ from mini_workflow.engine.effects import WakeupPlan
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.errors import StoreError
-from mini_workflow.ports import StreamWrite
+from mini_workflow.ports import QueuedMessage, StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
 T = TypeVar("T")
@@ -87,6 +87,8 @@ class QueueTurn:
     owed: PendingEffects = NO_EFFECTS
     """Those of earlier commits that cannot be done now."""
     pending: PendingEffects = NO_EFFECTS
+    held: tuple[QueuedMessage, ...] = ()
+    """Those for executions that are behind; what is owed, if that is not empty, is nothing else."""
     kept: list[Message] = field(default_factory=list[Message])
     """The outcomes that were kept of attempts which would have been dispatched once more."""
     plan_wakeup: WakeupPlan = NOTHING_SET
@@ -99,6 +101,13 @@ class QueueTurn:
     def name(self) -> str:
         """The execution."""
         return self.arrival.execution_id
+
+    @property
+    def new_effects(self) -> PendingEffects:
+        """The effects of the turn itself."""
+        pending, owed = self.pending, self.owed
+        tasks, outbox = pending.tasks[len(owed.tasks) :], pending.outbox[len(owed.outbox) :]
+        return replace(pending, tasks=tasks, outbox=outbox)
 
     @property
     def deletes(self) -> bool:
