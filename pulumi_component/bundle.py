@@ -104,8 +104,8 @@ def _reservable(document: dict[str, Any], engine: str) -> None:
         "AllowedPattern": "0|[2-9]|[1-9][0-9]{1,2}|1000",
         "ConstraintDescription": "0, or 2 to 1000",
         "Description": (
-            "How many calls at a time are reserved for the orchestrator: a tenth of what the account may run, "
-            "100 at most. 0 reserves none; then tasks may leave none for it."
+            "How many calls at a time are reserved for the orchestrator: a tenth of what the account may "
+            "run, 100 at most. 0 reserves none; then tasks may leave none for it."
         ),
     }
     none = {"Fn::Equals": [{"Ref": parameter}, "0"]}

@@ -10,10 +10,11 @@ from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.core.records import mutable, replace
-from mini_workflow.engine.effects import WakeupPlan
+from mini_workflow.engine.effects import Undone, WakeupPlan, put_off
+from mini_workflow.engine.held import too_many
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
-from mini_workflow.errors import StoreError
+from mini_workflow.errors import MailboxFull, StoreError
 from mini_workflow.ports import QueuedMessage, StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
@@ -124,6 +125,19 @@ class QueueTurn:
     def chunks(self) -> tuple[StreamWrite, ...]:
         """What the turn has written to streams."""
         return () if self.turn is None else self.turn.commit.chunks
+
+    def owe(self, undone: Undone, *, closed: bool) -> MailboxFull | None:
+        """Note what is left of earlier effects; answers why the execution has to be blocked for it, if it has
+        to: one that has `closed` cannot be.
+        """
+        if undone.left:
+            self.owed, self.unfinished = put_off(undone.left), True
+            return None
+        self.owed = put_off(PendingEffects(outbox=undone.held))
+        error = None if closed else too_many(self.name, undone.held)
+        if error is None:
+            self.held = undone.held
+        return error
 
     def take_outcomes(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
         """Have the turn take outcomes that were kept; answers the effects without their attempts."""

@@ -22,7 +22,8 @@ HELD_FOR: Final = 30
 not all come at a time. Every turn tries, too. Our own bound."""
 
 HELD_MOST: Final = 10_000
-"""Messages that an execution may hold when a turn of it begins. Our own bound: they are in each of its writes."""
+"""Messages that an execution may hold when a turn of it begins: they are in each of its writes. Our own
+bound."""
 
 _REMEMBERED: Final = 1_000
 """Executions of which a process remembers when they will be woken. Our own bound."""
@@ -76,8 +77,8 @@ def too_many(name: str, held: Sequence[QueuedMessage]) -> MailboxFull | None:
     behind = sorted({message.execution_id for message in held})
     shown = ", ".join(map(repr, behind[:3])) + (", ..." if len(behind) > 3 else "")
     return MailboxFull(
-        f"execution {name!r} has {len(held):,} messages for executions that are behind ({shown}), and may have "
-        f"{HELD_MOST:,}. They are kept. Resume it once those have caught up, and send less: lists in fewer "
+        f"execution {name!r} has {len(held):,} messages for executions that are behind ({shown}), and may "
+        f"have {HELD_MOST:,}. They are kept. Resume it once those have caught up, and send less: lists in fewer "
         "signals, or to several executions",
         execution_id=behind[0],
     )

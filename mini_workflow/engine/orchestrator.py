@@ -38,11 +38,10 @@ from mini_workflow.engine.effects import (
     waking_of,
 )
 from mini_workflow.engine.executor import AroundTask, execute
-from mini_workflow.engine.held import too_many
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.outbox import outgoing
+from mini_workflow.engine.outbox import outbox_with_starts
 from mini_workflow.engine.runs import blocked, deadly, first_head
 from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
@@ -377,16 +376,8 @@ class Orchestrator:
             return error
         finally:
             self._turns.let_go(run)
-        if undone.left:
-            work.owed, work.unfinished = put_off(undone.left), True
-            return None
-        if undone.held:
-            work.owed = put_off(PendingEffects(outbox=undone.held))
-            is_open = head is not None and head.closed_at is None
-            if is_open and (error := too_many(name, undone.held)) is not None:
-                return error
-            work.held = undone.held
-            return None
+        if undone.left or undone.held:
+            return work.owe(undone, closed=head is None or head.closed_at is not None)
         self._store.done(name, work.version)
         self._courier.done(name)
         return None
@@ -444,7 +435,7 @@ class Orchestrator:
         turn, commands = work.turn, work.commands
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
-        messages = outgoing(work.name, commands, now, self._entropy)
+        messages = outbox_with_starts(work.name, commands, now, self._entropy)
         if turn is not None and turn.decision is None:
             messages += turn.commit.outbox
         at = None if head is None else head.wake_at

@@ -36,7 +36,7 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
     return tuple(messages)
 
 
-def outgoing(
+def outbox_with_starts(
     name: str, commands: Iterable[Command], now: int, entropy: Callable[[], int]
 ) -> list[QueuedMessage]:
     """Return the same with the starts of children, in the order of the commands: what is said to a child must

@@ -243,6 +243,7 @@ def say_behind(world: World, seconds: int = BACKLOG_LASTS) -> None:
 
 def test_executions_that_are_behind_and_send_to_each_other_go_on() -> None:
     """Also one that sends to itself."""
+
     async def mutual(ctx: Context, other: str, wanted: int) -> int:
         for _ in range(wanted):
             ctx.execution(other).signal("n")

@@ -220,8 +220,11 @@ def test_the_orchestrator_is_called_with_schedules(root: Path) -> None:
 
 
 def test_how_many_calls_are_the_orchestrators_own_is_a_parameter(root: Path) -> None:
-    template, _ = written(root, PLAIN + '\n[engines.Said]\nworker = "app.index.execute"\n'
-                          'orchestrator = "app.index.orchestrate"\nconcurrency = 30\n')
+    template, _ = written(
+        root,
+        PLAIN + '\n[engines.Said]\nworker = "app.index.execute"\n'
+        'orchestrator = "app.index.orchestrate"\nconcurrency = 30\n',
+    )
     # By default nothing is reserved: that can be deployed to every account.
     assert template["Parameters"]["FlowConcurrency"]["Default"] == "0"
     assert template["Conditions"] == {

@@ -63,7 +63,9 @@ def package(file: Path, output: Path, as_json: bool) -> None:
         options.append("--parameter-overrides CodeBucket=BUCKET")
     for name in sorted(parameters):
         if name.endswith(bundles.RESERVED):
-            say(f"{name}=N, as a parameter too, reserves N calls: {parameters[name]['Description']}")
+            say(
+                f"{name}=N, as a parameter too, reserves N calls: {parameters[name]['Description']}"
+            )
     say(f"aws cloudformation deploy --template-file {template} {' '.join(options)}")
 
 

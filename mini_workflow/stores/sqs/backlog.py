@@ -102,7 +102,7 @@ class Backlog:
     # Sending
 
     def admit(self, execution_id: str) -> None:
-        """Raise MailboxFull if an execution is behind; nothing has been sent then. Raises StoreUnavailable."""
+        """Raise MailboxFull if an execution is behind: nothing has been sent then. Or StoreUnavailable."""
         if self.is_behind(execution_id):
             raise MailboxFull(
                 f"execution {execution_id!r} is behind: it gets messages faster than it takes them, and the "

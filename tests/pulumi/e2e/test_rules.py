@@ -217,15 +217,23 @@ def test_snapshots_and_the_key_of_a_function_change_in_place_and_are_read_back(
         archived.writestr("app.py", "def execute(event, context): return 1\n")
     provider, name = Provider("aws"), f"f-{uuid4().hex}"
     plain = {
-        **{"name": name, "packageType": "Zip", "runtime": "python3.13", "handler": "app.execute"},
-        **{"role": arn("iam", "role/r", region=""), "timeout": 3, "memorySize": 128},
-        **{"code": {**archive("1"), "path": str(code)}, "architectures": ["x86_64"]},
-        **{"loggingConfig": {"logFormat": "JSON"}, "publish": True},
+        "name": name,
+        "packageType": "Zip",
+        "runtime": "python3.13",
+        "handler": "app.execute",
+        "role": arn("iam", "role/r", region=""),
+        "timeout": 3,
+        "memorySize": 128,
+        "code": {**archive("1"), "path": str(code)},
+        "architectures": ["x86_64"],
+        "loggingConfig": {"logFormat": "JSON"},
+        "publish": True,
         "reservedConcurrentExecutions": -1,
     }
     snapped = {
         **plain,
-        **{"snapStart": {"applyOn": "PublishedVersions"}, "kmsKeyArn": arn("kms", "key/1")},
+        "snapStart": {"applyOn": "PublishedVersions"},
+        "kmsKeyArn": arn("kms", "key/1"),
     }
     made = create(FUNCTION, plain)
     known = aws.client("lambda")
