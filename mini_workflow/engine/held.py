@@ -78,7 +78,7 @@ def too_many(name: str, held: Sequence[QueuedMessage]) -> MailboxFull | None:
     shown = ", ".join(map(repr, behind[:3])) + (", ..." if len(behind) > 3 else "")
     return MailboxFull(
         f"execution {name!r} has {len(held):,} messages for executions that are behind ({shown}), and may "
-        f"have {HELD_MOST:,}. They are kept. Resume it once those have caught up, and send less: lists in fewer "
-        "signals, or to several executions",
+        f"have {HELD_MOST:,}. They are kept. Resume it once those have caught up, and send less: lists in "
+        "fewer signals, or to several executions",
         execution_id=behind[0],
     )
