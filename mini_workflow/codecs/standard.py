@@ -31,6 +31,8 @@ MAXIMUM_VALUE_LIMIT: Final = 256 * 1024 * 1024
 _LONGEST_CHARACTER: Final = 4
 """Bytes of a character in UTF-8, at most."""
 
+_NO_ARGUMENTS: Final = Payload(text="[[],{}]")
+
 _TOLD: Final = 200
 """Characters of the message that are told of an exception which is too large."""
 
@@ -91,6 +93,10 @@ class StandardCodec:
 
     def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """See `Codec.encode_arguments`."""
+        if not args and not kwargs:
+            return (
+                _NO_ARGUMENTS  # shared, since each execution keeps its own for as long as it waits
+            )
         encode = self.encode
         positional = ",".join(
             encode(value, f"argument {number}").text for number, value in enumerate(args, 1)

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_NONE: Final[dict[int, int]] = {}
+"""Shared by all of whose durations none is moved, and never changed: clocks are rarely set back."""
+
 
 class OpenDurations:
     """When each duration that is open began, by number. One that began later than the clock says now
     began before the clock was set back: its end is moved by as much.
     """
 
+    moved: dict[int, int]
+    """By how many milliseconds durations end earlier than was planned."""
+
     __slots__ = ("_began", "latest", "moved")
 
     def __init__(self) -> None:
         self._began: dict[int, int] = {}
-        self.moved: dict[int, int] = {}
-        """By how many milliseconds durations end earlier than was planned."""
+        self.moved = _NONE
         self.latest = 0
         """When the last one of all, ended ones included, began."""
 
     def begin(self, seq: int, at: int) -> None:
         """Note that a duration begins."""
         self._began[seq] = at
-        self.moved.pop(seq, None)
+        self.keep_end(seq)
         if at > self.latest:
             self.latest = at
 
     def end(self, seq: int) -> None:
         """Note that a duration is over; harmless if it is none."""
         if self._began.pop(seq, None) is not None:
-            self.moved.pop(seq, None)
+            self.keep_end(seq)
+
+    def keep_end(self, seq: int) -> None:
+        """Have a duration end when it was to end in the first place."""
+        if seq in self.moved:
+            del self.moved[seq]
 
     def clear(self) -> None:
         """Forget all durations."""
         self._began.clear()
-        self.moved.clear()
+        self.moved = _NONE
 
     def begun_after(self, now: int) -> list[int]:
         """Return those that began later than `now`, as far as is known of the clock."""
@@ -44,6 +56,8 @@ class OpenDurations:
         as if it began `now`.
         """
         moved = self.moved.get(seq, 0)
+        if self.moved is _NONE:
+            self.moved = {}
         self.moved[seq] = moved + max(by, self._began[seq] - moved - now)
 
     def is_moved(self, seq: int, now: int, steady_since: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.payload import EMPTY, Payload
@@ -105,12 +105,17 @@ class OpenPromises(dict[int, OpenPromise]):
         ]
 
 
+NO_PROMISES: Final = OpenPromises()
+"""What runs that have made no promise share: it stays empty."""
+
 # What becomes of the state
 
 
 def promise_created(state: ExecutionState, event: events.PromiseCreated) -> None:
     """Have a promise that nobody has completed."""
     state.check_open(event)
+    if state.promises is NO_PROMISES:
+        state.promises = OpenPromises()
     state.promises[event.seq] = OpenPromise(event, state.now)
     state.wait_for_promise(event.seq)
 

@@ -18,6 +18,7 @@ from mini_workflow.loop.source_line import line_of
 
 INLINE: Final = (events.InlineTaskCompleted, events.InlineTaskFailed)
 _INLINE: Final = frozenset(INLINE)
+_PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _TASKS: Final = frozenset({events.TaskScheduled, *INLINE})
 
 
@@ -205,4 +206,4 @@ def python_version() -> str:
     """Return the running Python's minor version, as recorded with each execution: asyncio's own
     order of operations differs between them in places.
     """
-    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return _PYTHON

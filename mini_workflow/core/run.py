@@ -372,7 +372,9 @@ class Run:
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
         # One frame only while the code waits: each takes memory, and is gone through at every step.
         try:
-            result = await self._called(args, kwargs)
+            called = self._called(args, kwargs)
+            del args, kwargs  # which would be kept for as long as the code waits
+            result = await called
             if self._abort is not None:
                 raise self._abort
             closing: Event = events.ExecutionCompleted(self.recorder.codec.encode(result, "result"))

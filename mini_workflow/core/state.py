@@ -20,7 +20,12 @@ from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
 from mini_workflow.core.open_child import child_cancelled, child_ended, child_started
 from mini_workflow.core.open_durations import OpenDurations
-from mini_workflow.core.open_promise import OpenPromises, promise_created, promise_ended
+from mini_workflow.core.open_promise import (
+    NO_PROMISES,
+    OpenPromises,
+    promise_created,
+    promise_ended,
+)
 from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.open_updates import update_accepted, update_ended, update_refused
 from mini_workflow.core.own_slot import OwnSlot
@@ -57,7 +62,7 @@ _EMPTY: Final[dict[str, Callable[[], Any]]] = {
     "updates": dict,
     "resets": set,
     "durations": OpenDurations,
-    "promises": OpenPromises,
+    "promises": lambda: NO_PROMISES,
     "deadlines": ReportDeadlines,
 }
 """What of a state is made when it is first looked at."""
@@ -235,7 +240,7 @@ class ExecutionState:
             if at == self._end(seq) or durations.is_moved(seq, now, steady):
                 break
             # The clock was set forward again: it ends when it was to end in the first place.
-            del durations.moved[seq]
+            durations.keep_end(seq)
         else:
             return None
         if seq in self.timers:

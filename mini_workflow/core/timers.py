@@ -14,7 +14,11 @@ from mini_workflow.loop.ordered import WorkflowFuture
 class Sleep(WorkflowFuture[Any]):
     """Done when its timer fires. Cancelling it gives the timer up."""
 
-    timer: Handle | TimerHandle | None = None
+    __slots__ = ("timer",)
+
+    def __init__(self, *, loop: Any) -> None:
+        super().__init__(loop=loop)
+        self.timer: Handle | TimerHandle | None = None
 
     def subject(self) -> tuple[str, str, int]:
         """See `WorkflowFuture.subject`."""
@@ -53,7 +57,7 @@ class Timers:
         loop = self._recorder.loop
         future = Sleep(loop=loop)
         if self._recorder.may_start():
-            future.timer = loop.call_later(wait / 1000, future.wake)
+            future.timer = loop.call_later(wait / 1000, future.wake, context=loop.context())
         return future
 
     def sleep_until(self, fire_at: int) -> WorkflowFuture[Any]:
@@ -61,7 +65,7 @@ class Timers:
         loop = self._recorder.loop
         future = Sleep(loop=loop)
         if self._recorder.may_start():
-            future.timer = loop.call_when(fire_at, future.wake)
+            future.timer = loop.call_when(fire_at, future.wake, loop.context())
         return future
 
     def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:

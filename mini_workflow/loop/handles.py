@@ -41,10 +41,10 @@ class Handle:
         return self.is_cancelled
 
 
-class TimerHandle:
+class TimerHandle(Handle):
     """A callback that waits for a durable timer."""
 
-    __slots__ = ("_ready", "_timers", "_when", "seq")
+    __slots__ = ("_timers", "_when", "seq")
 
     def __init__(
         self,
@@ -59,20 +59,10 @@ class TimerHandle:
         """Fire at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None if
         it is meant for that time, not for that many milliseconds.
         """
-        self._ready = Handle(callback, args, context)
+        super().__init__(callback, args, context)
         self._when = when
         self._timers: Timers | None = timers
         self.seq = timers.start(fire_at, wait, self)
-
-    @property
-    def callback(self) -> Callable[..., Any]:
-        """What is called when it fires."""
-        return self._ready.callback
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """What it is called with."""
-        return self._ready.args
 
     def when(self) -> float:
         """Return when it fires, in seconds on the loop's clock."""
@@ -81,17 +71,12 @@ class TimerHandle:
     def cancel(self) -> None:
         """Give the timer up; harmless when it has fired or was cancelled before."""
         timers, self._timers = self._timers, None
-        if timers is not None and not self._ready.cancelled():
+        if timers is not None and not self.is_cancelled:
             timers.cancel(self.seq)
-        self._ready.cancel()
+        self.is_cancelled = True
 
-    def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
-        return self._ready.cancelled()
-
-    def fired(self) -> Handle:
-        """Return what is ready to run, because its time has come: a later cancel does not give the
-        timer up any more.
+    def fire(self) -> None:
+        """Have it be ready to run, because its time has come: a later cancel does not give the timer up
+        any more.
         """
         self._timers = None
-        return self._ready

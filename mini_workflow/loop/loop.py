@@ -186,6 +186,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self.fault = DeterminismError("the turn was interrupted by KeyboardInterrupt")
             raise
         finally:
+            self._current = None  # with all that its callback holds
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             if outer_task is not None:
@@ -326,20 +327,29 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             return self.now
         return clock
 
-    def call_when(self, fire_at: int, callback: Callable[..., Any]) -> Handle | TimerHandle:
+    def context(self) -> Context | None:
+        """Return the context of the callback that runs, for a callback that neither reads nor sets a
+        variable: to copy it takes memory for as long as that waits.
+        """
+        return None if self._current is None else self._current.context
+
+    def call_when(
+        self, fire_at: int, callback: Callable[..., Any], context: Context | None = None
+    ) -> Handle | TimerHandle:
         """Call back at a time of the clock (milliseconds since the epoch); soon, if `now` is there
         or beyond.
         """
         if fire_at <= self.now:
-            handle: Handle = self.call_soon(callback)
+            handle: Handle = self.call_soon(callback, context=context)
             return handle
         if fire_at - self.now > MAXIMUM_DURATION:
             raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
-        return TimerHandle(fire_at, fire_at, None, callback, (), None, self.timers)
+        return TimerHandle(fire_at, fire_at, None, callback, (), context, self.timers)
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""
-        self._ready.append(handle.fired())
+        handle.fire()
+        self._ready.append(handle)
 
     def time(self) -> float:
         return self.now / 1000

@@ -36,6 +36,8 @@ class WorkflowFuture(asyncio.Future[T]):
     __mini_workflow_refused__ = "a future of the workflow"
     __mini_workflow_instead__ = "await it in the workflow, and pass its result"
 
+    __slots__ = ("_mw_hash",)
+
     def __init__(self, *, loop: Any) -> None:
         super().__init__(loop=loop)
         self._mw_hash = loop.last_hash = loop.last_hash + 1
@@ -50,6 +52,8 @@ class WorkflowFuture(asyncio.Future[T]):
 
 class WorkflowTask(asyncio.Task[Any]):
     """An ``asyncio.Task`` whose hash follows the order of creation. `loop` is a WorkflowLoop."""
+
+    __slots__ = ("_mw_hash", "_numbering", "context")
 
     def __init__(
         self,

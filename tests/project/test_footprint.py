@@ -16,7 +16,7 @@ OTHERS = ("shutil", "tempfile", "bz2", "lzma", "multiprocessing", "dill")
 CALLS = 56_000
 """Calls of Python functions on the way."""
 
-KIBIBYTES = 6.3
+KIBIBYTES = 5.4
 """Of an execution that waits for a timer, in memory."""
 
 FIRST_TASK = """
