@@ -25,6 +25,10 @@ MESSAGES: Final = 200
 """How many messages one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for which the
 others wait. Our own bound."""
 
+OUTCOMES: Final = 500
+"""How many there may be if the last one is the outcome of a task: what code does with one takes some 30
+microseconds. Our own bound."""
+
 
 class Batch:
     """Deliveries, the turns made of them, and who waits for an answer.

@@ -13,7 +13,7 @@ from typing import Final
 
 from mini_workflow.attempts import CLOSING, TOO_LONG, TOO_SILENT, Limits, broken
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import AttemptCounts, HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
 from mini_workflow.task import CURRENT, CurrentTask
 
@@ -50,7 +50,7 @@ class ThreadRunner:
         report: Report,
         threads: int | None = None,
         *,
-        hand_in: Report | None = None,
+        hand_in: HandIn | None = None,
         now: Callable[[], int] | None = None,
     ) -> None:
         self._size: Final = default_threads() if threads is None else threads
@@ -189,8 +189,11 @@ class ThreadRunner:
 
     def _report(self, outcome: TaskOutcome, *, surplus: bool) -> _Attempt | None:
         """Report, and answer the attempt that the thread has kept for itself."""
-        if self._hand_in is None or surplus or not self._queue.empty():
+        if self._hand_in is None or surplus:
             self._attempts.report(outcome)
+            return None
+        if not self._queue.empty():
+            self._attempts.report(outcome, partial(self._hand_in, more=True))
             return None
         this = threading.get_ident()
         self._kept[this] = None
