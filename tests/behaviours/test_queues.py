@@ -283,6 +283,7 @@ def test_104_many_wait_in_a_queue(runtime: Stage) -> None:
     calls = [(name,) for name in "abc"]
     options: Any = {"queue": ONE, "limit_key": "c-7", "priority": 1}
     many = runtime.start_executions(in_queue, calls, ids=[*"abc"], **options)
+    waits(many[0], "signal")
     slots(runtime, 1, 2)
     for one in many:
         one.signal("go", 1)

@@ -8,7 +8,6 @@ from mini_workflow import (
     Execution,
     LocalClient,
     LocalRuntime,
-    OtherExecution,
     UpdateHandle,
     workflow,
 )
@@ -122,7 +121,7 @@ async def children_have_types(ctx: Context) -> None:
     assert_type(await ctx.child(order, "o-1", on_parent_close="abandon"), float)
     assert_type(await ctx.child(audit.bind(id=3), id="child"), list[str])
     assert_type(await ctx.child(order, "o-1", queue="few", limit_key="a", priority=1), float)
-    assert_type(ctx.start(order, "o-1", queue="few", limit_key="a", priority=1), OtherExecution)
+    assert_type(ctx.start(order, "o-1", queue="few", limit_key="a", priority=1).id, str)
     assert_type(ctx.child("order", "o-1", id="child"), Child[Any])
     ctx.child(order)  # type: ignore  # error: missing
     ctx.child(order, 3)  # type: ignore  # error: mistyped
