@@ -648,7 +648,7 @@ async def queued(ctx: Context) -> int:
     return await ctx.task(double, 21)
 
 
-@shape(tags="ordered children starts tells")
+@shape(tags="ordered children starts")
 async def starts_in_queues(ctx: Context) -> str:
     """Others need slots before their code begins."""
     child = ctx.child("someone", 1, id="child-1", queue="laws.few", limit_key="k", priority=2)
