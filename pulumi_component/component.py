@@ -84,7 +84,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
-        options, self._keeps_concurrency = account.reserve(name, options, self)
+        options, self.keeps_concurrency = account.reserve(name, options, self)
+        """Whether nothing says how many calls are the orchestrator's own."""
         self._name_of = name
         self._options = options
         self._mine = pulumi.ResourceOptions(parent=self)
@@ -365,7 +366,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
             after=prune.pruning(f"{self._name_of}-orchestrator", self._options.keep_versions),
-            keep_concurrency=self._keeps_concurrency,
+            keep_concurrency=self.keeps_concurrency,
         )
 
     def _retention(self) -> dict[str, str]:
@@ -427,7 +428,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*orchestrator.before, *allowed],
-                ignore_changes=["scaling_config"] if self._keeps_concurrency else None,
+                ignore_changes=["scaling_config"] if self.keeps_concurrency else None,
             ),
         )
 

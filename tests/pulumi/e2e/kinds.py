@@ -500,9 +500,9 @@ class LogGroup(Kind):
     outputs = ("arn",)
 
     def create(self, values: Values) -> Values:
-        tags = values.get("tags") or {}
+        more = {"tags": values.get("tags"), "kmsKeyId": values.get("kmsKeyId")}
         client("logs").create_log_group(
-            logGroupName=values["name"], **({"tags": tags} if tags else {})
+            logGroupName=values["name"], **{name: one for name, one in more.items() if one}
         )
         self._keep(values)
         return {"arn": arn("logs", f"log-group:{values['name']}")}
@@ -516,7 +516,11 @@ class LogGroup(Kind):
 
     def update(self, olds: Values, news: Values) -> None:
         self._keep(news)
-        # Its key changes in place too, by a call that the emulator does not know.
+        key = news.get("kmsKeyId")
+        if key:
+            client("logs").associate_kms_key(logGroupName=news["name"], kmsKeyId=key)
+        elif olds.get("kmsKeyId"):
+            client("logs").disassociate_kms_key(logGroupName=news["name"])
         if news.get("tags"):
             client("logs").tag_resource(
                 resourceArn=arn("logs", f"log-group:{news['name']}"), tags=news["tags"]
@@ -529,7 +533,9 @@ class LogGroup(Kind):
         groups = client("logs").describe_log_groups(logGroupNamePrefix=made)["logGroups"]
         for group in groups:
             if group["logGroupName"] == made:
-                return {"name": made, "retentionInDays": group.get("retentionInDays", 0)}
+                days, key = group.get("retentionInDays", 0), group.get("kmsKeyId")
+                found = {"name": made, "retentionInDays": days}
+                return {**found, "kmsKeyId": key} if key or "kmsKeyId" in values else found
         return None
 
 
@@ -560,10 +566,7 @@ class Function(Kind):
         }
 
     def _surroundings(self, values: Values) -> Values:
-        """What is asked for even when it is not given any more: without, AWS leaves it as it was.
-
-        Not of snapshots, which AWS does not take of the runtime that functions have on the emulator.
-        """
+        """What is asked for even when it is not given any more: without, AWS leaves it as it was."""
         files = values.get("fileSystemConfig")
         tracing = values.get("tracingConfig") or {"mode": "PassThrough"}
         return {
@@ -575,6 +578,7 @@ class Function(Kind):
             "EphemeralStorage": shaped(values.get("ephemeralStorage") or {"size": 512}),
             "TracingConfig": shaped(tracing),
             "KMSKeyArn": values.get("kmsKeyArn") or "",
+            "SnapStart": shaped(values.get("snapStart") or {"applyOn": "None"}),
         }
 
     def _code(self, values: Values) -> Values:
@@ -628,6 +632,11 @@ class Function(Kind):
         if values["publish"]:
             made = client("lambda").publish_version(FunctionName=values["name"])
             version = made["Version"]
+            client("lambda").get_waiter("published_version_active").wait(
+                FunctionName=values["name"],
+                Qualifier=version,
+                WaiterConfig={"Delay": 0.1, "MaxAttempts": 600},
+            )
         return {"version": version, "qualifiedArn": f"{function}:{version}"}
 
     def decided_anew(self, olds: Values, news: Values) -> tuple[str, ...]:
@@ -661,7 +670,18 @@ class Function(Kind):
             "timeout": found["Timeout"],
             "memorySize": found["MemorySize"],
             "environment": {"variables": found["Environment"]["Variables"]},
+            **self._found(found, values),
         }
+
+    def _found(self, found: Values, values: Values) -> Values:
+        """What is read of a function's key and snapshots, where there are any or there ought to be."""
+        key, snapshots = found.get("KMSKeyArn"), found["SnapStart"]["ApplyOn"]
+        read: Values = {}
+        if key or "kmsKeyArn" in values:
+            read["kmsKeyArn"] = key
+        if snapshots != "None" or "snapStart" in values:
+            read["snapStart"] = {"applyOn": snapshots}
+        return read
 
 
 class OfFunction(Kind):
