@@ -230,8 +230,7 @@ class Run:
         late = state.tasks.get(getattr(event, "seq", 0)) if closed else None
         self.recorder.receive(event)
         self.delivered += 1
-        if state.now > loop.now:
-            loop.now = state.now
+        loop.now = max(loop.now, state.now)
         arrival = _ARRIVALS.get(type(event))
         if closed:
             if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
@@ -502,9 +501,8 @@ class Run:
         stays the same.
         """
         patched = self._patched = self._patched or {}
-        known = patched.get(name)
-        if known is not None:
-            return known
+        if name in patched:
+            return patched[name]
         recorder = self.recorder
         if not recorder.may_start():
             return False

@@ -133,6 +133,12 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
     return events.TaskCompleted(now, seq, attempt, result, outcome.begun, outcome.ran_on)
 
 
+def is_full(delivery: Delivery, request: Input) -> bool:
+    """Return whether it has as many messages as one turn takes, and the request has to wait for the next."""
+    most = OUTCOMES if type(request) is TaskOutcome else MESSAGES
+    return len(delivery.messages) >= most
+
+
 def brings_a_message(request: Input) -> bool:
     """Return whether it is from somebody who may have left a message in the mailbox before."""
     if isinstance(request, Start):

@@ -15,15 +15,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
-from mini_workflow.engine.batch import (
-    AT_ONCE,
-    MESSAGES,
-    OUTCOMES,
-    Batch,
-    brings_a_message,
-    ended,
-    message_of,
-)
+from mini_workflow.engine.batch import AT_ONCE, Batch, brings_a_message, ended, is_full, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.cleanup import Cleanup
@@ -359,7 +351,7 @@ class Engine:
         delivery = batch.deliveries.get(name)
         if delivery is None:
             delivery = batch.deliveries[name] = Delivery(name)
-        elif len(delivery.messages) >= (MESSAGES if is_asked else OUTCOMES):
+        elif is_full(delivery, request):
             batch.again.append(request)  # it has got as much as one turn takes
             return
         if is_asked and brings_a_message(request) and self._takeover.is_behind(name):

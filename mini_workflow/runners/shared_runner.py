@@ -97,7 +97,7 @@ class SharedRunner:
 
         return to
 
-    def handing_in(self, hand_in: HandIn) -> HandIn:
+    def hand_in(self, hand_in: HandIn) -> HandIn:
         """Return the same for where their threads hand in."""
 
         def to(outcome: TaskOutcome, /, *, more: bool = False) -> None:

@@ -124,7 +124,7 @@ def _make_runner(
 ) -> TaskRunner:
     shared = None if make_shared is None else make_shared(report)
     if shared is not None and serves:
-        report, hand_in = shared.reporting(report), shared.handing_in(hand_in)
+        report, hand_in = shared.reporting(report), shared.hand_in(hand_in)
     runner = runner_in_process(codec, threads, report, hand_in, sink, interceptors, clock=clock)
     if shared is not None:
         shared.serve(dict.fromkeys(serves, (runner, threads or default_threads())))

@@ -369,7 +369,7 @@ def _make_runner(
 ) -> TaskRunner:
     shared = None if make_shared is None else make_shared(report)
     if shared is not None and served:
-        report, hand_in = shared.reporting(report), shared.handing_in(hand_in)
+        report, hand_in = shared.reporting(report), shared.hand_in(hand_in)
     in_process: RoutedRunner | None = None
     runners: dict[str, Closing] = {}
     for name, count in processes.items():
