@@ -140,7 +140,7 @@ def test_what_fails_is_opened_in_the_page(tmp_path: Path) -> None:
 
 def test_each_failure_is_opened_once_and_no_more_than_a_few() -> None:
     opened: list[str] = []
-    addresses = Addresses("http://here/", opened.append)
+    addresses = Addresses("http://127.0.0.1:1/", opened.append)
 
     def told(name: str, said: str, level: int) -> str:
         record = logging.LogRecord("x", level, "", 0, f"[{name}] {said}", (), None)
@@ -152,8 +152,10 @@ def test_each_failure_is_opened_once_and_no_more_than_a_few() -> None:
     assert told("o-1", "attempt 1 of task 'x' failed", logging.WARNING).endswith("failed")
     assert opened == []
     for _ in range(2):  # the second one is that of a resume which was in vain
-        assert told("o-1", "is blocked: x", logging.ERROR).endswith("http://here/executions/o-1")
-    assert opened == ["http://here/executions/o-1"]
+        assert told("o-1", "is blocked: x", logging.ERROR).endswith(
+            "http://127.0.0.1:1/executions/o-1"
+        )
+    assert opened == ["http://127.0.0.1:1/executions/o-1"]
     for _ in range(2):  # it was retried, and has failed again
         told("o-1", "failed: y", logging.INFO)
     assert len(opened) == 3
