@@ -377,7 +377,7 @@ class Orchestrator:
         finally:
             self._turns.let_go(run)
         if undone.left or undone.held:
-            return work.owe(undone, closed=head is None or head.closed_at is not None)
+            return work.note_undone(undone, closed=head is None or head.closed_at is not None)
         self._store.done(name, work.version)
         self._courier.done(name)
         return None
