@@ -126,7 +126,7 @@ class HandedCall(CallInProcess):
         self._handed = {
             place: getattr(value, SHARE)()
             for place, value in enumerate(args)
-            if hasattr(type(value), SHARE)
+            if hasattr(type_of(value), SHARE)
         }
         rest = tuple(None if place in self._handed else value for place, value in enumerate(args))
         self._rest = picklers.dump_call((function, rest))
@@ -160,7 +160,7 @@ def share_call(
             return capture_call(function, args, kwargs)
         if leaves.issuperset(map(type, contents)) and is_plain_function(function):
             return SharedCall(function, args, kwargs, contents)
-    elif not kwargs and any(hasattr(type(value), SHARE) for value in args):
+    elif not kwargs and any(hasattr(type_of(value), SHARE) for value in args):
         try:
             return HandedCall(function, args)
         except Exception:

@@ -41,7 +41,7 @@ class _State:
         return len(now) == len(self._kept) and all(map(is_, now, self._kept))
 
     def _follow(self, value: Any, known: set[int]) -> None:
-        kind: type[Any] = type(value)
+        kind = cast("type[Any]", type(value))
         if kind in _FIXED or isinstance(value, enum.Enum) or id(value) in known:
             return
         known.add(id(value))
@@ -55,10 +55,11 @@ class _State:
             parts = chain(value.keys(), value.values())
             self._live += value.keys(), value.values(), _END
         elif _has_fields_alone(kind):
-            parts = vars(value).values()
-            self._live += vars(value).values(), _END
+            parts = cast("dict[str, Any]", vars(value)).values()
+            self._live += parts, _END
         else:
             raise ValueError(f"a {kind.__name__} may change unseen")
+        part: Any
         for part in parts:
             self._follow(part, known)
 
@@ -150,10 +151,7 @@ class Messages:
         )
 
         def make() -> list[Any]:
-            return [
-                one.made() if isinstance(one, _Pickled) else picklers.load(cast("bytes", one))
-                for one in held
-            ]
+            return [one.made() if isinstance(one, _Pickled) else picklers.load(one) for one in held]
 
         return make
 
