@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import islice
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -104,8 +105,11 @@ def _place(one: Awaited) -> tuple[Any, ...]:
     return one.kind, one.name, one.seq, one.line
 
 
+@lru_cache(256)
 def is_of_task(text: str) -> bool:
-    """Return whether a text says no more than the history does: that a task is awaited."""
+    """Return whether a text says no more than the history does: that a task is awaited. Remembered, since
+    it is asked at every step.
+    """
     return not text or (text.startswith(_TASK) and _ALSO not in text)
 
 
