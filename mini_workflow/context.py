@@ -25,7 +25,7 @@ from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.info import ExecutionInfo
-from mini_workflow.core.limit import Limit, wish_of
+from mini_workflow.core.limit import Limit, declared_queue_of, wish_of
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import (
     MapOptions,
@@ -469,6 +469,9 @@ class Context:
         on_parent_close: Literal["terminate", "cancel", "abandon"] = "terminate",
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        queue: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         **kwargs: Any,
     ) -> Child[Any]:
         """Start a child execution now; the future is its result.
@@ -483,6 +486,10 @@ class Context:
             tags: those that the child begins with; it does not get those of this execution.
             headers: what goes along with the child, beside the headers of this execution; of the same
                 name these count.
+            queue: a `Limit`, or the name of one, of which the child needs a slot before its code begins, as
+                for ``runtime.start_execution``; so are `limit_key` and `priority`.
+            limit_key: whom the child is for: keys take turns.
+            priority: -100 to 100, 0 by default; the highest goes first.
 
         Returns:
             A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
@@ -497,7 +504,8 @@ class Context:
                 f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
                 "'abandon'"
             )
-        options = {"id": id, "tags": tags, "headers": headers}
+        options = {"id": id, "tags": tags, "headers": headers, "queue": queue}
+        options |= {"limit_key": limit_key, "priority": priority}
         given = {option for option, value in options.items() if value is not None}
         given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
@@ -509,6 +517,7 @@ class Context:
             on_parent_close,
             None if tags is None else check_tags(tags),
             check_headers(headers),
+            declared_queue_of("ctx.child", name, queue, limit_key, priority),
         )
 
     @overload
@@ -542,6 +551,9 @@ class Context:
         notify: str | None = None,
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        queue: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
         **kwargs: Any,
     ) -> OtherExecution:
         """Start another execution that goes on by itself, whatever becomes of this one. It begins
@@ -561,7 +573,10 @@ class Context:
                 closed. Its value is ``{"id": ..., "status": ...}``; the status is "not started" if
                 the id was taken.
             tags: those that it begins with; it does not get those of this execution.
-            headers: as for ``ctx.child``.
+            headers: as for ``ctx.child``; so are `queue`, `limit_key` and `priority`.
+            queue: a limit of which it needs a slot before its code begins.
+            limit_key: whom it is for.
+            priority: -100 to 100.
 
         Returns:
             A handle with ``.id``, ``.signal(name, value)``, ``.cancel()`` and ``.terminate()``.
@@ -572,17 +587,23 @@ class Context:
         """
         options: dict[str, Any] = {"id": id, "delay": delay, "start_at": start_at}
         options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
-        options["headers"] = headers
+        options |= {
+            "headers": headers,
+            "queue": queue,
+            "limit_key": limit_key,
+            "priority": priority,
+        }
         given = {option for option, value in options.items() if value is not None}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         name = checked_name(workflow, args, kwargs, id)
         if notify is not None:
             check_name("signal", notify)
+        limit = declared_queue_of("ctx.start", name, queue, limit_key, priority)
         return self._run.children.start_detached(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
             id,
-            timing_of("ctx.start", delay, start_at, timeout, retry),
+            timing_of("ctx.start", delay, start_at, timeout, retry, limit),
             notify or "",
             None if tags is None else check_tags(tags),
             check_headers(headers),

@@ -30,6 +30,9 @@ LARGEST_IN_REQUEST = 51_200
 """Bytes of a template in the request itself; up to 1 MB it comes from a bucket. Source:
 CloudFormation User Guide, "CloudFormation quotas"."""
 
+RESERVED = "Concurrency"
+"""How the name of an engine's parameter ends: calls at a time that are the orchestrator's own."""
+
 _TABLES = ("engines", "functions")
 _NODES = ("history", "events", "orchestrator")
 _MARK, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
@@ -50,7 +53,7 @@ def bundle(description: Path, output: Path) -> list[Path]:
     BadOption, OSError.
     """
     described = _read(description)
-    resources, outputs = _run(described, description.absolute().parent)
+    resources, outputs, unreserved = _run(described, description.absolute().parent)
     made = cloudformation.template(resources)
     known = {
         name: value
@@ -73,6 +76,10 @@ def bundle(description: Path, output: Path) -> list[Path]:
     }
     if not made.archives:
         # All code is in images.
+        del document["Parameters"][CODE_BUCKET]
+    for name in unreserved:
+        _reservable(document, logical(name))
+    if not document["Parameters"]:
         del document["Parameters"]
     output.mkdir(parents=True, exist_ok=True)
     template = output / TEMPLATE
@@ -82,6 +89,36 @@ def bundle(description: Path, output: Path) -> list[Path]:
         written.append(output / name)
         shutil.copyfile(file, output / name)
     return written
+
+
+def _reservable(document: dict[str, Any], engine: str) -> None:
+    """Give an engine a parameter for what its option `concurrency` would say, which nobody has given.
+
+    Without it nothing is reserved: a template cannot ask its account how many calls that may run, and any
+    number would fail in one that has too few, a new one for example.
+    """
+    parameter, condition = f"{engine}{RESERVED}", f"{engine}Reserves"
+    document["Parameters"][parameter] = {
+        "Type": "String",
+        "Default": "0",
+        "AllowedPattern": "0|[2-9]|[1-9][0-9]{1,2}|1000",
+        "ConstraintDescription": "0, or 2 to 1000",
+        "Description": (
+            "How many calls at a time are reserved for the orchestrator: a tenth of what the account may "
+            "run, 100 at most. 0 reserves none; then tasks may leave none for it."
+        ),
+    }
+    none = {"Fn::Equals": [{"Ref": parameter}, "0"]}
+    document.setdefault("Conditions", {})[condition] = {"Fn::Not": [none]}
+
+    def given(value: Any) -> dict[str, Any]:
+        return {"Fn::If": [condition, value, {"Ref": "AWS::NoValue"}]}
+
+    resources, calls = document["Resources"], {"Ref": parameter}
+    function = resources[f"{engine}OrchestratorFunction"]["Properties"]
+    function["ReservedConcurrentExecutions"] = given(calls)
+    mapping = resources[f"{engine}EventsMapping"]["Properties"]
+    mapping["ScalingConfig"] = given({"MaximumConcurrency": calls})
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -103,8 +140,12 @@ def _read(file: Path) -> dict[str, Any]:
     return {table: described.get(table, {}) for table in _TABLES}
 
 
-def _run(described: Mapping[str, Any], root: Path) -> tuple[list[Resource], dict[str, Any]]:
-    """Make the components; what they registered, and what the template tells."""
+def _run(
+    described: Mapping[str, Any], root: Path
+) -> tuple[list[Resource], dict[str, Any], list[str]]:
+    """Make the components; what they registered, what the template tells, and the engines of which nobody has
+    said how many calls are the orchestrator's own.
+    """
     recorder = _Recorder()
     asyncio.set_event_loop(_loop())
     mocks.set_mocks(
@@ -115,6 +156,7 @@ def _run(described: Mapping[str, Any], root: Path) -> tuple[list[Resource], dict
         logger=logging.getLogger("mini_workflow.package"),
     )
     outputs: dict[str, Any] = {}
+    unreserved: list[str] = []
 
     @mocks.test
     def program() -> pulumi.Output[Any]:
@@ -128,6 +170,8 @@ def _run(described: Mapping[str, Any], root: Path) -> tuple[list[Resource], dict
             for name in ready:
                 given = _arguments(waiting.pop(name), root, engines)
                 engines[name] = WorkflowEngine(name, _engine(name, given))  # type: ignore[arg-type]
+                if engines[name].keeps_concurrency:
+                    unreserved.append(name)
         told: dict[str, Any] = {}
         for name, engine in engines.items():
             for variable, value in engine.linked["environment"].items():
@@ -140,7 +184,7 @@ def _run(described: Mapping[str, Any], root: Path) -> tuple[list[Resource], dict
         return pulumi.Output.all(**told).apply(outputs.update)
 
     program()
-    return recorder.registered, outputs
+    return recorder.registered, outputs, unreserved
 
 
 def _engine(name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pulumi_component import (
     policies,
     prune,
     schedules,
+    sharing,
 )
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
@@ -84,7 +85,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             # Before anything is registered: half an engine is worse than none.
             packaged(FunctionOptions.from_args(function))
         super().__init__("mini-workflow:index:WorkflowEngine", name, {}, opts)
-        options, self._keeps_concurrency = account.reserve(name, options, self)
+        options, self.keeps_concurrency = account.reserve(name, options, self)
+        """Whether nothing says how many calls are the orchestrator's own."""
         self._name_of = name
         self._options = options
         self._mine = pulumi.ResourceOptions(parent=self)
@@ -141,6 +143,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             )
             for kind, source in ((pipes.TIMERS, self.timers), (pipes.FAILURES, failures))
         ]
+        called = (orchestrator.name, orchestrator.qualifier)
+        sharing.share(name, options.shared_with, self.events, called, self._mine)
         # What `link=[engine]` takes: in parts, of which the signing key alone is secret. It is no
         # output of the component, so that it is not declared above.
         self.linked = links.joined(self._parts(key, orchestrator))
@@ -365,7 +369,7 @@ class WorkflowEngine(pulumi.ComponentResource):
                 **{f"queue {label}": one.arn for label, one in self.queues.items()},
             ),
             after=prune.pruning(f"{self._name_of}-orchestrator", self._options.keep_versions),
-            keep_concurrency=self._keeps_concurrency,
+            keep_concurrency=self.keeps_concurrency,
         )
 
     def _retention(self) -> dict[str, str]:
@@ -427,7 +431,7 @@ class WorkflowEngine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*orchestrator.before, *allowed],
-                ignore_changes=["scaling_config"] if self._keeps_concurrency else None,
+                ignore_changes=["scaling_config"] if self.keeps_concurrency else None,
             ),
         )
 
@@ -441,7 +445,9 @@ class WorkflowEngine(pulumi.ComponentResource):
             # For whoever takes the tasks of a worker from its queue, with these settings.
             **(self._called({}) if self.queues else {}),
         }
-        asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
+        # In another account the name alone is that of a function there.
+        called = orchestrator.arn if self._options.shared_with else orchestrator.called
+        asked = {settings.ORCHESTRATOR_FUNCTION_NAME: called}
         arns = (
             (self.history, self._settings(key), policies.reader_of_history, self._stored()),
             (self.events, sent, policies.sender_of_events, {"events": self.events.arn}),

@@ -79,6 +79,7 @@ class Children:
         on_parent_close: str,
         tags: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        limit: dict[str, Any] | None = None,
     ) -> Child[Any]:
         """Start a child execution now, with the arguments that `encode` encodes by its codec."""
         recorder = self._recorder
@@ -90,7 +91,7 @@ class Children:
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
         having = self._headers("child", workflow, name, beside)
-        asked = (seq, workflow, name, arguments, on_parent_close, tags or None, having)
+        asked = (seq, workflow, name, arguments, on_parent_close, tags or None, having, limit)
         event = recorder.emit(events.ChildStarted(*asked))
         if isinstance(event, events.ChildStarted):
             name = event.id

@@ -32,7 +32,7 @@ from mini_workflow.core.run import Definition, Inline, OutOfTime, Run
 from mini_workflow.core.slots import leave_limits, tell_limits
 from mini_workflow.core.state import Condition, ExecutionState, Summary
 from mini_workflow.core.streams import StreamWrite
-from mini_workflow.core.timing import Timing
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import MiniWorkflowError
 
 SKEW: Final = 10_000
@@ -473,8 +473,9 @@ def start_of(
         headers = state.headers
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
-        return commands.StartChild(*asked, worker=worker, tags=event.tags, headers=headers)
-    timing = Timing(event.delay, event.start_at, event.timeout, event.retry)
+        timing = UNTIMED if event.limit is None else Timing(limit=event.limit)
+        return commands.StartChild(*asked, timing, False, "", worker, event.tags, headers)
+    timing = Timing(event.delay, event.start_at, event.timeout, event.retry, event.limit)
     return commands.StartChild(*asked, timing, True, event.notify, worker, event.tags, headers)
 
 

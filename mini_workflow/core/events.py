@@ -470,7 +470,8 @@ class PromiseCreated:
 @fact
 class ChildStarted:
     """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted. It has the
-    headers of this execution, or those that are in `headers`.
+    headers of this execution, or those that are in `headers`. It needs the slot that is in `limit`, or else
+    that of its workflow.
     """
 
     seq: int
@@ -480,6 +481,7 @@ class ChildStarted:
     on_parent_close: str = "terminate"
     tags: dict[str, str] | None = None
     headers: dict[str, str] | None = None
+    limit: dict[str, Any] | None = None
 
 
 @fact
@@ -493,7 +495,7 @@ class ChildCancelled:
 @fact
 class StartSent:
     """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
-    options as in ExecutionStarted, `headers` as in ChildStarted.
+    options as in ExecutionStarted, `headers` and `limit` as in ChildStarted.
 
     With `notify` it is sent a signal of that name when the other one has closed.
     """
@@ -509,6 +511,7 @@ class StartSent:
     notify: str = ""
     tags: dict[str, str] | None = None
     headers: dict[str, str] | None = None
+    limit: dict[str, Any] | None = None
 
 
 @fact

@@ -232,8 +232,7 @@ class Run:
         recorder.out.append(event)
         recorder.refused, recorder.reason = 0, ""
         self.delivered += 1
-        if state.now > loop.now:
-            loop.now = state.now
+        loop.now = max(loop.now, state.now)
         arrival = _ARRIVALS.get(type(event))
         if closed:
             if isinstance(event, (events.TaskCompleted, events.TaskFailed)):
@@ -504,9 +503,8 @@ class Run:
         stays the same.
         """
         patched = self._patched = self._patched or {}
-        known = patched.get(name)
-        if known is not None:
-            return known
+        if name in patched:
+            return patched[name]
         recorder = self.recorder
         if not recorder.may_start():
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
 
@@ -138,6 +138,9 @@ class DetachedOptions(TypedDict, total=False):
     notify: str | None
     tags: Mapping[str, str] | None
     headers: Mapping[str, str] | None
+    queue: str | Limit | None
+    limit_key: str | None
+    priority: int | None
 
 
 class ChildOptions(TypedDict, total=False):
@@ -147,3 +150,17 @@ class ChildOptions(TypedDict, total=False):
     on_parent_close: Literal["terminate", "cancel", "abandon"]
     tags: Mapping[str, str] | None
     headers: Mapping[str, str] | None
+    queue: str | Limit | None
+    limit_key: str | None
+    priority: int | None
+
+
+class BatchOptions(TypedDict, total=False):
+    """The options of ``runtime.start_executions``."""
+
+    ids: Iterable[str] | None
+    tags: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
+    queue: str | Limit | None
+    limit_key: str | None
+    priority: int | None

@@ -27,7 +27,12 @@ from typing import (
 
 from mini_workflow.context import Context
 from mini_workflow.core.history import History
-from mini_workflow.core.starting import BoundWorkflow, SignalWithStartOptions, StartOptions
+from mini_workflow.core.starting import (
+    BatchOptions,
+    BoundWorkflow,
+    SignalWithStartOptions,
+    StartOptions,
+)
 from mini_workflow.durations import seconds
 from mini_workflow.engine.aio_limits import AsyncLimits
 from mini_workflow.engine.debounce import DebounceOptions
@@ -107,20 +112,18 @@ class AsyncClient:
         self,
         workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
         calls: Iterable[tuple[*Ts]],
-        *,
-        ids: Iterable[str] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[AsyncExecution[R]]: ...
     @overload
     async def start_executions(
         self,
         workflow: Workflow[P, R],
         calls: Iterable[BoundWorkflow[R]],
-        *,
-        ids: Iterable[str] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[AsyncExecution[R]]: ...
     @overload
     async def start_executions(
-        self, workflow: str, calls: Iterable[tuple[Any, ...]], *, ids: Iterable[str] | None = None
+        self, workflow: str, calls: Iterable[tuple[Any, ...]], **options: Unpack[BatchOptions]
     ) -> list[AsyncExecution[Any]]: ...
     async def start_executions(self, workflow: Any, calls: Any, **options: Any) -> Any:
         """Start many executions: see `Client.start_executions`."""

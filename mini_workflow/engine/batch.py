@@ -24,6 +24,10 @@ MESSAGES: Final = 200
 """How many messages one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for which the
 others wait. Our own bound."""
 
+OUTCOMES: Final = 500
+"""How many there may be if the last one is the outcome of a task: what code does with one takes some 30
+microseconds. Our own bound."""
+
 
 class Batch:
     """Deliveries, the turns made of them, and who waits for an answer.
@@ -65,7 +69,7 @@ class Batch:
             delivery = self.deliveries.get(name)
             if delivery is None:
                 delivery = self.deliveries[name] = Delivery(name)
-            elif len(delivery.messages) >= MESSAGES:
+            elif is_full(delivery, request):
                 delivery = None
         if delivery is None:
             self.again.append(request)
@@ -146,6 +150,12 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
         return events.TaskFailed(now, seq, attempt, failure, heartbeat, begun, ran_on)
     result = Payload(text=outcome.result)
     return events.TaskCompleted(now, seq, attempt, result, outcome.begun, outcome.ran_on)
+
+
+def is_full(delivery: Delivery, request: Input) -> bool:
+    """Return whether it has as many messages as one turn takes, and the request has to wait for the next."""
+    most = OUTCOMES if type(request) is TaskOutcome else MESSAGES
+    return len(delivery.messages) >= most
 
 
 def brings_a_message(request: Input) -> bool:

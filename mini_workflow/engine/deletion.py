@@ -58,6 +58,14 @@ def not_closed(head: Head, again: str = "") -> ExecutionNotClosed | None:
     )
 
 
+def run_again_before(name: str) -> ExecutionNotClosed:
+    """Return why an execution is not deleted that somebody has run again before."""
+    return ExecutionNotClosed(
+        f"execution {name!r} was run again before it was deleted; nothing was deleted",
+        execution_id=name,
+    )
+
+
 def asks_to_delete(request: object) -> bool:
     """Return whether that is what a client asks for."""
     return isinstance(request, Post) and isinstance(request.message, events.DeletionRequested)

@@ -11,7 +11,7 @@ from typing import Final
 from mini_workflow.core.records import replace
 from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
-from mini_workflow.engine.deletion import deletion_of, not_closed
+from mini_workflow.engine.deletion import deletion_of, not_closed, run_again_before
 from mini_workflow.engine.find import Filters, make_query
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post
@@ -66,10 +66,7 @@ class Deletions:
             return True
         if found.run == head.run:
             return False
-        raise ExecutionNotClosed(
-            f"execution {head.execution_id!r} was run again before it was deleted; nothing was deleted",
-            execution_id=head.execution_id,
-        )
+        raise run_again_before(head.execution_id)
 
     def purge(self, query: Query, progress: Callable[[int], None], by: str = "") -> int:
         """Delete all that match, some at a time; answers how many, and tells `progress` so after

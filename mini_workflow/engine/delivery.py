@@ -10,11 +10,12 @@ from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.core.records import mutable, replace
-from mini_workflow.engine.effects import WakeupPlan
+from mini_workflow.engine.effects import Undone, WakeupPlan, put_off
+from mini_workflow.engine.held import too_many
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
-from mini_workflow.errors import StoreError
-from mini_workflow.ports import StreamWrite
+from mini_workflow.errors import MailboxFull, StoreError
+from mini_workflow.ports import QueuedMessage, StreamWrite
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, ExecutionMeta, PendingEffects
 
 T = TypeVar("T")
@@ -87,6 +88,8 @@ class QueueTurn:
     owed: PendingEffects = NO_EFFECTS
     """Those of earlier commits that cannot be done now."""
     pending: PendingEffects = NO_EFFECTS
+    held: tuple[QueuedMessage, ...] = ()
+    """Those for executions that are behind; what is owed, if that is not empty, is nothing else."""
     kept: list[Message] = field(default_factory=list[Message])
     """The outcomes that were kept of attempts which would have been dispatched once more."""
     plan_wakeup: WakeupPlan = NOTHING_SET
@@ -99,6 +102,13 @@ class QueueTurn:
     def name(self) -> str:
         """The execution."""
         return self.arrival.execution_id
+
+    @property
+    def new_effects(self) -> PendingEffects:
+        """The effects of the turn itself."""
+        pending, owed = self.pending, self.owed
+        tasks, outbox = pending.tasks[len(owed.tasks) :], pending.outbox[len(owed.outbox) :]
+        return replace(pending, tasks=tasks, outbox=outbox)
 
     @property
     def deletes(self) -> bool:
@@ -115,6 +125,19 @@ class QueueTurn:
     def chunks(self) -> tuple[StreamWrite, ...]:
         """What the turn has written to streams."""
         return () if self.turn is None else self.turn.commit.chunks
+
+    def note_undone(self, undone: Undone, *, closed: bool) -> MailboxFull | None:
+        """Note what is left of earlier effects; answers why the execution has to be blocked for it, if it has
+        to: one that has `closed` cannot be.
+        """
+        if undone.left:
+            self.owed, self.unfinished = put_off(undone.left), True
+            return None
+        self.owed = put_off(PendingEffects(outbox=undone.held))
+        error = None if closed else too_many(self.name, undone.held)
+        if error is None:
+            self.held = undone.held
+        return error
 
     def take_outcomes(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
         """Have the turn take outcomes that were kept; answers the effects without their attempts."""

@@ -9,6 +9,7 @@ from mini_workflow.core.decide import Decision
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.run import Run
 from mini_workflow.engine.dispatch import request_of
+from mini_workflow.engine.held import HeldMessages
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Clock, Head, QueuedMessage, StreamStore, TaskRequest
 from mini_workflow.ports.queue import (
@@ -31,15 +32,33 @@ RESERVE: Final = 15_000
 not begin another wave, or another inline task: what is left is for the next message. Our own bound."""
 
 
+@frozen
+class Undone:
+    """What is left of effects: those for which the time was up, or else the messages that are held since the
+    executions which they are for are behind.
+    """
+
+    left: PendingEffects = NO_EFFECTS
+    held: tuple[QueuedMessage, ...] = ()
+
+
 class Effects:
     """Does effects at least once; an attempt that was dispatched is not dispatched again from here
     while the effects that it belongs to are not all done. Threads may use it, each for executions
     of its own.
     """
 
-    def __init__(self, dispatch: Dispatch, clock: Clock, streams: StreamStore = NO_STREAMS) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        clock: Clock,
+        streams: StreamStore = NO_STREAMS,
+        behind: Callable[[str], bool] = lambda execution_id: False,
+    ) -> None:
         self._dispatch = dispatch
         self._streams = streams
+        self._held = HeldMessages(behind, dispatch, clock)
+        self.wake = self._held.wake
         self._clock = clock
         self._sent: dict[str, set[tuple[int, int]]] = {}
 
@@ -51,9 +70,11 @@ class Effects:
         requests: Sequence[TaskRequest],
         time_left: Callable[[], int],
         note: Callable[[PendingEffects, bool], None],
-    ) -> PendingEffects:
-        """Do effects, whose attempts are the `requests`; answers what is left of them because the time
-        is up. Between two waves `note` is told what is left to do, and whether it is done now.
+        held: Sequence[QueuedMessage] = (),
+    ) -> Undone:
+        """Do effects, whose attempts are the `requests`; answers what is left of them. Between two waves
+        `note` is told what is left to do, and whether it is done now. `held` are messages that wait
+        already: what is for the same executions waits behind them.
         """
         if pending.chunks:
             self._streams.append(pending.chunks, bounded=False)
@@ -63,24 +84,29 @@ class Effects:
         outbox = pending.outbox
         before = time_left()
         few = len(pending.tasks) <= WAVE
+        waiting: list[QueuedMessage] = []
         for attempts, messages in _waves(len(requests), len(outbox), few=few):
             if attempts:
                 self._begin(name, requests[:attempts])
             if messages:
-                self._dispatch.post(outbox[:messages])
+                sent, kept = self._held.divide(outbox[:messages], (*held, *waiting))
+                waiting += kept
+                if sent:
+                    self._dispatch.post(sent)
             requests, outbox = requests[attempts:], outbox[messages:]
             if not requests and not outbox:
                 break
-            left = replace(pending, tasks=tuple(r.key[1:] for r in requests), outbox=outbox)
+            tasks = tuple(request.key[1:] for request in requests)
+            left = replace(pending, tasks=tasks, outbox=(*waiting, *outbox))
             now = time_left()
             goes_on, before = now > RESERVE + before - now, now
             note(left, goes_on)
             if not goes_on:
-                return left
+                return Undone(left)
         if pending.alarm:
             for wakeup in wakeups:
                 self._dispatch.set(name, wakeup, self._clock.now())
-        return NO_EFFECTS
+        return Undone(held=tuple(waiting))
 
     def _begin(self, name: str, requests: Sequence[TaskRequest]) -> None:
         """Have attempts of one execution run."""

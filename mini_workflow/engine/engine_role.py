@@ -7,6 +7,7 @@ import logging
 import select
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
@@ -17,6 +18,7 @@ from threading import get_ident
 from typing import Final, Protocol, TypeVar
 
 from mini_workflow.core.records import mutable
+from mini_workflow.engine.batch import OUTCOMES
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.leading import NO_HOOKS, HeldInterrupt, is_main, may_lead
@@ -36,6 +38,12 @@ BATCH: Final = 1_000
 BACKLOG: Final = 8
 """With so many requests in the inbox a thread of the runner leaves them to the engine's own thread, and
 runs tasks instead. Our own bound."""
+
+QUIET: Final = 0.02
+"""Seconds without an outcome after which no more are waited for. Our own bound."""
+
+LONGEST: Final = 0.1
+"""Seconds that outcomes wait for others at most. Our own bound."""
 
 
 class Pace(Protocol):
@@ -116,6 +124,10 @@ class EngineRole:
         """Whether the last batch had more than outcomes of tasks: then others bring work too, and it
         shares a commit if it is left to the own thread.
         """
+        self._more_until = 0.0
+        """Until when a runner whose attempts wait for a thread is expected to bring more outcomes."""
+        self._waits_since: float | None = None
+        """Since when the own thread waits for them, if it does."""
         self._interrupt = HeldInterrupt(self._insist)
         self._interruptible = False
         self._stopping = False
@@ -148,12 +160,21 @@ class EngineRole:
         self._inbox.append(request)
         self._wake_unless_led()
 
-    def hand_in(self, outcome: TaskOutcome) -> None:
+    def hand_in(self, outcome: TaskOutcome, *, more: bool = False) -> None:
         """Have the engine take an outcome. The caller, a thread of the runner, does the engine's work
         for one batch if nobody does.
+
+        With `more`, where attempts wait for a thread, others are about to come. They share a commit, as
+        many as one turn takes, unless none comes for QUIET seconds, the first has waited for LONGEST, or
+        somebody brings anything else. So it depends on their number how many commits they take, and
+        not on how long each commit lasts, nor on which thread happens to run.
         """
         self._inbox.append(outcome)
-        if self._is_shared or len(self._inbox) > BACKLOG or sys.get_asyncgen_hooks() != NO_HOOKS:
+        if more:
+            self._more_until = time.monotonic() + QUIET
+            if self._waits_since is None or len(self._inbox) >= OUTCOMES:
+                self._wake_unless_led()
+        elif self._is_shared or len(self._inbox) > BACKLOG or sys.get_asyncgen_hooks() != NO_HOOKS:
             self._wake_unless_led()
         else:
             self._lead_once(questions=False)
@@ -372,23 +393,38 @@ class EngineRole:
                 self._sleep()
 
     def _is_due(self, engine: Engine) -> bool:
-        if self._inbox:
+        if self._inbox and not self._waits_for_more(engine):
             return True
         until = engine.deadline()
         if until <= self._clock.now():
             return True
         return self._pace is not None and self._pace.is_due(until, engine.idle)
 
+    def _waits_for_more(self, engine: Engine) -> bool:
+        """Return whether the outcomes in the inbox are left there, since others are about to come."""
+        since, self._waits_since = self._waits_since, None
+        now, inbox = time.monotonic(), self._inbox.copy()
+        if now >= self._more_until or self._pace is not None or self._stopping:
+            return False
+        if len(inbox) >= min(OUTCOMES, engine.in_flight) or (since or now) < now - LONGEST:
+            return False
+        if not {TaskOutcome}.issuperset(map(type, inbox)):
+            return False
+        self._waits_since = now if since is None else since
+        return True
+
     def _sleep(self) -> None:
         """Wait to be woken, or until something is due while nobody leads."""
         due, led = self._due, self._lead.locked()
         self._sleeps_until = inf if led else due
         # From here on who lets go sees it. Has somebody before?
-        if due != self._due or (not self._lead.locked() and (led or self._inbox)):
+        waits = self._waits_since is not None
+        if due != self._due or (not self._lead.locked() and (led or (self._inbox and not waits))):
             return
         timeout = None
         if not led and self._pace is None:
             timeout = max(0.0, (due - self._clock.now()) / 1000)
+            timeout = min(timeout, QUIET) if waits else timeout
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout)
         if self._is_shared:

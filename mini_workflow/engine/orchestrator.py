@@ -14,7 +14,7 @@ from typing import Final
 from mini_workflow.core import events, wire
 from mini_workflow.core.children import is_child
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
@@ -41,13 +41,13 @@ from mini_workflow.engine.executor import AroundTask, execute
 from mini_workflow.engine.inspection import Inspection
 from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
-from mini_workflow.engine.outbox import child_start, outbox
+from mini_workflow.engine.outbox import outbox_with_starts
 from mini_workflow.engine.runs import blocked, deadly, first_head
 from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
+from mini_workflow.ports import Clock, Commit, Head, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -106,6 +106,7 @@ class Orchestrator:
         on_turn: Callable[[Turn], None] | None = None,
         claim: Callable[[str], str] = lambda execution_id: "",
         around_task: AroundTask | None = None,
+        behind: Callable[[str], bool] = lambda execution_id: False,
     ) -> None:
         self._store, self._dispatch, self._clock, self._each = store, dispatch, clock, each
         self._on_turn, self._claim, self._around_task = on_turn, claim, around_task
@@ -113,7 +114,7 @@ class Orchestrator:
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
         self._longest: int | None = None
-        self._courier = Effects(dispatch, clock, streams)
+        self._courier = Effects(dispatch, clock, streams, behind)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -356,7 +357,7 @@ class Orchestrator:
                 # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(pending)
                 return None
-            left = self._courier.do(
+            undone = self._courier.do(
                 name,
                 pending,
                 standing.alarm.all(),
@@ -375,9 +376,8 @@ class Orchestrator:
             return error
         finally:
             self._turns.let_go(run)
-        if left:
-            work.owed, work.unfinished = put_off(left), True
-            return None
+        if undone.left or undone.held:
+            return work.note_undone(undone, closed=head is None or head.closed_at is not None)
         self._store.done(name, work.version)
         self._courier.done(name)
         return None
@@ -435,15 +435,9 @@ class Orchestrator:
         turn, commands = work.turn, work.commands
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
-        outgoing: list[QueuedMessage] = []
-        # In the order of the commands: what is said to a child must not come before its start.
-        for command in commands:
-            if isinstance(command, StartChild):
-                outgoing.append(child_start(work.name, command, now, self._entropy()))
-            else:
-                outgoing += outbox((command,))
+        messages = outbox_with_starts(work.name, commands, now, self._entropy)
         if turn is not None and turn.decision is None:
-            outgoing += turn.commit.outbox
+            messages += turn.commit.outbox
         at = None if head is None else head.wake_at
         if turn is not None and turn.continues and work.runs >= RUNS_AT_ONCE:
             at = now  # behind the messages that have arrived meanwhile
@@ -451,13 +445,13 @@ class Orchestrator:
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
         work.plan_wakeup = waking_of(head, decision, standing.alarm, needed, woken, now)
         to_set = work.plan_wakeup.to_set is not None
-        new = PendingEffects(tasks, tuple(outgoing), to_set, work.arrival.ids, chunks=work.chunks)
+        new = PendingEffects(tasks, tuple(messages), to_set, work.arrival.ids, chunks=work.chunks)
         work.pending = together(work.owed, new)
 
     def _commit(self, work: QueueTurn) -> None:
         turn, standing, started = work.turn, work.standing, work.started
         if turn is not None and turn.commit.deleted_at is not None:
-            self._dispatch.post(turn.parting)
+            self._dispatch.post((*work.held, *turn.parting))
             if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
                 self._lose_race(work)
             return
@@ -497,30 +491,28 @@ class Orchestrator:
         work.races += 1
         if work.races > RACES:
             raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
-        work.turn, work.again, work.owed = None, True, NO_EFFECTS
+        work.turn, work.again, work.owed, work.held = None, True, NO_EFFECTS, ()
 
     def _carry_out(self, work: QueueTurn) -> None:
         if work.deletes or (work.standing is None and work.turn is None):
             return
         name, commands, owed = work.name, work.commands, work.owed
-        new = replace(
-            work.pending,
-            tasks=work.pending.tasks[len(owed.tasks) :],
-            outbox=work.pending.outbox[len(owed.outbox) :],
-        )
         try:
             if not work.unfinished:
                 requests = [request_of(name, c) for c in commands if isinstance(c, RunTask)]
                 to_set = work.plan_wakeup.to_set
-                left = self._courier.do(
+                undone = self._courier.do(
                     name,
-                    new,
+                    work.new_effects,
                     () if to_set is None else (to_set,),
                     requests,
                     self._left,
                     lambda left, goes_on: self._note(work, together(owed, left), goes_on),
+                    work.held,
                 )
-                work.unfinished = bool(left)
+                work.unfinished, work.held = bool(undone.left), (*work.held, *undone.held)
+            if work.held and not work.unfinished:
+                self._hold(work)
             if work.unfinished or (work.turn is not None and work.turn.cut):
                 self._dispatch.post((continuation(name, self._store.standing(name)),))
         except StoreError as error:
@@ -532,9 +524,16 @@ class Orchestrator:
                 self._dispatch.cancel(name, command.seq, command.reason)
         for wakeup in work.plan_wakeup.to_unset:
             self._dispatch.unset(wakeup)
-        if not work.owed and not work.unfinished:
+        if not work.owed and not work.unfinished and not work.held:
             self._store.done(name, work.version)
             self._courier.done(name)
+
+    def _hold(self, work: QueueTurn) -> None:
+        """Write down that messages are all that is left, and have them tried again later."""
+        if work.new_effects:
+            self._note(work, PendingEffects(outbox=work.held), goes_on=False)
+        self._courier.done(work.name)
+        self._courier.wake(work.name, work.arrival.woken)
 
     def _give_up(self, work: QueueTurn, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""

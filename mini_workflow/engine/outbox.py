@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
@@ -34,6 +34,21 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
                 otherwise = wire.encode(nobody(asked.id, name, asked.at).message)
             messages.append(QueuedMessage(name, body, command.key, otherwise))
     return tuple(messages)
+
+
+def outbox_with_starts(
+    name: str, commands: Iterable[Command], now: int, entropy: Callable[[], int]
+) -> list[QueuedMessage]:
+    """Return the same with the starts of children, in the order of the commands: what is said to a child must
+    not come before its start.
+    """
+    messages: list[QueuedMessage] = []
+    for command in commands:
+        if isinstance(command, StartChild):
+            messages.append(child_start(name, command, now, entropy()))
+        else:
+            messages += outbox((command,))
+    return messages
 
 
 def child_start(parent: str, command: StartChild, now: int, entropy: int) -> QueuedMessage:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 from mini_workflow.context import Context
-from mini_workflow.core.starting import BoundWorkflow
+from mini_workflow.core.limit import Limit, queue_of
+from mini_workflow.core.starting import BatchOptions, BoundWorkflow
+from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.transport import Transport
@@ -33,30 +35,21 @@ class StartExecutions:
         self,
         workflow: Callable[[Context, *Ts], Coroutine[Any, Any, R]],
         calls: Iterable[tuple[*Ts]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[Execution[R]]: ...
     @overload
     def __call__(
         self,
         workflow: Workflow[P, R],
         calls: Iterable[BoundWorkflow[R]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[Execution[R]]: ...
     @overload
     def __call__(
         self,
         workflow: str,
         calls: Iterable[tuple[Any, ...]],
-        *,
-        ids: Iterable[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        **options: Unpack[BatchOptions],
     ) -> list[Execution[Any]]: ...
     def __call__(
         self,
@@ -66,6 +59,9 @@ class StartExecutions:
         ids: Iterable[str] | None = None,
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        queue: str | Limit | None = None,
+        limit_key: str | None = None,
+        priority: int | None = None,
     ) -> list[Execution[Any]]:
         """Start many executions of a workflow, in as few commits as possible.
 
@@ -75,6 +71,10 @@ class StartExecutions:
             ids: their ids, as many as there are calls; without them they are made up.
             tags: the tags of each of them.
             headers: the headers of each of them.
+            queue: a limit of which each of them needs a slot before its code begins, as for
+                `start_execution`; so are `limit_key` and `priority`.
+            limit_key: whom all of them are for.
+            priority: -100 to 100.
 
         Returns:
             Their handles, in the order of the calls. When this returns, all survive a crash.
@@ -91,10 +91,12 @@ class StartExecutions:
         names = None if ids is None else list(ids)
         if names is not None and len(names) != len(arguments):
             raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
+        limit = queue_of("start_executions", name, queue, limit_key, priority)
         requests = [
             client.start_request(
                 *(name, *arguments_of(name, call)),
                 None if names is None else names[index],
+                timing=UNTIMED if limit is None else Timing(limit=limit),
                 tags=tags,
                 headers=headers,
             )

@@ -364,6 +364,11 @@ def _policy(event: events.TaskScheduled) -> str:
     return ", ".join(parts)
 
 
+def _other(event: events.ChildStarted | events.StartSent) -> str:
+    slot = "" if event.limit is None else f", needs a slot of limit {event.limit['name']!r}"
+    return f"as {event.id}{slot}"
+
+
 _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ExecutionReset: _origin,
     events.ExecutionStarted: _timing,
@@ -372,8 +377,8 @@ _NOTES: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.TimerStarted: lambda e: f"until {moment(e.fire_at):%Y-%m-%d %H:%M:%S}Z",
     events.PromiseCreated: _patience,
     events.ClockSetBack: lambda e: f"by {e.by / 1000:g} s" if e.by else "",
-    events.ChildStarted: lambda e: f"as {e.id}",
-    events.StartSent: lambda e: f"as {e.id}",
+    events.ChildStarted: _other,
+    events.StartSent: _other,
     events.SignalSent: lambda e: f"to {e.target}",
     events.AskSent: lambda e: f"{e.kind} of {e.target}",
     events.ResultAsked: lambda e: f"by {e.id.partition('/')[0]}",

@@ -38,10 +38,10 @@ class Handle:
         return self.is_cancelled
 
 
-class TimerHandle(Handle):
+class TimerHandle:
     """A callback that waits for a durable timer."""
 
-    __slots__ = ("_timers", "_when", "seq")
+    __slots__ = ("_ready", "_timers", "_when", "seq")
 
     def __init__(
         self,
@@ -56,11 +56,22 @@ class TimerHandle(Handle):
         """Fire at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None if
         it is meant for that time, not for that many milliseconds.
         """
-        self.callback, self.args, self.is_cancelled = callback, args, False
-        self.context = copy_context() if context is None else context
+        ready = self._ready = Handle()
+        ready.callback, ready.args, ready.is_cancelled = callback, args, False
+        ready.context = copy_context() if context is None else context
         self._when = when
         self._timers: Timers | None = timers
         self.seq = timers.start(fire_at, wait, self)
+
+    @property
+    def callback(self) -> Callable[..., Any]:
+        """What is called when it fires."""
+        return self._ready.callback
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What it is called with."""
+        return self._ready.args
 
     def when(self) -> float:
         """Return when it fires, in seconds on the loop's clock."""
@@ -69,12 +80,17 @@ class TimerHandle(Handle):
     def cancel(self) -> None:
         """Give the timer up; harmless when it has fired or was cancelled before."""
         timers, self._timers = self._timers, None
-        if timers is not None and not self.is_cancelled:
+        if timers is not None and not self._ready.cancelled():
             timers.cancel(self.seq)
-        self.is_cancelled = True
+        self._ready.cancel()
 
-    def fire(self) -> None:
-        """Have it be ready to run, because its time has come: a later cancel does not give the timer up
-        any more.
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled."""
+        return self._ready.cancelled()
+
+    def fired(self) -> Handle:
+        """Return what is ready to run, because its time has come: a later cancel does not give the
+        timer up any more.
         """
         self._timers = None
+        return self._ready

@@ -350,8 +350,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def timer_fired(self, handle: TimerHandle) -> None:
         """Make the callback of a timer ready."""
-        handle.fire()
-        self._ready.append(handle)
+        self._ready.append(handle.fired())
 
     def time(self) -> float:
         return self.now / 1000

@@ -6,6 +6,7 @@ Those of a queued backend are in `queue` alone, since only an orchestrator needs
 from mini_workflow.ports.runner import (
     AttemptCounts,
     CountingRunner,
+    HandIn,
     NamedWorkerRunner,
     Report,
     TaskOutcome,
@@ -60,6 +61,7 @@ __all__ = [
     "CountingRunner",
     "Extent",
     "Found",
+    "HandIn",
     "Head",
     "Leases",
     "Mailbox",

@@ -68,6 +68,14 @@ Report = Callable[[TaskOutcome], None]
 """Takes an outcome to the engine; callable from any thread, never blocks, never raises."""
 
 
+class HandIn(Protocol):
+    """A Report that may keep the calling thread for a while to do the engine's work."""
+
+    def __call__(self, outcome: TaskOutcome, /, *, more: bool = False) -> None:
+        """Take an outcome. With `more` others are about to come, since attempts wait for a thread."""
+        ...
+
+
 @runtime_checkable
 class NamedWorkerRunner(Protocol):
     """A TaskRunner that serves some workers, and has other processes run the attempts of others."""

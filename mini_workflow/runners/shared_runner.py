@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from mini_workflow.attempts import broken, cancelled, failed, lost
 from mini_workflow.core.records import replace
 from mini_workflow.errors import RuntimeClosed, StoreError, StoreRefused, TaskError
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks, unserved_workers
 from mini_workflow.runners.routed import Closing
 
@@ -92,14 +92,28 @@ class SharedRunner:
         """
 
         def to(outcome: TaskOutcome) -> None:
-            if outcome.key in self._running:
-                with self._changed:
-                    self._outcomes.append(outcome)
-                    self._wake()
-            else:
+            if not self._takes(outcome):
                 report(outcome)
 
         return to
+
+    def hand_in(self, hand_in: HandIn) -> HandIn:
+        """Return the same for where their threads hand in."""
+
+        def to(outcome: TaskOutcome, /, *, more: bool = False) -> None:
+            if not self._takes(outcome):
+                hand_in(outcome, more=more)
+
+        return to
+
+    def _takes(self, outcome: TaskOutcome) -> bool:
+        """Take the outcome of what was taken; answers whether it is one."""
+        if outcome.key not in self._running:
+            return False
+        with self._changed:
+            self._outcomes.append(outcome)
+            self._wake()
+        return True
 
     # What the engine asks
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from mini_workflow.attempts import CLOSING, TOO_LONG, TOO_SILENT, Limits, broken
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
+from mini_workflow.ports import AttemptCounts, HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
 from mini_workflow.task import CURRENT
 
@@ -50,7 +50,7 @@ class ThreadRunner:
         report: Report,
         threads: int | None = None,
         *,
-        hand_in: Report | None = None,
+        hand_in: HandIn | None = None,
         now: Callable[[], int] | None = None,
     ) -> None:
         self._size: Final = default_threads() if threads is None else threads
@@ -183,8 +183,10 @@ class ThreadRunner:
             attempt = outcome = None
             if report is None:
                 pass
-            elif self._hand_in is None or surplus or not self._queue.empty():
+            elif self._hand_in is None or surplus:
                 self._attempts.report(report)
+            elif not self._queue.empty():
+                self._attempts.report(report, partial(self._hand_in, more=True))
             else:
                 self._kept[number] = None
                 self._attempts.report(report, self._hand_in)

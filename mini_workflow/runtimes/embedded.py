@@ -18,7 +18,7 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptors
-from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.named_workers import NamedWorkers
@@ -119,12 +119,12 @@ def _make_runner(
     make_shared: MakeShared | None,
     clock: Clock | None,
     report: Report,
-    hand_in: Report,
+    hand_in: HandIn,
     sink: StreamSink | None,
 ) -> TaskRunner:
     shared = None if make_shared is None else make_shared(report)
     if shared is not None and serves:
-        report, hand_in = shared.reporting(report), shared.reporting(hand_in)
+        report, hand_in = shared.reporting(report), shared.hand_in(hand_in)
     runner = runner_in_process(codec, threads, report, hand_in, sink, interceptors, clock=clock)
     if shared is not None:
         shared.serve(dict.fromkeys(serves, (runner, threads or default_threads())))
@@ -135,7 +135,7 @@ def runner_in_process(
     codec: Codec,
     threads: int | None,
     report: Report,
-    hand_in: Report | None = None,
+    hand_in: HandIn | None = None,
     sink: StreamSink | None = None,
     interceptors: Interceptors = NO_INTERCEPTORS,
     transactions: TaskTransactions | None = None,

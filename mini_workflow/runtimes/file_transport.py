@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from mini_workflow.core import events, wire
+from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.events import Message
 from mini_workflow.core.history import History
 from mini_workflow.core.records import replace
 from mini_workflow.core.run import Definition
@@ -23,7 +24,7 @@ from mini_workflow.engine.asking import for_nobody
 from mini_workflow.engine.batch import AT_ONCE
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.cleanup import SWEPT_AT_ONCE
-from mini_workflow.engine.deletion import deletion_asked
+from mini_workflow.engine.deletion import asks_to_delete, deletion_asked, run_again_before
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.pending_updates import find_answer
@@ -59,7 +60,7 @@ from mini_workflow.engine.transport import (
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError
+from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError, WireError
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
 from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 from mini_workflow.runtimes.file_watcher import FileWatcher
@@ -68,6 +69,10 @@ from mini_workflow.waiting import blocking_wait
 from mini_workflow.workflow import Registry
 
 T = TypeVar("T")
+
+READ_AGAIN: Final = 100
+"""How often a client reads the messages again that have arrived while it deletes; then it leaves the deletion
+to whoever runs executions. Our own bound."""
 
 
 class ClientStore(Store, Protocol):
@@ -258,41 +263,75 @@ class FileTransport:
     def post(self, requests: Sequence[Post]) -> None:
         """See `Transport.post`. What is to be deleted, and nobody has, is deleted here."""
         self._check_writable()
+        if not self._wakes_holders:
+            asked = [one for one in requests if asks_to_delete(one)]
+            done = self._delete(asked) if asked else []
+            requests = [one for one in requests if one not in done]
         for request in requests:
             try:
                 request.reply.give(self._post(request))
             except Exception as error:
                 request.reply.fail(error)
-        deletes = any(isinstance(one.message, events.DeletionRequested) for one in requests)
-        if deletes and not self._wakes_holders:
-            self._delete(requests)
 
-    def _delete(self, requests: Sequence[Post]) -> None:
-        """Delete what was asked for, as far as no other process has it."""
-        now, wanted = self._clock.now(), dict[str, Commit]()
+    def _delete(self, requests: Sequence[Post]) -> list[Post]:
+        """Delete what was asked for, as far as no other process has it; answers which were answered.
+
+        A message that arrives after the others were read has a deletion refused: it is read then, too.
+        """
+        now, answered = self._clock.now(), list[Post]()
         with self._owning():
-            for request in requests:
-                name = request.execution_id
-                head, extent = self._store.head(name), self._store.extent(name)
-                if head and extent and extent.held and deletion_asked([request.message], head):
-                    wanted[name] = Commit(name, extent.length, deleted_at=now)
-            if wanted:
-                self._answer_for_nobody(wanted)
-                self._store.commit(list(wanted.values()))
-        while wanted and self._store.sweep(now, SWEPT_AT_ONCE):
+            for _ in range(READ_AGAIN):
+                left = [one for one in requests if one not in answered]
+                wanted, refused = self._to_delete(left)
+                for request, head in refused:
+                    request.reply.fail(run_again_before(head.execution_id))
+                    answered.append(request)
+                commits = [Commit(one.execution_id, n, deleted_at=now) for one, _, n in wanted]
+                if not commits:
+                    break
+                for deleted, (request, head, _) in zip(
+                    self._store.commit(commits), wanted, strict=True
+                ):
+                    if deleted:
+                        request.reply.give(head)
+                        answered.append(request)
+        while answered and self._store.sweep(now, SWEPT_AT_ONCE):
             pass
+        return answered
 
-    def _answer_for_nobody(self, deleted: Collection[str]) -> None:
-        """Read the messages to what is to be deleted, and tell those who ask it that it is not there."""
+    def _to_delete(
+        self, requests: Sequence[Post]
+    ) -> tuple[list[tuple[Post, Head, int]], list[tuple[Post, Head]]]:
+        """Return what can be deleted now, with how many events it has, and what another message has run
+        again before. Those who ask what is to be deleted are told that it is not there.
+        """
+        messages = self._unread({one.execution_id for one in requests})
+        wanted: dict[str, tuple[Post, Head, int]] = {}
+        refused: list[tuple[Post, Head]] = []
+        for request in requests:
+            name = request.execution_id
+            head, extent = self._store.head(name), self._store.extent(name)
+            if not (head and extent and extent.held) or name in wanted:
+                continue
+            if deletion_asked([*messages[name], request.message], head):
+                wanted[name] = request, head, extent.length
+                for told in for_nobody(name, messages[name]):
+                    self._backend.mailbox.post(told.execution_id, told.body, told.key)
+            elif deletion_asked([request.message], head):
+                refused.append((request, head))
+        return list(wanted.values()), refused
+
+    def _unread(self, names: Collection[str]) -> dict[str, list[Message]]:
+        """Read the messages to what this process holds; answers those to the executions named."""
         mailbox, after = self._backend.mailbox, 0
+        found: dict[str, list[Message]] = {name: [] for name in names}
         while entries := mailbox.entries(after, AT_ONCE):
             after = entries[-1].number
             for entry in entries:
-                if entry.execution_id in deleted and wire.kind_of(entry.body) == "Asked":
-                    asked = wire.decode(entry.body)
-                    assert isinstance(asked, events.Asked)
-                    for told in for_nobody(entry.execution_id, [asked]):
-                        mailbox.post(told.execution_id, told.body, told.key)
+                if entry.execution_id in found and entry.body != RESUME:
+                    with suppress(WireError):  # what cannot be read here asks for nothing
+                        found[entry.execution_id].append(wire.decode_message(entry.body))
+        return found
 
     def _creation(self, request: Start, deleted: int) -> Commit:
         """Return what makes the execution. Its first event stands alone: no code has run yet, and

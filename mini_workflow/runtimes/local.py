@@ -29,7 +29,7 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
-from mini_workflow.ports import Backend, Clock, Report, TaskRunner
+from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.owner import Owner
 from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.named_workers import NamedWorkers
@@ -364,12 +364,12 @@ def _make_runner(
     make_shared: MakeShared | None,
     transactions: TaskTransactions | None,
     report: Report,
-    hand_in: Report,
+    hand_in: HandIn,
     buffer: StreamBuffer | None,
 ) -> TaskRunner:
     shared = None if make_shared is None else make_shared(report)
     if shared is not None and served:
-        report, hand_in = shared.reporting(report), shared.reporting(hand_in)
+        report, hand_in = shared.reporting(report), shared.hand_in(hand_in)
     in_process: RoutedRunner | None = None
     runners: dict[str, Closing] = {}
     for name, count in processes.items():

@@ -17,7 +17,7 @@ from mini_workflow.engine.requests import Reply
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
-from mini_workflow.ports import Report, TaskOutcome, TaskRequest, TaskRunner
+from mini_workflow.ports import HandIn, Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
@@ -245,7 +245,7 @@ def _make_runner(
     interceptors: Interceptors,
     clock: ManualClock,
     report: Report,
-    hand_in: Report,
+    hand_in: HandIn,
     sink: StreamSink | None,
 ) -> TaskRunner:
     around = interceptors.around_task

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
-from urllib.parse import parse_qsl, quote
+from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from mini_workflow.core.records import replace
-from mini_workflow.core.validation import MAXIMUM_NAME
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
-from mini_workflow.engine.picture import words
-from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, StoreUnavailable, UsageError
+from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports.owner import MOST_HELD
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
+from mini_workflow.ui.answers import address_of, file_of, part_of
+from mini_workflow.ui.bulk_pages import BulkPages
 from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
 from mini_workflow.ui.followed import AllFollowed
 from mini_workflow.ui.forms import MESSAGES, Asking
 from mini_workflow.ui.limit_page import changes_of, limit_of_page, lines_of_limits
-from mini_workflow.ui.lists import SINCE, Filter, counts_of, lines_of, utc_now
+from mini_workflow.ui.lists import SINCE, Filter, counts_by_part, counts_of, lines_of, utc_now
 from mini_workflow.ui.live import Watch
+from mini_workflow.ui.members_page import MembersPage
 from mini_workflow.ui.schedule_page import ANSWER, SCHEDULE_ACTIONS, lines_of_schedules
-from mini_workflow.ui.security import FIELD, Guard, is_ours
+from mini_workflow.ui.security import Guard
 from mini_workflow.ui.stream_page import StreamPart, lines_of_stream
-from mini_workflow.ui.values import json_of, tree_of
+from mini_workflow.ui.value_file import value_file
 from mini_workflow.ui.worker_page import WorkerPage, examine
 from mini_workflow.ui.workflow_page import (
     SAMPLE,
@@ -47,14 +46,6 @@ from mini_workflow.ui.workflow_page import (
 )
 
 HERE: Final = Path(__file__).parent
-
-LARGEST_FORM: Final = 1_000_000
-"""Bytes of a form: a value that is sent by hand."""
-
-LONGEST_REASON: Final = 500
-"""Characters of a reason that a person gives."""
-
-REFUSED: Final = 409
 
 
 def app(
@@ -88,6 +79,8 @@ def app(
         Route("/executions/{id}", pages.execution),
         Route("/executions/{id}/history", pages.history),
         Route("/executions/{id}/child", pages.child),
+        Route("/executions/{id}/value", pages.value),
+        Route("/executions/{id}/members", pages.members),
         Route("/executions/{id}/stream", pages.stream),
         Route("/executions/{id}/stream/live", pages.live_stream),
         Route("/executions/{id}/{action}", pages.act, methods=["GET", "POST"]),
@@ -110,7 +103,7 @@ def app(
     )
 
 
-class _Pages:
+class _Pages(BulkPages):
     """Answers requests. Whatever reads the store does so in a thread of the pool."""
 
     def __init__(
@@ -121,34 +114,21 @@ class _Pages:
         name: str,
         doctor: Callable[[], Iterable[Finding]] | None,
     ) -> None:
-        self._client = client
-        self._read_only = read_only
-        self._user_header = user_header
-        self._name = name
+        super().__init__(client, read_only, user_header, name)
         self._known = AllFollowed(client)
         self._watch = Watch(client, self._known)
         self._doctor = doctor or partial(examine, client, name)
-        self._templates = Environment(
-            loader=PackageLoader("mini_workflow.ui"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        known: dict[str, Any] = {"words": words, "tree_of": tree_of, "json_of": json_of, "len": len}
-        cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
-        cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
 
     # Pages
 
     async def home(self, request: Request) -> Response:
-        return RedirectResponse(_address(request, "/executions"), 307)
+        return RedirectResponse(address_of(request, "/executions"), 307)
 
     async def executions(self, request: Request) -> Response:
         asked = request.query_params
         jump = asked.get("id", "").strip()
         if jump:
-            return RedirectResponse(_address(request, f"/executions/{_quoted(jump)}"), 303)
+            return RedirectResponse(address_of(request, f"/executions/{part_of(jump)}"), 303)
         wanted = Filter.of(asked)
         after = asked.get("after", "")
         now = utc_now()
@@ -156,15 +136,17 @@ class _Pages:
         def read() -> Any:
             lines = lines_of(self._client, wanted, after, now)
             everything = replace(wanted, status="")
-            return lines, counts_of(self._client, everything, now)
+            hidden = [] if lines[0] else counts_by_part(self._client, wanted, now)
+            return lines, counts_of(self._client, everything, now), hidden
 
-        (lines, following), counts = await run_in_threadpool(read)
-        return self._page(
+        (lines, following), counts, hidden = await run_in_threadpool(read)
+        return self.page(
             request,
             "executions.html",
             lines=lines,
             following=following,
             counts=counts,
+            hidden=hidden,
             wanted=wanted,
             after=after,
             since=SINCE,
@@ -173,16 +155,26 @@ class _Pages:
 
     async def execution(self, request: Request) -> Response:
         page = await run_in_threadpool(
-            ExecutionPage.read, self._known, request.path_params["id"], request.query_params
+            ExecutionPage.read,
+            *(self._known, request.path_params["id"], request.query_params, self._client.looks),
         )
-        return self._page(request, "execution.html", page=page, actions=ACTIONS)
+        return self.page(request, "execution.html", page=page, actions=ACTIONS)
 
     async def child(self, request: Request) -> Response:
         """Give the rows of a child, for the timeline of its parent."""
         name, asked = request.path_params["id"], request.query_params
         child, true = asked.get("of", ""), asked.get("scale") == "true"
-        rows = await run_in_threadpool(partial(rows_of_child, self._known, name, child, true=true))
-        return self._page(request, "child.html", name=name, child=child, rows=rows, true=true)
+        read = partial(rows_of_child, self._known, name, child, self._client.looks, true=true)
+        rows = await run_in_threadpool(read)
+        return self.page(request, "child.html", name=name, child=child, rows=rows, scaled=true)
+
+    async def members(self, request: Request) -> Response:
+        """Show members of a group of a timeline: some at a time, all or those in one state."""
+        name, asked = request.path_params["id"], request.query_params
+        page = await run_in_threadpool(
+            MembersPage.read, self._known, name, asked, self._client.looks
+        )
+        return self.page(request, "members.html", page=page, scaled=asked.get("scale") == "true")
 
     async def history(self, request: Request) -> Response:
         """Give the history away, as `mini-workflow replay` and `check_replay` take it."""
@@ -192,8 +184,12 @@ class _Pages:
             return self._client.get_execution(name).recording().to_plain()
 
         text = json.dumps(await run_in_threadpool(read), indent=1)
-        named = {"content-disposition": f'attachment; filename="{name}.json"'}
-        return Response(text, media_type="application/json", headers=named)
+        return file_of(text, f"{name}.json")
+
+    async def value(self, request: Request) -> Response:
+        """Give a value of the history away, all of it."""
+        name, asked = request.path_params["id"], request.query_params
+        return file_of(*await run_in_threadpool(value_file, self._known, name, asked))
 
     async def stream(self, request: Request) -> Response:
         """Show a part of a stream."""
@@ -204,7 +200,7 @@ class _Pages:
             return StreamPart.of(self._client.get_execution(name), asked.get("name", ""), after)
 
         part = await run_in_threadpool(read)
-        return self._page(request, "stream.html", name=name, part=part)
+        return self.page(request, "stream.html", name=name, part=part)
 
     async def live_stream(self, request: Request) -> Response:
         """Send what is written to a stream, as it comes."""
@@ -219,7 +215,7 @@ class _Pages:
     async def workflows(self, request: Request) -> Response:
         window = window_of(request.query_params)
         lines, more = await run_in_threadpool(lines_of_workflows, self._client, window, utc_now())
-        return self._page(
+        return self.page(
             *(request, "workflows.html"),
             lines=lines,
             more=more,
@@ -232,27 +228,27 @@ class _Pages:
     async def workflow(self, request: Request) -> Response:
         window, name = window_of(request.query_params), request.query_params.get("name", "")
         page = await run_in_threadpool(page_of_workflow, self._client, name, window, utc_now())
-        return self._page(request, "workflow.html", page=page, window=window, windows=WINDOWS)
+        return self.page(request, "workflow.html", page=page, window=window, windows=WINDOWS)
 
     async def schedules(self, request: Request) -> Response:
         lines, more = await run_in_threadpool(lines_of_schedules, self._client, utc_now())
-        return self._page(
+        return self.page(
             request, "schedules.html", lines=lines, more=more, actions=SCHEDULE_ACTIONS
         )
 
     async def limits(self, request: Request) -> Response:
         lines, more = await run_in_threadpool(lines_of_limits, self._client)
-        return self._page(request, "limits.html", lines=lines, more=more)
+        return self.page(request, "limits.html", lines=lines, more=more)
 
     async def workers(self, request: Request) -> Response:
         page = await run_in_threadpool(WorkerPage.read, self._client)
-        return self._page(request, "workers.html", page=page, most_held=MOST_HELD)
+        return self.page(request, "workers.html", page=page, most_held=MOST_HELD)
 
     async def doctor(self, request: Request) -> Response:
         """Show what `mini-workflow doctor` finds."""
         findings = await run_in_threadpool(lambda: list(self._doctor()))
         problems = sum(one.level == "problem" for one in findings)
-        return self._page(request, "doctor.html", findings=findings, problems=problems)
+        return self.page(request, "doctor.html", findings=findings, problems=problems)
 
     async def live(self, request: Request) -> Response:
         lines = self._watch.changes(request.query_params.get("id", ""))
@@ -268,21 +264,19 @@ class _Pages:
         name = request.path_params["id"]
         if request.method == "GET":
             return await self._ask(request, action)
-        form = await self._form(request)
+        form = await self.form(request)
         if form is None:
-            return self._refused(
-                request, "the form was made by an earlier page: load the page again"
-            )
+            return self.refused(request)
 
-        answer = await self._done(request, lambda: action.do(Asked.of(self._client, name, form)))
+        answer = await self.done(request, lambda: action.do(Asked.of(self._client, name, form)))
         if isinstance(answer, Response):
             return answer
         if action.answers:
-            return self._page(request, "answer.html", name=name, action=action, answer=answer)
+            return self.page(request, "answer.html", name=name, action=action, answer=answer)
         if action.name == "delete":
-            return RedirectResponse(_address(request, "/executions"), 303)
+            return RedirectResponse(address_of(request, "/executions"), 303)
         following = answer if isinstance(answer, str) else name
-        return RedirectResponse(_address(request, f"/executions/{_quoted(following)}"), 303)
+        return RedirectResponse(address_of(request, f"/executions/{part_of(following)}"), 303)
 
     async def _ask(self, request: Request, action: Action) -> Response:
         """Return the form of an action."""
@@ -300,33 +294,7 @@ class _Pages:
             return found
 
         values = await run_in_threadpool(read)
-        return self._page(request, "act.html", action=action, **values)
-
-    async def bulk(self, request: Request) -> Response:
-        """Do the same to each execution that was selected, and say which were left out, and why."""
-        form = await self._form(request)
-        if form is None:
-            return self._refused(
-                request, "the form was made by an earlier page: load the page again"
-            )
-        action = ACTIONS.get(form.get("action", ""))
-        names = [name for name in form.get("ids", "").split() if name]
-        if action is None or not action.bulk or not names:
-            return self._refused(request, "select executions, and an action that they all take")
-        if form.get("confirmed") != str(len(names)):
-            return self._page(request, "bulk.html", action=action, names=names)
-
-        def do() -> list[tuple[str, str]]:
-            left: list[tuple[str, str]] = []
-            for name in names:
-                try:
-                    action.do(Asked.of(self._client, name, form))
-                except MiniWorkflowError as error:
-                    left.append((name, str(error)))
-            return left
-
-        left = await run_in_threadpool(do)
-        return self._page(request, "done.html", action=action, names=names, left=left)
+        return self.page(request, "act.html", action=action, **values)
 
     async def act_on_schedule(self, request: Request) -> Response:
         act = SCHEDULE_ACTIONS.get(request.path_params["action"])
@@ -335,20 +303,18 @@ class _Pages:
         name = request.path_params["id"]
         if request.method == "GET":
             await run_in_threadpool(self._client.schedules.get, name)
-            return self._page(request, "schedule_act.html", name=name, action=act)
-        form = await self._form(request)
+            return self.page(request, "schedule_act.html", name=name, action=act)
+        form = await self.form(request)
         if form is None:
-            return self._refused(
-                request, "the form was made by an earlier page: load the page again"
-            )
+            return self.refused(request)
 
         def do() -> Any:
             return act.do(self._client.schedules.get(name, timeout=ANSWER), form)
 
-        answer = await self._done(request, do)
+        answer = await self.done(request, do)
         if isinstance(answer, Response):
             return answer
-        return RedirectResponse(_address(request, "/schedules"), 303)
+        return RedirectResponse(address_of(request, "/schedules"), 303)
 
     async def change_limit(self, request: Request) -> Response:
         if self._read_only:
@@ -356,96 +322,15 @@ class _Pages:
         name = request.path_params["name"]
         if request.method == "GET":
             one = await run_in_threadpool(lambda: limit_of_page(self._client, name).describe())
-            return self._page(request, "limit_change.html", one=one)
-        form = await self._form(request)
+            return self.page(request, "limit_change.html", one=one)
+        form = await self.form(request)
         if form is None:
-            return self._refused(
-                request, "the form was made by an earlier page: load the page again"
-            )
+            return self.refused(request)
 
         def do() -> Any:
             return limit_of_page(self._client, name, ANSWER).update(**changes_of(form))
 
-        answer = await self._done(request, do)
+        answer = await self.done(request, do)
         if isinstance(answer, Response):
             return answer
-        return RedirectResponse(_address(request, "/limits"), 303)
-
-    async def _done(self, request: Request, do: Callable[[], Any]) -> Any:
-        """Return what an action answers, or the page that says why not."""
-        try:
-            return await run_in_threadpool(do)
-        except (StoreUnavailable, ExecutionNotFound):
-            raise
-        except Exception as error:  # a handler of the workflow may raise anything
-            return self._refused(request, f"{type(error).__name__}: {error}")
-
-    async def _form(self, request: Request) -> Mapping[str, str] | None:
-        """Return the fields of a form, or None if no page of ours has made it for this browser."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST_FORM:
-                raise UsageError(f"a form may have {words.size(LARGEST_FORM)}")
-        fields = dict[str, str]()
-        for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
-            fields[name] = f"{fields[name]} {value}" if name in fields else value
-        if not is_ours(request.scope, fields.pop(FIELD, "")):
-            return None
-        reason = " ".join(fields.get("reason", "").split())[:LONGEST_REASON]
-        who = request.headers.get(self._user_header, "") if self._user_header else ""
-        if who:
-            reason = f"{reason} (by {who}, on the page)" if reason else f"by {who}, on the page"
-        return {
-            **fields,
-            "reason": reason,
-            "by": f"{who}, on the page"[:MAXIMUM_NAME] if who else "",
-        }
-
-    # What is wrong
-
-    async def failed(self, request: Request, error: Exception) -> Response:
-        """Say what is wrong: a bad address, no such execution, or a store that does not answer."""
-        if isinstance(error, ExecutionNotFound):
-            return self._page(request, "wrong.html", 404, title=str(error), text="")
-        if isinstance(error, StoreUnavailable):
-            return self._page(
-                request, "wrong.html", 503, title="The store does not answer", text=str(error)
-            )
-        if isinstance(error, UsageError):
-            return self._page(request, "wrong.html", 400, title=str(error), text="")
-        return self._page(request, "wrong.html", 500, title=type(error).__name__, text=str(error))
-
-    async def missing(self, request: Request, error: Exception | None) -> Response:
-        """Say that there is no such page."""
-        return self._page(request, "wrong.html", 404, title="There is no such page", text="")
-
-    def _refused(self, request: Request, why: str) -> Response:
-        return self._page(request, "wrong.html", REFUSED, title="Nothing was done", text=why)
-
-    def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
-        root = request.scope.get("root_path", "")
-        text = self._templates.get_template(template).render(
-            root=root,
-            store=self._name,
-            read_only=self._read_only,
-            form_token=request.scope["mini_workflow.form_token"],
-            field=FIELD,
-            now=utc_now(),
-            here=request.url.path,
-            **values,
-        )
-        return HTMLResponse(text, status)
-
-
-def _percent(x: float) -> str:
-    """Return a number of percent as shapes have it."""
-    return f"{x:.2f}".rstrip("0").rstrip(".")
-
-
-def _address(request: Request, path: str) -> str:
-    return request.scope.get("root_path", "") + path
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe=":@")
+        return RedirectResponse(address_of(request, "/limits"), 303)

@@ -7,21 +7,24 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 from mini_workflow.core import events
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.looks import Looks
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
-from mini_workflow.engine.picture.drawing import Picture, Row, draw, rows_on, scale_of
+from mini_workflow.engine.picture.drawing import NO_BEATS, Picture, Row, draw, rows_on, scale_of
 from mini_workflow.engine.picture.operations import milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import SerializationError, UsageError
 from mini_workflow.task_logs import LOGS
 from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.followed import KINDS, AllFollowed, Followed
+from mini_workflow.ui.last_heartbeats import last_heartbeats
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.stream_page import StreamPart, streams_of
 from mini_workflow.ui.values import Node, whole_of
@@ -92,7 +95,10 @@ class EventLine:
             f"{entry.happened}{tries}{note}",
             "" if entry.took is None else words.span(entry.took / timedelta(milliseconds=1)),
             "" if error is None else one_line(type(error).__name__, str(error)),
-            [whole_of(value, name) for name, value in (entry.values or {}).items()],
+            [
+                whole_of(value, name, {"event": entry.number, "name": name})
+                for name, value in (entry.values or {}).items()
+            ],
             f"op-{seq}" if seq else "",
         )
 
@@ -187,24 +193,37 @@ class ExecutionPage:
     streams: list[StreamPart]
 
     @classmethod
-    def read(cls, known: AllFollowed, name: str, asked: Mapping[str, str]) -> ExecutionPage:
-        """Read an execution. Raises ExecutionNotFound or UsageError."""
+    def read(
+        cls, known: AllFollowed, name: str, asked: Mapping[str, str], looks: Looks | None = None
+    ) -> ExecutionPage:
+        """Read an execution, with the last heartbeats that the `looks` find. Raises ExecutionNotFound or
+        UsageError.
+        """
         kind, text = asked.get("e", "all"), asked.get("q", "").strip().lower()
         if kind not in KINDS:
             raise UsageError(f"e={kind!r}: choose one of {', '.join(KINDS)}")
         before = whole("before", asked.get("before", ""))
         with known.at(name) as one:
-            return cls._of(one, kind, text, before, asked)
+            return cls._of(one, kind, text, before, asked, looks)
 
     @classmethod
     def _of(
-        cls, one: Followed, kind: str, text: str, before: int | None, asked: Mapping[str, str]
+        cls,
+        one: Followed,
+        kind: str,
+        text: str,
+        before: int | None,
+        asked: Mapping[str, str],
+        looks: Looks | None,
     ) -> ExecutionPage:
         description, entries, execution = one.describe(), one.entries, one.execution
         now = utc_now()
         true = asked.get("scale") == "true"
         window = window_of(asked, one.counts, milliseconds(now), true=true)
         word, icon = shape_of(description)
+        beats = NO_BEATS
+        if looks is not None:
+            beats = last_heartbeats(looks, execution.id, execution.codec, one.counts, description)
         lines, older = _events(one.kinds[kind], text, before)
         closing = entries[-1]
         sentence, line = _sentence(description, closing, now)
@@ -216,7 +235,12 @@ class ExecutionPage:
             sentence,
             line,
             words.span(lasted / timedelta(milliseconds=1)),
-            draw(one.counts, milliseconds(now), len(entries), true=true, window=window),
+            draw(
+                *(one.counts, milliseconds(now), len(entries)),
+                true=true,
+                window=window,
+                beats=beats,
+            ),
             window,
             lines,
             KINDS,
@@ -279,7 +303,9 @@ def window_of(
     return scale.time_at(100 * left), scale.time_at(100 * max(left, right))
 
 
-def rows_of_child(known: AllFollowed, name: str, child: str, *, true: bool) -> list[Row]:
+def rows_of_child(
+    known: AllFollowed, name: str, child: str, looks: Looks, *, true: bool
+) -> list[Row]:
     """Return the rows of a child (or of one of its own), drawn where they stand in the picture of an
     execution. Raises ExecutionNotFound.
     """
@@ -287,12 +313,14 @@ def rows_of_child(known: AllFollowed, name: str, child: str, *, true: bool) -> l
     with known.at(name) as outer:
         scale = scale_of(outer.counts, now, true=true)
     with known.at(child) as inner:
-        rows = rows_on(scale, inner.counts, now)
+        beats = last_heartbeats(looks, child, inner.execution.codec, inner.counts)
+        rows = rows_on(scale, inner.counts, now, beats)
     parts = [part for row in rows for part in row.parts]
     for one in (*rows, *parts):
         one.key = f"{child}--{one.key}"
     for row in rows:
         row.cls = f"{row.cls} l1".strip()
+        row.members = f"{row.members}&child={quote(child)}" if row.members else ""
     return rows
 
 
@@ -321,18 +349,27 @@ def _arguments(entries: Sequence[Entry]) -> list[Node]:
     value: Any = (entries[0].values or {}).get("arguments") if entries else None
     if value is None:
         return []
+    place: dict[str, str | int] = {"event": entries[0].number, "name": "arguments"}
     try:
-        args, named = cast("tuple[list[Any], dict[str, Any]]", value)
-        pairs = [*((str(number), one) for number, one in enumerate(args)), *named.items()]
+        pairs = arguments_of(value)
     except (TypeError, ValueError, AttributeError):
-        return [whole_of(value, "arguments")]  # they could not be decoded
-    return [whole_of(one, name) for name, one in pairs]
+        return [whole_of(value, "arguments", place)]  # they could not be decoded
+    return [whole_of(one, name, {**place, "item": name}) for name, one in pairs]
+
+
+def arguments_of(value: Any) -> list[tuple[str, Any]]:
+    """Return the arguments of an execution, those by position by their number. Raises TypeError, ValueError
+    or AttributeError if they could not be decoded.
+    """
+    args, named = cast("tuple[list[Any], dict[str, Any]]", value)
+    return [*((str(number), one) for number, one in enumerate(args)), *named.items()]
 
 
 def _result(closing: Entry | None) -> Node | None:
     if closing is None or not isinstance(closing.event, events.ExecutionCompleted):
         return None
-    return whole_of((closing.values or {}).get("result"), "result")
+    value = (closing.values or {}).get("result")
+    return whole_of(value, "result", {"event": closing.number, "name": "result"})
 
 
 def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:

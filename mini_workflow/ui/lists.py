@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
-from mini_workflow.core.records import defaults_of, frozen
+from mini_workflow.core.records import defaults_of, frozen, replace
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.picture import words
@@ -74,10 +74,10 @@ class Filter:
         """Return whether everything is shown."""
         return not self.address()
 
-    def parts(self) -> list[tuple[str, str]]:
-        """Return each part in words, with the address without it."""
+    def parts(self) -> list[tuple[str, Filter]]:
+        """Return each part in words, with what the filter is without it."""
         return [
-            (f"{name} {getattr(self, name)}", self.address(**{name: ""}))
+            (f"{name} {getattr(self, name)}", replace(self, **{name: ""}))
             for name in defaults_of(Filter)
             if getattr(self, name)
         ]
@@ -133,6 +133,16 @@ def counts_of(client: Client, wanted: Filter, now: datetime) -> list[tuple[str, 
         (status, client.count_executions(**wanted.asked(now, status=status))) for status in STATUSES
     ]
     return [("", sum(number for _, number in by_status)), *by_status]
+
+
+def counts_by_part(client: Client, wanted: Filter, now: datetime) -> list[tuple[str, str, int]]:
+    """Return each part of a filter in words, with the address without it, and how many executions match the
+    rest.
+    """
+    return [
+        (part, rest.address(), client.count_executions(**rest.asked(now)))
+        for part, rest in wanted.parts()
+    ]
 
 
 def utc_now() -> datetime:

@@ -16,6 +16,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, RuntimeClosed
 from mini_workflow.ports import STATUSES
 from mini_workflow.ui.followed import AllFollowed
+from mini_workflow.ui.last_heartbeats import WATCHED
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at what open pages show."""
@@ -93,4 +94,6 @@ class Watch:
         if not name:
             return tuple(self._client.count_executions(status=status) for status in STATUSES)
         with self._known.at(name) as one:
-            return one.head, len(one.entries)
+            working = one.counts.at_work(WATCHED)
+            beats = self._client.looks.heartbeats(name, working)
+            return one.head, len(one.entries), *((beat.key, beat.at) for beat in beats.values())

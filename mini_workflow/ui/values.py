@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Final, cast
+from urllib.parse import urlencode
 from uuid import UUID
 
 from mini_workflow.codecs.decoding import Shown
@@ -26,7 +27,9 @@ LONGEST: Final = 2_000
 DEEPEST: Final = 8
 
 COPIED: Final = 20_000
-"""Characters of a value that a button copies; one that is longer is in the history to download."""
+"""Characters of a value that a button copies; one that is longer is downloaded."""
+
+NOWHERE: Final[Mapping[str, str | int]] = {}
 
 _AS_TEXT: Final = (Decimal, date, time, timedelta, UUID, PurePath)
 
@@ -34,7 +37,8 @@ _AS_TEXT: Final = (Decimal, date, time, timedelta, UUID, PurePath)
 @mutable
 class Node:
     """A value: its name in what holds it, its text, its type where that says more, what it holds, and how
-    much of it is left out. `value` is the value itself, of one that nothing holds.
+    much of it is left out. `value` is the value itself, of one that nothing holds, and `place` what an
+    address says to have it downloaded: a query; empty if it stands in no history.
     """
 
     name: str
@@ -43,12 +47,19 @@ class Node:
     items: list[Node] = field(default_factory=list["Node"])
     left_out: str = ""
     value: Any = field(default=None, compare=False, repr=False)
+    place: str = ""
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether not all of the value is shown."""
+        return bool(self.left_out) or any(one.is_cut for one in self.items)
 
 
-def whole_of(value: Any, name: str) -> Node:
-    """Return the tree of a value that nothing holds."""
+def whole_of(value: Any, name: str, place: Mapping[str, str | int] = NOWHERE) -> Node:
+    """Return the tree of a value that nothing holds, and that stands at a `place` of a history."""
     node = tree_of(value, name)
     node.value = value
+    node.place = urlencode(place)
     return node
 
 
@@ -59,6 +70,14 @@ def json_of(value: Any) -> str:
     except (TypeError, ValueError, RecursionError):
         text = repr(value)
     return text if len(text) <= COPIED else ""
+
+
+def document_of(value: Any) -> str:
+    """Return all of a value as a JSON document; what JSON cannot say as text."""
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, indent=1, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(repr(value), ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

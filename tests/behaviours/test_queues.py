@@ -246,3 +246,91 @@ def test_104_what_cannot_be_meant_is_refused(runtime: Stage) -> None:
     with pytest.raises(UsageError, match="give limit= too"):
         workflow("behaviours.wrongly_limited", priority=3)
     assert runtime.list_executions(workflow=in_queue) == []
+
+
+@workflow("behaviours.starts_in_queue")
+async def starts_in_queue(ctx: Context, names: list[str]) -> list[Any]:
+    """Has children wait for slots, one after the other, and one that it lets go."""
+    ctx.start(in_queue, "alone", id="alone", queue=ONE, limit_key="a", priority=-1)
+    children = [
+        ctx.child(in_queue, name, id=name, queue=ONE.name, limit_key="b", priority=priority)
+        for priority, name in enumerate(names)
+    ]
+    return [await child for child in children]
+
+
+def test_104_what_a_workflow_starts_waits_too(runtime: Stage) -> None:
+    """A child, and what goes on by itself, need the slot that the code names: the highest priority first."""
+    holder = runtime.start(in_queue, "holder", queue=ONE)
+    waits(holder, "signal")
+    parent = runtime.start(starts_in_queue, ["one", "two"])
+    slots(runtime, 1, 3)
+    for name in ("one", "two", "alone"):
+        assert "Waits for a slot" in waits(runtime.get_execution(name))
+        runtime.get_execution(name).signal("go", name)
+    assert LEDGER == ["holder"]
+    noted = [entry.note for entry in parent.timeline() if "needs a slot of limit" in entry.note]
+    assert len(noted) == 3
+    holder.signal("go", "")
+    assert parent.result(WAIT) == ["one one", "two two"]
+    assert runtime.get_execution("alone").result(WAIT) == "alone alone"
+    assert LEDGER == ["holder", "two", "one", "alone"]
+    slots(runtime, 0, 0)
+
+
+def test_104_many_wait_in_a_queue(runtime: Stage) -> None:
+    """They begin one after the other, in the order in which they were started."""
+    calls = [(name,) for name in "abc"]
+    options: Any = {"queue": ONE, "limit_key": "c-7", "priority": 1}
+    many = runtime.start_executions(in_queue, calls, ids=[*"abc"], **options)
+    waits(many[0], "signal")
+    slots(runtime, 1, 2)
+    for one in many:
+        one.signal("go", 1)
+    assert [one.result(WAIT) for one in many] == ["a 1", "b 1", "c 1"]
+    slots(runtime, 0, 0)
+
+
+@workflow("behaviours.called_like_a_queue")
+async def called_like_a_queue(ctx: Context, queue: str, priority: int = 0) -> list[Any]:
+    return [queue, priority]
+
+
+@workflow("behaviours.confused_with_a_queue")
+async def confused_with_a_queue(ctx: Context) -> list[Any]:
+    """Starts what has parameters of these names, and what cannot be meant."""
+    seen: list[Any] = []
+    start: Any
+    for start in (ctx.child, ctx.start):
+        for wanted, *args, given in (
+            (called_like_a_queue, {"queue": ONE.name}),
+            (in_queue, "x", {"queue": "behaviours.undeclared"}),
+            (in_queue, "x", {"limit_key": "alone"}),
+            (in_queue, "x", {"queue": ONE, "priority": 1000}),
+        ):
+            try:
+                start(wanted, *args, **given)
+            except UsageError as error:
+                seen.append(str(error))
+    seen.append(await ctx.child(called_like_a_queue.bind("mine", priority=3), queue=ONE))
+    return seen
+
+
+def test_104_what_a_workflow_cannot_mean_is_refused(runtime: Stage) -> None:
+    """Where it stands, as by a client; arguments that are called like the options are bound."""
+    start: Any = runtime.runtime.start_execution
+    with pytest.raises(UsageError, match=r"called_like_a_queue\.bind\(queue="):
+        start(called_like_a_queue, queue=ONE.name)
+    seen = runtime.run(confused_with_a_queue)
+    assert len(seen) == 9
+    for of_child, of_start in zip(seen[:4], seen[4:8], strict=True):
+        assert of_child.replace("ctx.child", "ctx.start") == of_start
+    assert "called_like_a_queue.bind(queue=...)" in seen[0]
+    assert "no limit 'behaviours.undeclared' is declared" in seen[1]
+    assert "give queue= too, or declare @workflow" in seen[2]
+    assert "priority=1000" in seen[3]
+    assert seen[-1] == ["mine", 3]
+    undeclared: Any = {"queue": "behaviours.undeclared"}
+    with pytest.raises(UsageError, match=r"no limit 'behaviours.undeclared' is declared"):
+        runtime.start_executions(in_queue, [("a",)], **undeclared)
+    assert runtime.list_executions(workflow=in_queue) == []

@@ -648,6 +648,15 @@ async def queued(ctx: Context) -> int:
     return await ctx.task(double, 21)
 
 
+@shape(tags="ordered children starts")
+async def starts_in_queues(ctx: Context) -> str:
+    """Others need slots before their code begins."""
+    child = ctx.child("someone", 1, id="child-1", queue="laws.few", limit_key="k", priority=2)
+    ctx.start("someone", 2, id="other-1", timeout=60, queue="laws.few")
+    child.cancel()
+    return child.id
+
+
 @shape(
     tags="ordered tasks children starts tells",
     headers={"tenant": "t-7", "traceparent": "00-4bf9-00f0-01"},

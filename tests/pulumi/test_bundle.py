@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -117,7 +118,21 @@ def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
     return template["Resources"][name]["Properties"]
 
 
-LINTED = {"plain": PLAIN, "api": PLAIN + API, "versions": VERSIONS + SCHEDULES, "all": ALL}
+SHARED = (
+    PLAIN
+    + """
+shared_with = ["210987654321", "arn:aws:iam::210987654321:role/theirs"]
+signing_key_store = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ours-AbCdEf"
+"""
+)
+
+LINTED = {
+    "shared": SHARED,
+    "plain": PLAIN,
+    "api": PLAIN + API,
+    "versions": VERSIONS + SCHEDULES,
+    "all": ALL,
+}
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +231,65 @@ def test_the_orchestrator_is_called_with_schedules(root: Path) -> None:
         },
         "DependsOn": ["FlowEventsMapping", "FlowOrchestratorPolicy"],
     }
+
+
+def test_how_many_calls_are_the_orchestrators_own_is_a_parameter(root: Path) -> None:
+    template, _ = written(
+        root,
+        PLAIN + '\n[engines.Said]\nworker = "app.index.execute"\n'
+        'orchestrator = "app.index.orchestrate"\nconcurrency = 30\n',
+    )
+    # By default nothing is reserved: that can be deployed to every account.
+    assert template["Parameters"]["FlowConcurrency"]["Default"] == "0"
+    assert template["Conditions"] == {
+        "FlowReserves": {"Fn::Not": [{"Fn::Equals": [{"Ref": "FlowConcurrency"}, "0"]}]}
+    }
+    none = {"Ref": "AWS::NoValue"}
+    calls = {"Ref": "FlowConcurrency"}
+    assert properties(template, "FlowOrchestratorFunction")["ReservedConcurrentExecutions"] == {
+        "Fn::If": ["FlowReserves", calls, none]
+    }
+    assert properties(template, "FlowEventsMapping")["ScalingConfig"] == {
+        "Fn::If": ["FlowReserves", {"MaximumConcurrency": calls}, none]
+    }
+    pattern = re.compile(template["Parameters"]["FlowConcurrency"]["AllowedPattern"])
+    taken = [n for n in range(1_200) if pattern.fullmatch(str(n))]
+    assert taken == [0, *range(2, 1_001)]
+    # Who has said it in the file has no parameter.
+    assert sorted(template["Parameters"]) == ["CodeBucket", "FlowConcurrency"]
+    assert properties(template, "SaidOrchestratorFunction")["ReservedConcurrentExecutions"] == 30
+
+
+def test_what_is_shared_is_shared_by_a_template_too(root: Path) -> None:
+    template, _ = written(root, SHARED)
+    policy = properties(template, "FlowEventsShared")
+    assert policy["Queues"] == [{"Ref": "FlowEvents"}]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    who = ["210987654321", "arn:aws:iam::210987654321:role/theirs"]
+    assert statement["Principal"] == {"AWS": who}
+    called = [
+        one["Properties"]["Principal"]
+        for one in template["Resources"].values()
+        if one["Type"] == "AWS::Lambda::Permission"
+    ]
+    assert sorted(called) == who
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN.replace('"app.index.execute"', '{handler = "app.index.execute", concurrency = 5}'),
+        PLAIN.replace(
+            '"app.index.orchestrate"', '{handler = "app.index.orchestrate", concurrency = -1}'
+        ),
+    ],
+)
+def test_there_is_no_such_parameter_where_workers_are_limited_or_nothing_is_wanted(
+    root: Path, text: str
+) -> None:
+    template, _ = written(root, text)
+    assert sorted(template["Parameters"]) == ["CodeBucket"]
+    assert "Conditions" not in template
 
 
 def test_histories_outlive_the_stack_and_are_private(root: Path) -> None:
@@ -327,7 +401,9 @@ def test_the_command_says_what_comes_next(root: Path, monkeypatch: pytest.Monkey
     assert done.exit_code == 0, done.output
     assert "build/template.json: " in done.output
     assert "aws cloudformation deploy --template-file build/template.json" in done.output
+    assert "FlowConcurrency=N, as a parameter too, reserves N calls: " in done.output
     answer = json.loads(CliRunner().invoke(cli, ["package", "--json", "-o", "dist"]).stdout)
+    assert answer["parameters"] == ["CodeBucket", "FlowConcurrency"]
     assert answer["template"] == "dist/template.json"
     assert all((root / name).is_file() for name in answer["archives"])
     (root / "deploy.toml").write_text("[engine.x]")
@@ -378,11 +454,12 @@ def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root:
         s3.put_object(Bucket=code, Key=archive.name, Body=functions.runnable(archive))
     made_by = strict_aws.client("cloudformation")
     name = f"flow-{uuid4().hex[:8]}"
+    given = {"CodeBucket": code, "FlowConcurrency": "20"}
     made_by.create_stack(
         StackName=name,
         TemplateBody=json.dumps(template),
         Capabilities=["CAPABILITY_IAM"],
-        Parameters=[{"ParameterKey": "CodeBucket", "ParameterValue": code}],
+        Parameters=[{"ParameterKey": key, "ParameterValue": given[key]} for key in given],
     )
 
     def ended() -> Any:
@@ -402,6 +479,11 @@ def test_a_stack_is_made_and_its_functions_share_a_key(strict_aws: Server, root:
     for function in names:
         answer = strict_aws.client("lambda").invoke(FunctionName=function, Payload="{}")
         assert json.loads(answer["Payload"].read()) == wanted
+    reserved = strict_aws.client("lambda").get_function_concurrency(FunctionName=names[1])
+    assert reserved["ReservedConcurrentExecutions"] == 20
+    mappings = strict_aws.client("lambda").list_event_source_mappings(FunctionName=names[1])
+    (mapping,) = mappings["EventSourceMappings"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 20}
     # A worker that pulls is a queue, which the orchestrator knows of and may send to.
     orchestrator = strict_aws.client("lambda").get_function_configuration(FunctionName=names[1])
     settings_of = settings.Settings(orchestrator["Environment"]["Variables"])

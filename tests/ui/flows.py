@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from mini_workflow import Context, RetryPolicy, workflow
+from mini_workflow import Context, RetryPolicy, current_task, workflow
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -121,3 +121,36 @@ async def daughter(ctx: Context) -> int:
 @workflow("shown-mother")
 async def mother(ctx: Context) -> int:
     return await ctx.child(daughter)
+
+
+@workflow("shown-beating")
+async def beating(ctx: Context, n: int) -> None:
+    """Tasks that have given heartbeats, and run on: one by itself, and those of a map."""
+
+    async def upload(page: int) -> None:
+        current_task().heartbeat(f"page {page} of 7")
+        await asyncio.Event().wait()
+
+    if n == 1:
+        await ctx.task(upload, 3, name="upload")
+    else:
+        await ctx.map(upload, range(n), name="upload", concurrency=n)
+
+
+@workflow("shown-mixed")
+async def mixed(ctx: Context, n: int, bad: int) -> None:
+    """A map of which the last items fail."""
+
+    def load(number: int) -> int:
+        if number >= n - bad:
+            raise ValueError(f"row {number}")
+        return number
+
+    once = RetryPolicy(max_attempts=1)
+    await ctx.map(load, range(n), name="load", concurrency=n, retry=once, return_exceptions=True)
+    await ctx.wait_for_signal("seen")
+
+
+@workflow("shown-mixed-mother")
+async def mother_of_mixed(ctx: Context, n: int, bad: int) -> None:
+    await ctx.child(mixed, n, bad)

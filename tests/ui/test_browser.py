@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from mini_workflow import LocalRuntime
 from mini_workflow.ui import app
-from mini_workflow.ui.app import REFUSED
+from mini_workflow.ui.answers import REFUSED
 from tests.paths import ROOT
 from tests.ui.browsing import open_chromium
 from tests.ui.flows import (
@@ -26,6 +26,7 @@ from tests.ui.flows import (
     failing,
     fan_out,
     hostile,
+    mixed,
     mother,
     order,
     paying,
@@ -99,6 +100,27 @@ def failed(runtime: LocalRuntime, name: str) -> None:
     execution = runtime.start_execution(failing, id=name)
     with pytest.raises(ValueError, match="row 219"):
         execution.result(WAIT)
+
+
+def test_a_group_is_turned_over_in_place(runtime: LocalRuntime, opened: Opening) -> None:
+    execution = runtime.start_execution(mixed, 130, 2, id="m-1")
+    eventually(lambda: [one.kind for one in execution.describe().waits] == ["signal"])
+    page = opened("/executions/m-1")
+    group = page.locator(".tl-in > details.grp")
+    group.locator("> summary").click()
+    rows = group.locator("[data-inside] > .row")
+    group.get_by_role("link", name="All").click()
+    expect(rows).to_have_count(100)
+    group.get_by_role("link", name="Next").click()
+    expect(rows).to_have_count(30)
+    group.get_by_role("link", name="failed 2").click()
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("ValueError: row")
+    # What happens meanwhile leaves it so.
+    execution.signal("seen")
+    expect(page.locator(".head .st")).to_have_text("completed")
+    expect(rows).to_have_count(2)
+    assert page.url.endswith("/executions/m-1")
 
 
 def test_an_execution_is_watched_until_it_ends(runtime: LocalRuntime, opened: Opening) -> None:

@@ -58,6 +58,21 @@ def test_the_list_shows_executions_with_counts_and_filters(
     assert "without workflow shown-order" in nothing
 
 
+def test_an_empty_list_says_what_each_part_of_its_filter_hides(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    for name, customer in (("o-1", "1"), ("o-2", "1"), ("o-3", "2")):
+        waiting(runtime, name, tags={"customer": customer})
+    page = browser.get("/executions?status=running&tag=customer%3D1&prefix=o-3").text
+    said = text_of(page)
+    assert "without status running : 0 executions" in said
+    assert "without tag customer=1 : 1 execution" in said
+    assert "without prefix o-3 : 2 executions" in said
+    assert 'href="?status=running&amp;prefix=o-3">without tag' in page
+    # What matches is shown, and nothing is counted for it.
+    assert ">without" not in browser.get("/executions?tag=customer%3D1").text
+
+
 def test_an_empty_store_says_how_to_fill_it(browser: TestClient) -> None:
     page = browser.get("/executions").text
     assert "No executions yet" in page

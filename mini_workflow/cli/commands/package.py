@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,9 +48,10 @@ def package(file: Path, output: Path, as_json: bool) -> None:
         except bundles.BadOption as error:
             raise Failed(str(error), USAGE) from error
     large = template.stat().st_size > bundles.LARGEST_IN_REQUEST
+    parameters: dict[str, Any] = json.loads(template.read_text("utf-8")).get("Parameters", {})
     if as_json:
         files = {"template": str(template), "archives": [str(one) for one in archives]}
-        say_json(files | {"large": large})
+        say_json(files | {"large": large, "parameters": sorted(parameters)})
         return
     for one in (template, *archives):
         say(f"{one}: {one.stat().st_size} bytes")
@@ -59,6 +61,11 @@ def package(file: Path, output: Path, as_json: bool) -> None:
     if archives:
         say(f'aws s3 sync {output} s3://BUCKET --exclude "*" --include "*.zip"')
         options.append("--parameter-overrides CodeBucket=BUCKET")
+    for name in sorted(parameters):
+        if name.endswith(bundles.RESERVED):
+            say(
+                f"{name}=N, as a parameter too, reserves N calls: {parameters[name]['Description']}"
+            )
     say(f"aws cloudformation deploy --template-file {template} {' '.join(options)}")
 
 

@@ -5,6 +5,7 @@ any history.
 from __future__ import annotations
 
 from bisect import bisect_left
+from heapq import nsmallest
 from typing import Final
 
 from mini_workflow.engine.picture.folding import Folding, put_in_order
@@ -117,6 +118,21 @@ class Counts:
         else:
             self._fresh.append(one.ended)
             self._active.add(one.ended, one.ended)
+
+    def at_work(self, most: int) -> dict[int, int]:
+        """Return the attempts that run, by the numbers of their tasks: at most so many, oldest task
+        first; none of what has closed.
+        """
+        self.update()
+        if self.course.ended is not None:
+            return {}
+        working = (
+            one
+            for one, state, _ in self._open.values()
+            if one.kind == "task" and state == "running"
+        )
+        oldest = nsmallest(most, working, key=lambda one: (one.started, one.seq))
+        return {one.seq: one.attempts for one in oldest}
 
     def active(self, until: int) -> list[tuple[int, int]]:
         """Return when something ran or arrived; what has not ended, until then."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import pairwise
 from typing import Final
@@ -37,9 +37,36 @@ _ICONS: Final = {
 }
 
 
+LONGEST: Final = 200
+"""Characters of the details of a heartbeat that are shown."""
+
+
+@frozen
+class Beat:
+    """The last heartbeat of an attempt that runs: when, in milliseconds since the epoch, and the details that
+    the attempt gave last, as text; empty if it gave none.
+    """
+
+    at: int
+    details: str = ""
+
+    @classmethod
+    def of(cls, at: int, details: object) -> Beat:
+        """Return the heartbeat for details as people read them."""
+        text = "" if details is None else details if isinstance(details, str) else repr(details)
+        cut = len(text) > LONGEST
+        return cls(at, f"{text[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}" if cut else text)
+
+
+Beats = Mapping[int, Beat]
+"""Last heartbeats, by the numbers of tasks."""
+
+NO_BEATS: Final[Beats] = {}
+
+
 @frozen
 class Shape:
-    """An element of SVG: `kind` is rect, line, cross, mark or text, `x` and `x2` are percent."""
+    """An element of SVG: `kind` is rect, line, cross, mark, beat or text, `x` and `x2` are percent."""
 
     kind: str
     cls: str
@@ -62,9 +89,14 @@ class Row:
     took: str
     spoken: str
     shapes: list[Shape]
+    told: str = ""
+    """What stands under the label: the last heartbeat of an attempt that runs."""
     cls: str = ""
     parts: list[Row] = field(default_factory=list["Row"])
     more: str = ""
+    """How many members of a group have no row inside of it."""
+    members: str = ""
+    """What an address says to name the group: a query."""
     progress: tuple[float, float, float, float] | None = None
     """Percent of a group's members that are done, have failed, are at work, and wait."""
     counts: str = ""
@@ -101,16 +133,17 @@ def draw(
     *,
     true: bool = False,
     window: tuple[int, int] | None = None,
+    beats: Beats = NO_BEATS,
 ) -> Picture:
     """Return the picture of what has happened. `now` is in milliseconds since the epoch, and `true` asks
-    for a scale without breaks. With a `window`, from when to when in the same milliseconds, the rows are
-    of what was under way in it: less is folded there.
+    for a scale without breaks. `beats` are marked on the attempts that run. With a `window`, from when to
+    when in the same milliseconds, the rows are of what was under way in it: less is folded there.
     """
     course = counts.course
     is_open = course.ended is None
     until = now if is_open else course.ended or now
     scale = scale_of(counts, now, true=true)
-    rows, folded = _rows(counts, scale, now, window)
+    rows, folded = _rows(counts, scale, now, window, beats)
     return Picture(
         rows=rows,
         folds=folded.folds,
@@ -136,41 +169,79 @@ def scale_of(counts: Counts, now: int, *, true: bool = False) -> Scale:
     return Scale(course.began, max(until, course.latest), active, is_open=is_open, true=true)
 
 
-def rows_on(scale: Scale, counts: Counts, now: int) -> list[Row]:
+def rows_on(scale: Scale, counts: Counts, now: int, beats: Beats = NO_BEATS) -> list[Row]:
     """Return the rows of an execution in the picture of another one, whose scale that is."""
     counts.update()
-    return _rows(counts, scale, now, None)[0]
+    return _rows(counts, scale, now, None, beats)[0]
+
+
+def group_of(
+    counts: Counts, now: int, number: int, window: tuple[int, int] | None = None
+) -> Group | None:
+    """Return the group whose first member is the operation of that number, as the picture of a `window` has
+    it; None if there is none.
+    """
+    counts.update()
+    for row in _folded(counts, _until(counts, now), window).rows:
+        if isinstance(row, Group) and row.members[0].seq == number:
+            return row
+    return None
+
+
+def rows_of(
+    operations: Iterable[Operation],
+    scale: Scale,
+    counts: Counts,
+    now: int,
+    beats: Beats = NO_BEATS,
+) -> list[Row]:
+    """Return a row for each of some operations."""
+    drawing = _Drawing(scale, _until(counts, now), beats)
+    return [drawing.row(Single(one)) for one in operations]
+
+
+def _until(counts: Counts, now: int) -> int:
+    course = counts.course
+    return max(now if course.ended is None else course.ended, course.latest)
+
+
+def _folded(counts: Counts, until: int, window: tuple[int, int] | None) -> Folded:
+    if window is None:
+        return counts.folding.folded()
+    operations = counts.course.operations
+    begun = bisect_right(operations, window[1], key=lambda one: one.started)
+    return fold(
+        one
+        for one in operations[:begun]
+        if (until if one.ended is None else one.ended) >= window[0]
+    )
 
 
 def _rows(
-    counts: Counts, scale: Scale, now: int, window: tuple[int, int] | None
+    counts: Counts, scale: Scale, now: int, window: tuple[int, int] | None, beats: Beats
 ) -> tuple[list[Row], Folded]:
     course = counts.course
-    until = max(now if course.ended is None else course.ended, course.latest)
     marks, signals = course.marks, counts.signals
-    if window is None:
-        folded = counts.folding.folded()
-    else:
+    folded = _folded(counts, _until(counts, now), window)
+    if window is not None:
         first, last = window
-        begun = bisect_right(course.operations, last, key=lambda one: one.started)
-        folded = fold(
-            one
-            for one in course.operations[:begun]
-            if (until if one.ended is None else one.ended) >= first
-        )
         marks = [mark for mark in marks if first <= mark.at <= last]
         signals = sum(mark.kind == "signal" for mark in marks)
-    drawing = _Drawing(scale, until)
+    drawing = _Drawing(scale, _until(counts, now), beats)
     rows = [drawing.row(one) for one in folded.rows]
+    for row in rows:
+        if row.members and window is not None:
+            row.members += f"&from={window[0]}&to={window[1]}"
     if marks:
         rows.insert(0, drawing.messages(marks, signals))
     return rows, folded
 
 
 class _Drawing:
-    def __init__(self, scale: Scale, until: int) -> None:
+    def __init__(self, scale: Scale, until: int, beats: Beats) -> None:
         self._scale = scale
         self._until = until
+        self._beats = beats
 
     def row(self, one: Single | Group) -> Row:
         """Return the row of an operation or a group."""
@@ -217,6 +288,13 @@ class _Drawing:
             shapes.append(self._beside(one, one.error[:60], "an bad"))
         if one.due is not None and one.is_open:
             shapes.append(self._beside(one, f"until {words.utc(one.due):%d %b, %H:%M} UTC", "an"))
+        told = ""
+        if one.state == "running" and (beat := self._beats.get(one.seq)) is not None:
+            past = words.span(max(self._until - beat.at, 0))
+            told = f"last heartbeat {past} ago{': ' + beat.details if beat.details else ''}"
+            # The clock of the worker may be ahead, or behind.
+            x = min(max(beat.at, one.stretches[-1].start), self._until)
+            shapes.append(Shape("beat", "beat", self._scale.at(x), text=told))
         tries = f", {one.attempts} attempts" if one.attempts > 1 else ""
         ended = self._until if one.ended is None else one.ended
         return Row(
@@ -228,6 +306,7 @@ class _Drawing:
             "" if one.inline else words.span(ended - one.started),
             f", {one.state}{tries}{': ' + one.error if one.error else ''}",
             shapes,
+            told,
             cls="hot-bad" if one.state == "failed" else "",
             child=one.child,
         )
@@ -288,7 +367,8 @@ class _Drawing:
             f", {said}",
             [],
             parts=parts,
-            more=f"{words.number(left)} more, which are in the events" if left else "",
+            more=f"{words.number(left)} more" if left else "",
+            members=f"of={group.members[0].seq}",
             progress=(share * done, share * failed, share * working, share * waiting),
             counts=f"{words.number(done)} of {words.number(number)}",
             chart=_chart(group.crowd.ended(), began, ended, 30),

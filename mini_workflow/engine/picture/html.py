@@ -8,8 +8,8 @@ from typing import Final
 
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
-from mini_workflow.engine.picture.drawing import Picture, Row, Shape, draw
-from mini_workflow.engine.picture.operations import course_of, one_line
+from mini_workflow.engine.picture.drawing import Beat, Picture, Row, Shape, draw
+from mini_workflow.engine.picture.operations import course_of, milliseconds, one_line
 from mini_workflow.engine.timeline import Entry
 
 ROWS_OF_GROUP: Final = 20
@@ -37,7 +37,13 @@ def html_of(entries: Sequence[Entry], sentence: str = "") -> str:
     if not entries:
         return html_of_text(sentence or "no events")
     course = course_of(entries)
-    picture = draw(Counts(course), course.latest, len(entries))
+    beats = {
+        getattr(one.event, "seq", 0): Beat.of(milliseconds(one.heartbeat), one.details)
+        for one in entries
+        if one.heartbeat is not None
+    }
+    latest = max((course.latest, *(beat.at for beat in beats.values())))
+    picture = draw(Counts(course), latest, len(entries), beats=beats)
     parts = ['<div style="font:13px/1.5 system-ui,sans-serif;max-width:72em">']
     if sentence:
         parts.append(f"<p><b>{escape(sentence)}</b></p>")
@@ -71,7 +77,8 @@ def _row(row: Row) -> str:
             (done + bad, work, COLOURS["b work"]),
         )
     )
-    more = f'<div style="opacity:.75">{escape(row.more)}</div>' if row.more else ""
+    told = f"{row.more}, which are in the events"
+    more = f'<div style="opacity:.75">{escape(told)}</div>' if row.more else ""
     return (
         f'<details><summary style="white-space:nowrap">{_label(row, row.counts)}{_svg(bars)}</summary>'
         f"{inside}{more}</details>"
@@ -112,6 +119,11 @@ def _shape(one: Shape) -> str:
             return f'<line x1="{x}" x2="{to}" y1="13" y2="13" stroke="{_LINE}" stroke-dasharray="3 3"/>'
         case "cap":
             return f'<line x1="{x}" x2="{x}" y1="8" y2="18" stroke="{_LINE}"/>'
+        case "beat":
+            return (
+                f'<line x1="{x}" x2="{x}" y1="4" y2="22" stroke="currentColor" stroke-width="2">'
+                f"<title>{escape(one.text)}</title></line>"
+            )
         case "cross":
             return f'<text x="{x}" y="18" text-anchor="middle" fill="{_BAD}">\N{MULTIPLICATION SIGN}</text>'
         case "mark":

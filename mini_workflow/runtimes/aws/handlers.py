@@ -111,6 +111,7 @@ class Handlers:
             on_turn=self._on_turn,
             around_task=self._parts.interceptors.around_task,
             claim=self._claim,
+            behind=self._parts.backlog.is_behind,
         )
 
     def _on_turn(self, turn: Turn) -> None:

@@ -102,7 +102,19 @@ class Backlog:
     # Sending
 
     def admit(self, execution_id: str) -> None:
-        """Raise MailboxFull if an execution is behind; nothing has been sent then. Raises StoreUnavailable.
+        """Raise MailboxFull if an execution is behind: nothing has been sent then. Or StoreUnavailable."""
+        if self.is_behind(execution_id):
+            raise MailboxFull(
+                f"execution {execution_id!r} is behind: it gets messages faster than it takes them, and the "
+                f"queue of events has {BACKLOG_OVER:,} or more, which would keep all other executions "
+                "waiting. Nothing was sent; try again in a minute, and send less: lists in fewer signals, or "
+                "to several executions",
+                execution_id=execution_id,
+            )
+
+    def is_behind(self, execution_id: str) -> bool:
+        """Return whether an execution, to which this process is about to send something, is said to be
+        behind. Raises StoreUnavailable.
 
         A process that sends it something once in a while does not look: many that do so cannot fill a queue.
         """
@@ -114,20 +126,13 @@ class Backlog:
                 forgotten, _ = self._sent.popitem(last=False)
                 self._looked.pop(forgotten, None)
             if last is None or now - last > BACKLOG_LASTS * 1000:
-                return
+                return False
             at, until = self._looked.get(execution_id, (0, 0))
         if now - at >= BACKLOG_LOOK * 1000:
             until = self._until(execution_id)
             with self._lock:
                 self._looked[execution_id] = (now, until)
-        if until > now:
-            raise MailboxFull(
-                f"execution {execution_id!r} is behind: it gets messages faster than it takes them, and the "
-                f"queue of events has {BACKLOG_OVER:,} or more, which would keep all other executions "
-                "waiting. Nothing was sent; try again in a minute, and send less: lists in fewer signals, or "
-                "to several executions",
-                execution_id=execution_id,
-            )
+        return until > now
 
     def _until(self, execution_id: str) -> int:
         found = self._bucket.get(_key(execution_id))

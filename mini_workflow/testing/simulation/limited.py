@@ -47,6 +47,16 @@ async def queued(ctx: Context, number: int = 0) -> int:
     return number
 
 
+@shape([7, 7, "completed"], tags="children signals starts")
+async def starts_in_queue(ctx: Context) -> list[Any]:
+    """Have children and another execution need slots of one limit."""
+    name = ctx.info.execution_id
+    ctx.start("nothing", id=f"{name}.other", notify="closed", queue=ONE, priority=1)
+    children = [ctx.child("nothing", queue=ONE, limit_key=key) for key in "ab"]
+    told = await ctx.wait_for_signal("closed")
+    return [*(await asyncio.gather(*children)), told["status"]]
+
+
 @shape(
     2,
     timing=Timing(delay=1_000, retry={"max_attempts": 2}, limit={"name": ONE.name}),

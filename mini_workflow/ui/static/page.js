@@ -22,7 +22,7 @@ paint(kept.get("theme"));
 setZone(kept.get("zone") || "relative");
 
 // The timeline: the tracks get wider inside a box that scrolls; the labels stay.
-const tl = $(".tl"), over = $(".over");
+const tl = $(".tl:not(.alone)"), over = $(".over");
 const lab = () => $(".lab", tl).offsetWidth * (getComputedStyle($(".lab", tl)).position === "sticky");
 const zoomTo = (start, end) => {
   const width = Math.min(1, Math.max(end - start, .005)), view = tl.clientWidth - lab();
@@ -53,6 +53,21 @@ const narrow = async () => {
   new URLSearchParams($(".tl", fresh).dataset.address).forEach((value, key) => address.searchParams.set(key, value));
   history.replaceState(null, "", address);
 };
+// The members of a group come page by page, into the row that is open.
+const turn = async (box, address, focus) => {
+  const found = $("[data-members]", await pageAt(address) ?? document.createElement("p"));
+  if (!found) return;
+  box.dataset.shown = address;
+  box.innerHTML = found.innerHTML;
+  if (focus) $("a[aria-current]", box)?.focus();
+  clocks(kept.get("zone") || "relative");
+};
+document.addEventListener("click", e => {
+  const link = e.target.closest?.("[data-inside] a[data-page]");
+  if (!link || e.ctrlKey || e.metaKey || e.shiftKey) return;
+  e.preventDefault();
+  turn(link.closest("[data-inside]"), link.href, true);
+});
 // A child opens in place, drawn where it stands in the time of its parent.
 document.addEventListener("toggle", async e => {
   const box = e.target.open && $(":scope > [data-child]", e.target);
@@ -97,7 +112,7 @@ const move = step => { const all = rows(), to = all[Math.max(0, Math.min(all.len
 const deeds = {
   times: () => setZone(zones[(zones.indexOf(kept.get("zone") || "relative") + 1) % 3]),
   theme: () => { const next = themes[(themes.indexOf(root.dataset.theme ?? "") + 1) % 3]; kept.set("theme", next); paint(next); },
-  in: () => zoom(1.6), out: () => zoom(1 / 1.6), fit: () => zoomTo(0, 1),
+  in: () => tl && zoom(1.6), out: () => tl && zoom(1 / 1.6), fit: () => tl && zoomTo(0, 1),
   all: b => { boxes().forEach(x => x.checked = b.checked); count(); }, none: () => { boxes().forEach(x => x.checked = false); count(); },
   dialog: b => $("#" + b.dataset.for)?.showModal(), shut: b => b.closest("dialog").close(),
   copy: async b => { await navigator.clipboard?.writeText(b.dataset.copy ?? b.closest(".pay, .cmd, .tb, li")?.innerText ?? location.href); if (b.dataset.copy) b.textContent = "Copied"; },
@@ -170,6 +185,7 @@ const refresh = async () => {
     texts.set(name, html);
   });
   $$("[data-streams] > [data-stream]", fresh).forEach(d => { if (!$$("[data-stream]").some(here => here.dataset.stream === d.dataset.stream)) { const made = document.importNode(d, true); $("[data-streams]").append(made); follow(made); } });
+  $$("details[open] > [data-shown]").forEach(box => turn(box, box.dataset.shown));
   count();
   document.title = fresh.title;
   clocks(kept.get("zone") || "relative");

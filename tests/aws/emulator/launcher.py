@@ -12,6 +12,9 @@ Runs in an environment of its own (requirements/emulator.txt); server.py starts 
 - A throttled asynchronous invocation is tried again, and is not counted as an attempt.
 - Versions and aliases: an alias with weights is of several versions, one for each call; what is set for
   asynchronous invocations, and concurrency, holds for calls by the version or alias that it is set for.
+- Log groups are given a key, and lose it, also when they are there already. Snapshots are
+  taken of the runtime that functions have here, too.
+- A stack reserves calls for a function.
 - Permissions: the batch actions of SQS are those of single messages; a schedule is in its group; to
   look at one alias is not to list all.
 - Calls are recorded (recorder.py).
@@ -42,7 +45,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
 from ministack.core import iam_actions, responses
-from ministack.services import eventbridge, lambda_svc, pipes, scheduler, sqs
+from ministack.services import cloudwatch_logs, eventbridge, lambda_svc, pipes, scheduler, sqs
+from ministack.services.cloudformation import provisioners
 from recorder import Recorder
 
 logger = logging.getLogger("launcher")
@@ -150,6 +154,33 @@ def record_of(find, name: str, qualifier: str | None):
 def reserved(find, function: dict, config: dict) -> int | None:
     """What is reserved for a function is for all of its versions."""
     return find(base(config) or function, config)
+
+
+def create_of_stack(create, logical: str, properties: dict, stack: str):
+    """A function as a stack has it, with the calls that are reserved for it."""
+    name, made = create(logical, properties, stack)
+    calls = properties.get("ReservedConcurrentExecutions")
+    if calls is not None:
+        lambda_svc._functions[name]["concurrency"] = int(calls)
+    return name, made
+
+
+# Log groups
+
+
+async def handle_logs(handle, method, path, headers: dict, body, query):
+    """The keys of groups that are there already, too."""
+    action = headers.get("x-amz-target", "").rpartition(".")[2]
+    if action not in ("AssociateKmsKey", "DisassociateKmsKey"):
+        return await handle(method, path, headers, body, query)
+    asked = json.loads(body)
+    group = cloudwatch_logs._log_groups.get(asked["logGroupName"])
+    if group is None:
+        return responses.error_response_json(
+            "ResourceNotFoundException", "The specified log group does not exist.", 400
+        )
+    group["kmsKeyId"] = asked.get("kmsKeyId")
+    return responses.json_response({})
 
 
 # Schedules
@@ -346,6 +377,9 @@ def extend() -> None:
         lambda_svc._get_account_settings, _ACCOUNT_CONCURRENCY_CAP=1_000
     )
     scheduler._SCHEDULE_TICK_INTERVAL = 1
+    lambda_svc._snapstart_runtime_supported = lambda runtime: True
+    of_stack = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
+    of_stack["create"] = around(of_stack["create"], create_of_stack)
     for module, name, extended in (
         (lambda_svc, "_run_sqs_batch", run_batch),
         (lambda_svc, "_get_func_record_for_qualifier", record_of),
@@ -356,6 +390,7 @@ def extend() -> None:
         (eventbridge, "_invoke_target", invoke_target),
         (pipes, "_create_pipe", create_pipe),
         (pipes, "_describe_response", describe_pipe),
+        (cloudwatch_logs, "handle_request", handle_logs),
         (iam_actions, "extract_iam_action", extract_action),
         (iam_actions, "extract_resource_arn", extract_resource),
     ):

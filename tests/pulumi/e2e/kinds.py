@@ -410,6 +410,32 @@ class Queue(Kind):
 # IAM
 
 
+class QueuePolicy(Kind):
+    replaces = ("queueUrl",)
+    json = ("policy",)
+
+    def id_of(self, values: Values) -> str:
+        return values["queueUrl"]
+
+    def create(self, values: Values) -> Values:
+        self._set(values["queueUrl"], values["policy"])
+        return {}
+
+    def _set(self, url: str, policy: str) -> None:
+        client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+    def update(self, olds: Values, news: Values) -> None:
+        self.create(news)
+
+    def delete(self, values: Values) -> None:
+        self._set(values["queueUrl"], "")
+
+    def read(self, made: str, values: Values) -> Values | None:
+        found = client("sqs").get_queue_attributes(QueueUrl=made, AttributeNames=["Policy"])
+        policy = found.get("Attributes", {}).get("Policy")
+        return {"queueUrl": made, "policy": policy} if policy else None
+
+
 class Role(Kind):
     replaces = ("name", "path")
     name = "name"
@@ -500,9 +526,9 @@ class LogGroup(Kind):
     outputs = ("arn",)
 
     def create(self, values: Values) -> Values:
-        tags = values.get("tags") or {}
+        more = {"tags": values.get("tags"), "kmsKeyId": values.get("kmsKeyId")}
         client("logs").create_log_group(
-            logGroupName=values["name"], **({"tags": tags} if tags else {})
+            logGroupName=values["name"], **{name: one for name, one in more.items() if one}
         )
         self._keep(values)
         return {"arn": arn("logs", f"log-group:{values['name']}")}
@@ -516,7 +542,11 @@ class LogGroup(Kind):
 
     def update(self, olds: Values, news: Values) -> None:
         self._keep(news)
-        # Its key changes in place too, by a call that the emulator does not know.
+        key = news.get("kmsKeyId")
+        if key:
+            client("logs").associate_kms_key(logGroupName=news["name"], kmsKeyId=key)
+        elif olds.get("kmsKeyId"):
+            client("logs").disassociate_kms_key(logGroupName=news["name"])
         if news.get("tags"):
             client("logs").tag_resource(
                 resourceArn=arn("logs", f"log-group:{news['name']}"), tags=news["tags"]
@@ -529,7 +559,9 @@ class LogGroup(Kind):
         groups = client("logs").describe_log_groups(logGroupNamePrefix=made)["logGroups"]
         for group in groups:
             if group["logGroupName"] == made:
-                return {"name": made, "retentionInDays": group.get("retentionInDays", 0)}
+                days, key = group.get("retentionInDays", 0), group.get("kmsKeyId")
+                found = {"name": made, "retentionInDays": days}
+                return {**found, "kmsKeyId": key} if key or "kmsKeyId" in values else found
         return None
 
 
@@ -560,10 +592,7 @@ class Function(Kind):
         }
 
     def _surroundings(self, values: Values) -> Values:
-        """What is asked for even when it is not given any more: without, AWS leaves it as it was.
-
-        Not of snapshots, which AWS does not take of the runtime that functions have on the emulator.
-        """
+        """What is asked for even when it is not given any more: without, AWS leaves it as it was."""
         files = values.get("fileSystemConfig")
         tracing = values.get("tracingConfig") or {"mode": "PassThrough"}
         return {
@@ -575,6 +604,7 @@ class Function(Kind):
             "EphemeralStorage": shaped(values.get("ephemeralStorage") or {"size": 512}),
             "TracingConfig": shaped(tracing),
             "KMSKeyArn": values.get("kmsKeyArn") or "",
+            "SnapStart": shaped(values.get("snapStart") or {"applyOn": "None"}),
         }
 
     def _code(self, values: Values) -> Values:
@@ -628,6 +658,11 @@ class Function(Kind):
         if values["publish"]:
             made = client("lambda").publish_version(FunctionName=values["name"])
             version = made["Version"]
+            client("lambda").get_waiter("published_version_active").wait(
+                FunctionName=values["name"],
+                Qualifier=version,
+                WaiterConfig={"Delay": 0.1, "MaxAttempts": 600},
+            )
         return {"version": version, "qualifiedArn": f"{function}:{version}"}
 
     def decided_anew(self, olds: Values, news: Values) -> tuple[str, ...]:
@@ -661,7 +696,18 @@ class Function(Kind):
             "timeout": found["Timeout"],
             "memorySize": found["MemorySize"],
             "environment": {"variables": found["Environment"]["Variables"]},
+            **self._found(found, values),
         }
+
+    def _found(self, found: Values, values: Values) -> Values:
+        """What is read of a function's key and snapshots, where there are any or there ought to be."""
+        key, snapshots = found.get("KMSKeyArn"), found["SnapStart"]["ApplyOn"]
+        read: Values = {}
+        if key or "kmsKeyArn" in values:
+            read["kmsKeyArn"] = key
+        if snapshots != "None" or "snapStart" in values:
+            read["snapStart"] = {"applyOn": snapshots}
+        return read
 
 
 class OfFunction(Kind):
@@ -1207,6 +1253,7 @@ KINDS: dict[str, Kind] = {
     "aws:s3/bucketPolicy:BucketPolicy": BucketPolicy(),
     "aws:s3/bucketObjectv2:BucketObjectv2": BucketObjectv2(),
     "aws:sqs/queue:Queue": Queue(),
+    "aws:sqs/queuePolicy:QueuePolicy": QueuePolicy(),
     "aws:iam/role:Role": Role(),
     "aws:iam/rolePolicy:RolePolicy": RolePolicy(),
     "aws:cloudwatch/logGroup:LogGroup": LogGroup(),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
+from pulumi_component import policies
+from tests.aws.emulator.server import Server
+from tests.pulumi.e2e import kinds
+from tests.pulumi.e2e.kinds import arn
 from tests.pulumi.e2e.provider import Provider
 from tests.pulumi.e2e.stack import unfinished
 from tests.pulumi.e2e.values import ARCHIVE, SIGNATURE, UNKNOWN, given, struct
@@ -157,3 +163,115 @@ def test_a_command_that_is_stuck_tells_what_it_waits_for(tmp_path: Path) -> None
     ]
     log.write_text("\n".join(told))
     assert unfinished(log) == ["two"]
+
+
+# On the emulator
+
+
+def live(provider: Provider, kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a refresh finds, of what was given."""
+    text = struct(inputs)
+    request = provider_pb2.ReadRequest(type=kind, id=name, properties=text, inputs=text)
+    return given(provider.Read(request, Answering()).inputs)
+
+
+def change(kind: str, olds: dict[str, Any], news: dict[str, Any]) -> dict[str, Any]:
+    """Update a resource; its properties."""
+    request = provider_pb2.UpdateRequest(type=kind, olds=struct(olds), news=struct(news))
+    return given(Provider("aws").Update(request, Answering()).properties)
+
+
+def create(kind: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    request = provider_pb2.CreateRequest(type=kind, properties=struct(inputs))
+    return given(Provider("aws").Create(request, Answering()).properties)
+
+
+def test_the_key_of_a_log_group_changes_in_place_and_is_read_back(
+    aws: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "client", aws.client)
+    provider, kind = Provider("aws"), "aws:cloudwatch/logGroup:LogGroup"
+    name = f"/logs/{uuid4().hex}"
+    plain = {"name": name, "retentionInDays": 7, "skipDestroy": False}
+    first, second = ({**plain, "kmsKeyId": arn("kms", f"key/{n}")} for n in (1, 2))
+    made = create(kind, first)
+    assert live(provider, kind, name, first) == first
+    made = change(kind, made, second)
+    assert live(provider, kind, name, second) == second
+    # What somebody else has changed is seen.
+    aws.client("logs").disassociate_kms_key(logGroupName=name)
+    assert live(provider, kind, name, second) == {**second, "kmsKeyId": None}
+    made = change(kind, made, second)
+    made = change(kind, made, plain)
+    (group,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+    assert "kmsKeyId" not in group
+    with pytest.raises(aws.client("logs").exceptions.ResourceNotFoundException):
+        aws.client("logs").associate_kms_key(logGroupName="nobody", kmsKeyId=arn("kms", "key/1"))
+
+
+def test_the_policy_of_a_queue_changes_in_place_and_is_read_back(
+    aws: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "client", aws.client)
+    provider, kind, sqs = Provider("aws"), "aws:sqs/queuePolicy:QueuePolicy", aws.client("sqs")
+    url = sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"]
+    first, second = (
+        {"queueUrl": url, "policy": policies.shared([who], policies.sender_of_events(events="q"))}
+        for who in ("210987654321", "109876543210")
+    )
+    made = create(kind, first)
+    assert live(provider, kind, url, first) == first
+    change(kind, made, second)
+    assert live(provider, kind, url, second) == second
+    kinds.KINDS[kind].delete(second)
+    assert live(provider, kind, url, second) == {}
+    assert diff(kind, first, second).replaces == []
+    assert list(diff(kind, first, {**first, "queueUrl": "other"}).replaces) == ["queueUrl"]
+
+
+def test_snapshots_and_the_key_of_a_function_change_in_place_and_are_read_back(
+    aws: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kinds, "client", aws.client)
+    code = tmp_path / "code.zip"
+    with zipfile.ZipFile(code, "w") as archived:
+        archived.writestr("app.py", "def execute(event, context): return 1\n")
+    provider, name = Provider("aws"), f"f-{uuid4().hex}"
+    plain = {
+        "name": name,
+        "packageType": "Zip",
+        "runtime": "python3.13",
+        "handler": "app.execute",
+        "role": arn("iam", "role/r", region=""),
+        "timeout": 3,
+        "memorySize": 128,
+        "code": {**archive("1"), "path": str(code)},
+        "architectures": ["x86_64"],
+        "loggingConfig": {"logFormat": "JSON"},
+        "publish": True,
+        "reservedConcurrentExecutions": -1,
+    }
+    snapped = {
+        **plain,
+        "snapStart": {"applyOn": "PublishedVersions"},
+        "kmsKeyArn": arn("kms", "key/1"),
+    }
+    made = create(FUNCTION, plain)
+    known = aws.client("lambda")
+
+    def snapshot(version: str) -> str:
+        found = known.get_function_configuration(FunctionName=name, Qualifier=version)
+        return found["SnapStart"]["OptimizationStatus"]
+
+    assert snapshot(made["version"]) == "Off"
+    made = change(FUNCTION, made, snapped)
+    # The version that the change has published has one, and is ready.
+    assert snapshot(made["version"]) == "On"
+    found = live(provider, FUNCTION, name, snapped)
+    assert (found["snapStart"], found["kmsKeyArn"]) == (snapped["snapStart"], snapped["kmsKeyArn"])
+    known.update_function_configuration(FunctionName=name, SnapStart={"ApplyOn": "None"})
+    assert live(provider, FUNCTION, name, snapped)["snapStart"] == {"applyOn": "None"}
+    made = change(FUNCTION, change(FUNCTION, made, snapped), plain)
+    left = known.get_function_configuration(FunctionName=name)
+    assert (left["SnapStart"]["ApplyOn"], left.get("KMSKeyArn") or "") == ("None", "")
+    assert snapshot(made["version"]) == "Off"

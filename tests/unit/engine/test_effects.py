@@ -174,7 +174,7 @@ def test_what_is_left_is_noted_between_two_waves(
         return 0 if waves is not None and len(notes()) + 1 >= waves and seen else 10**12
 
     done = Effects(Noting(), ManualClock())  # type: ignore[arg-type]
-    left = done.do("e", pending, (), requests, time_left, note)
+    left = done.do("e", pending, (), requests, time_left, note).left
     stops = [index for index, step in enumerate(steps, 1) if step.startswith("left")]
     if waves is None or len(stops) < waves:
         assert seen == steps

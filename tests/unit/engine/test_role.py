@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from mini_workflow.core.payload import Payload
+from mini_workflow.engine import engine_role
+from mini_workflow.engine.batch import OUTCOMES
 from mini_workflow.engine.engine_role import BACKLOG, EngineRole
 from mini_workflow.engine.leading import may_lead
 from mini_workflow.engine.requests import Ask, Input, Waited
@@ -47,6 +49,7 @@ class FakeEngine:
         self.unsettled = False
         self.interrupted = False
         self.idle = True
+        self.in_flight = 10**6
         self.at: float = NEVER
         self.leaves: list[float] = []
         """What the next batches leave as the deadline."""
@@ -286,6 +289,61 @@ class TestWhoLeads:
         report = outcome()
         on_thread(lambda: case.role.hand_in(report))
         assert case.engine.leader_of(question) == case.engine.leader_of(report) == case.own
+
+
+class TestOutcomesOfWhichMoreAreToCome:
+    """Those of a runner whose attempts wait for a thread share commits, however slow everything is."""
+
+    @pytest.fixture(autouse=True)
+    def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine_role, "QUIET", WAIT)
+        monkeypatch.setattr(engine_role, "LONGEST", WAIT)
+
+    def test_wait_for_the_last_one(self, case: Case) -> None:
+        reports = [outcome(str(i)) for i in range(20)]
+        case.engine.in_flight = len(reports)
+        for report in reports[:-2]:
+            on_thread(lambda report=report: case.role.hand_in(report, more=True))
+        for report in reports[-2:]:  # its last attempts have a thread, and may take longer
+            on_thread(lambda report=report: case.role.hand_in(report))
+        assert case.engine.leader_of(reports[-1]) == case.own
+        assert case.engine.batches == [(case.own, reports)]
+
+    def test_wait_until_there_are_as_many_as_a_turn_takes(self, case: Case) -> None:
+        reports = [outcome(str(i)) for i in range(OUTCOMES)]
+        on_thread(lambda: [case.role.hand_in(report, more=True) for report in reports])
+        assert case.engine.leader_of(reports[-1]) == case.own
+        assert case.engine.batches == [(case.own, reports)]
+
+    def test_go_with_whatever_else_comes(self, case: Case) -> None:
+        reports = [outcome(str(i)) for i in range(3)]
+        on_thread(lambda: [case.role.hand_in(report, more=True) for report in reports])
+        case.role.put(question := ask())
+        assert case.engine.leader_of(question) == case.own
+        assert case.engine.batches == [(case.own, [*reports, question])]
+
+    def test_do_not_wait_where_none_comes(
+        self, case: Case, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_role, "QUIET", 0.001)
+        on_thread(lambda: case.role.hand_in(outcome(), more=True))
+        eventually(lambda: case.engine.batches)
+
+    def test_wait_for_so_long_at_most(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine_role, "QUIET", 0.01)
+        monkeypatch.setattr(engine_role, "LONGEST", 0.02)
+        monkeypatch.setattr(engine_role, "OUTCOMES", 10**9)
+
+        def come_again() -> bool:
+            on_thread(lambda: case.role.hand_in(outcome(), more=True))
+            return bool(case.engine.batches)
+
+        eventually(come_again)
+
+    def test_are_taken_when_it_stops(self, case: Case) -> None:
+        on_thread(lambda: case.role.hand_in(outcome(), more=True))
+        case.role.stop()
+        assert len(case.engine.batches) == 1
 
 
 class TestTheInbox:
@@ -530,7 +588,10 @@ def test_two_never_lead_at_once_and_nothing_is_left_alone(seed: int) -> None:
                 case.role.call(lambda: called.append(None))
             else:
                 mine.append(report := outcome())
-                (case.role.put if kind == 3 else case.role.hand_in)(report)
+                if kind == 3:
+                    case.role.put(report)
+                else:
+                    case.role.hand_in(report, more=len(mine) % 2 == 0)
 
     try:
         threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]

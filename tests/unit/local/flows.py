@@ -86,6 +86,11 @@ async def steps(ctx: Context, n: int) -> int:
     return total
 
 
+@workflow("local.gathered")
+async def gathered(ctx: Context, n: int) -> int:
+    return sum(await asyncio.gather(*[ctx.task(lambda: 1) for _ in range(n)]))
+
+
 @workflow("local.steps_and_gate")
 async def steps_and_gate(ctx: Context, n: int, name: str) -> int:
     total = await steps.handler(ctx, n)

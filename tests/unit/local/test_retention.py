@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from mini_workflow import (
 )
 from mini_workflow.core import events, wire
 from mini_workflow.core.payload import Payload
+from mini_workflow.ports import Commit
 from mini_workflow.stores.sqlite import SQLiteBackend, schema
 from mini_workflow.testing import EnvironmentState, ManualClock, WorkflowEnvironment
 from tests.waiting import WAIT, eventually
@@ -197,6 +198,55 @@ def test_who_asks_what_a_client_deletes_is_answered(tmp_path: Path) -> None:
         "SELECT body FROM mailbox JOIN executions ON executions.key = execution WHERE id = 'asker'"
     )
     assert "it was deleted" in query(path, sql)
+
+
+def test_a_client_deletes_although_messages_arrive_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it has read those that were there, and before it commits."""
+    path = tmp_path / "state.db"
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(says, "abc", id="done").result(WAIT)
+        runtime.start_execution(waits, id="asker")
+    arriving = [
+        wire.encode(events.Asked(1, f"asker/1/{number}", "result", "", Payload(text="null")))
+        for number in range(3)
+    ]
+    with LocalClient(path) as client:
+        store = client._transport._store  # type: ignore[attr-defined]
+        commit = store.commit
+
+        def commit_later(commits: Sequence[Commit]) -> list[bool]:
+            if arriving:
+                body = arriving.pop()
+                backend = SQLiteBackend(path, owner="sender", clock=ManualClock(1))
+                with closing(backend):
+                    backend.mailbox.post("done", body, body)
+            answers: list[bool] = commit(commits)
+            return answers
+
+        monkeypatch.setattr(store, "commit", commit_later)
+        client.delete_execution("done")
+        assert names(client) == {"asker"}
+    assert not arriving
+    sql = "SELECT count(*) FROM mailbox JOIN executions ON executions.key = execution WHERE id = 'asker'"
+    assert query(path, sql) == 3
+
+
+def test_a_client_does_not_delete_what_was_run_again_before(tmp_path: Path) -> None:
+    """Nobody has begun the new run yet; it was promised."""
+    path = tmp_path / "state.db"
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(says, "abc", id="done").result(WAIT)
+    with LocalClient(path) as client:
+        client.get_execution("done").restart()
+        with pytest.raises(ExecutionNotClosed, match="run again before it was deleted"):
+            client.delete_execution("done")
+        assert client.purge(older_than=0) == 0
+    with LocalRuntime(path) as runtime:
+        execution = runtime.get_execution("done")
+        eventually(lambda: execution.describe().run == 2)
+        assert execution.result(WAIT) == 3
 
 
 def test_a_client_has_others_delete_what_they_run(tmp_path: Path) -> None:

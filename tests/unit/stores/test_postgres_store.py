@@ -17,6 +17,7 @@ from mini_workflow import (
     StoreTooNew,
     StoreUnavailable,
 )
+from mini_workflow.engine import engine_role
 from mini_workflow.ports import Commit, Query, QueuedMessage
 from mini_workflow.stores.postgres import PostgresBackend, schema
 from mini_workflow.stores.postgres.connection import Address, Connection
@@ -115,6 +116,20 @@ def test_many_starts_with_ids_ask_the_server_a_few_times(
                 flows.echo, [(n,) for n in range(1_000)], ids=[f"c-{n}" for n in range(1_000)]
             )
             assert other.trips - before <= 10
+
+
+def test_the_tasks_of_a_gather_share_few_commits(
+    postgres: PostgresServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of as many outcomes as a turn takes each, and not as many as there happen to be when one ends."""
+    monkeypatch.setattr(engine_role, "QUIET", WAIT)
+    monkeypatch.setattr(engine_role, "LONGEST", WAIT)
+    with PostgresRuntime(postgres.url, schema=name, lease=24 * 3600.0) as runtime:
+        runtime.start_execution(flows.gathered, 10).result(WAIT)
+        counts = runtime._engine._group_commit.counts
+        before = counts.commits
+        assert runtime.start_execution(flows.gathered, 1_000).result(WAIT) == 1_000
+        assert counts.commits - before <= 4
 
 
 def test_what_is_run_again_elsewhere_is_not_answered_from_memory(

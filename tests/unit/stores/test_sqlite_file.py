@@ -1,5 +1,6 @@
 """The SQLite file itself: what may be opened, how it grows up, and what goes wrong with it."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -57,6 +58,52 @@ def query(path: Path, sql: str) -> list[tuple[object, ...]]:
         rows = connection.execute(sql).fetchall()
         connection.commit()
     return rows
+
+
+# How it comes to be
+
+
+def test_a_new_file_gets_its_name_when_it_is_whole_and_on_the_disk(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever dies before leaves no part of a file under the name, and it is synced once, as a whole."""
+    steps: list[object] = []
+    link, fsync = os.link, os.fsync
+
+    def linked(name: Path, target: Path) -> None:
+        steps.append("linked")
+        marks = query(name, "PRAGMA user_version") + query(name, "PRAGMA journal_mode")
+        assert marks == [(len(schema.MIGRATIONS),), ("wal",)]
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        link(name, target)
+
+    def synced(file: int) -> None:
+        steps.append("synced")
+        fsync(file)
+
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(os, "fsync", synced)
+    with pytest.raises(KeyboardInterrupt):
+        open_store()
+    assert contents(path.parent) == {}
+    create(open_store(), "a")
+    assert steps == ["synced", "linked"] * 2
+    open_store(owner="two")
+    assert steps == ["synced", "linked"] * 2
+
+
+def test_a_new_file_that_cannot_be_made_whole_has_no_tables(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        with_another_version(patch, "INSERT INTO nowhere VALUES (7)")
+        with pytest.raises(StoreError, match="nowhere"):
+            open_store()
+    assert list(contents(path.parent)) == [path.name]
+    assert query(path, "SELECT name FROM sqlite_master") == []
+    create(open_store(), "a")
+    assert query(path, "PRAGMA auto_vacuum") == [(2,)]
 
 
 # What is left behind

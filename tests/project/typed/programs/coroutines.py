@@ -31,6 +31,10 @@ async def calls_have_types(client: AsyncClient) -> None:
         await client.start_executions(order, [("a", 1), ("b", 2)]), list[AsyncExecution[float]]
     )
     assert_type(
+        await client.start_executions(order, [("a",)], tags={"a": "b"}, queue="few", priority=1),
+        list[AsyncExecution[float]],
+    )
+    assert_type(
         await client.signal_with_start(order, "o-1", id="order-1", signal="go"),
         AsyncExecution[float],
     )
@@ -54,6 +58,7 @@ async def what_is_wrong_is_found(client: AsyncClient) -> None:
     await client.start_execution(order, 3, id="o")  # type: ignore  # error: mistyped
     await client.start_execution(order, "o-1", ids="o")  # type: ignore  # error: no such option
     await client.start_executions(order, [(3,)])  # type: ignore  # error: mistyped
+    await client.start_executions(order, [("a",)], queue=3)  # type: ignore  # error: mistyped option
     await client.signal_with_start(order, "o-1", id="o")  # type: ignore  # error: without signal
     await client.update_with_start(order, 3, id="o", update="a")  # type: ignore  # error: mistyped
     await client.complete_promise(3)  # type: ignore  # error: mistyped

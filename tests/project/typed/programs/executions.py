@@ -41,6 +41,10 @@ def results_have_types(runtime: LocalRuntime) -> None:
         runtime.start_executions(order, [order.bind("a", amount=3)]), list[Execution[float]]
     )
     assert_type(
+        runtime.start_executions(order, [("a",)], queue="few", limit_key="a", priority=1),
+        list[Execution[float]],
+    )
+    assert_type(
         runtime.signal_with_start(order, "o-1", id="order-1", signal="go", value=3),
         Execution[float],
     )
@@ -91,6 +95,8 @@ def wrong_arguments_are_found(runtime: LocalRuntime) -> None:
     runtime.start_execution(3)  # type: ignore  # error: not a workflow
     runtime.start_executions(order, [(3,)])  # type: ignore  # error: mistyped
     runtime.start_executions(order, ["o-1"])  # type: ignore  # error: not tuples
+    runtime.start_executions(order, [("o-1",)], queue=3)  # type: ignore  # error: mistyped option
+    runtime.start_executions(order, [("o-1",)], queues="few")  # type: ignore  # error: no such option
     runtime.start_executions(order, [("o-1", 3, 4)])  # type: ignore  # error: too many
     runtime.start_executions(order, [audit.bind(3)])  # type: ignore  # error: another workflow
     runtime.signal_with_start(order, 3, id="order-1", signal="go")  # type: ignore  # error: mistyped
@@ -114,6 +120,8 @@ async def children_have_types(ctx: Context) -> None:
     assert_type(await ctx.child(order, "o-1", 3, id="child"), float)
     assert_type(await ctx.child(order, "o-1", on_parent_close="abandon"), float)
     assert_type(await ctx.child(audit.bind(id=3), id="child"), list[str])
+    assert_type(await ctx.child(order, "o-1", queue="few", limit_key="a", priority=1), float)
+    assert_type(ctx.start(order, "o-1", queue="few", limit_key="a", priority=1).id, str)
     assert_type(ctx.child("order", "o-1", id="child"), Child[Any])
     ctx.child(order)  # type: ignore  # error: missing
     ctx.child(order, 3)  # type: ignore  # error: mistyped
@@ -121,3 +129,5 @@ async def children_have_types(ctx: Context) -> None:
     ctx.child(order, "o-1", 3, 4, id="child")  # type: ignore  # error: too many
     ctx.child(order, "o-1", amout=3)  # type: ignore  # error: no such parameter
     ctx.child(order, "o-1", on_parent_close="kill")  # type: ignore  # error: no such choice
+    ctx.child(order, "o-1", queue=3)  # type: ignore  # error: mistyped option
+    ctx.start(order, "o-1", priority="high")  # type: ignore  # error: mistyped option

@@ -1,0 +1,141 @@
+"""Answers: what every page is made with: templates, forms that are read and checked, and what is said when
+something is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from mini_workflow.core.validation import MAXIMUM_NAME
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.picture import words
+from mini_workflow.errors import ExecutionNotFound, StoreUnavailable, UsageError
+from mini_workflow.ui.lists import utc_now
+from mini_workflow.ui.security import FIELD, is_ours
+from mini_workflow.ui.values import json_of, tree_of
+
+LARGEST_FORM: Final = 1_000_000
+"""Bytes of a form: a value that is sent by hand."""
+
+LONGEST_REASON: Final = 500
+"""Characters of a reason that a person gives."""
+
+EARLIER: Final = "the form was made by an earlier page: load the page again"
+
+REFUSED: Final = 409
+
+
+class Answers:
+    """Answers requests. Whatever reads the store does so in a thread of the pool."""
+
+    def __init__(self, client: Client, read_only: bool, user_header: str, name: str) -> None:
+        self._client = client
+        self._read_only = read_only
+        self._user_header = user_header
+        self._name = name
+        self._templates = Environment(
+            loader=PackageLoader("mini_workflow.ui"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        known: dict[str, Any] = {"words": words, "tree_of": tree_of, "json_of": json_of, "len": len}
+        cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
+        cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
+
+    async def done(self, request: Request, do: Callable[[], Any]) -> Any:
+        """Return what an action answers, or the page that says why not."""
+        try:
+            return await run_in_threadpool(do)
+        except (StoreUnavailable, ExecutionNotFound):
+            raise
+        except Exception as error:  # a handler of the workflow may raise anything
+            return self.refused(request, f"{type(error).__name__}: {error}")
+
+    async def form(self, request: Request) -> Mapping[str, str] | None:
+        """Return the fields of a form, or None if no page of ours has made it for this browser."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST_FORM:
+                raise UsageError(f"a form may have {words.size(LARGEST_FORM)}")
+        fields = dict[str, str]()
+        for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
+            fields[name] = f"{fields[name]} {value}" if name in fields else value
+        if not is_ours(request.scope, fields.pop(FIELD, "")):
+            return None
+        reason = " ".join(fields.get("reason", "").split())[:LONGEST_REASON]
+        who = request.headers.get(self._user_header, "") if self._user_header else ""
+        if who:
+            reason = f"{reason} (by {who}, on the page)" if reason else f"by {who}, on the page"
+        return {
+            **fields,
+            "reason": reason,
+            "by": f"{who}, on the page"[:MAXIMUM_NAME] if who else "",
+        }
+
+    # What is wrong
+
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say what is wrong: a bad address, no such execution, or a store that does not answer."""
+        if isinstance(error, ExecutionNotFound):
+            return self.page(request, "wrong.html", 404, title=str(error), text="")
+        if isinstance(error, StoreUnavailable):
+            return self.page(
+                request, "wrong.html", 503, title="The store does not answer", text=str(error)
+            )
+        if isinstance(error, UsageError):
+            return self.page(request, "wrong.html", 400, title=str(error), text="")
+        return self.page(request, "wrong.html", 500, title=type(error).__name__, text=str(error))
+
+    async def missing(self, request: Request, error: Exception | None) -> Response:
+        """Say that there is no such page."""
+        return self.page(request, "wrong.html", 404, title="There is no such page", text="")
+
+    def refused(self, request: Request, why: str = EARLIER) -> Response:
+        """Say that nothing was done, and why; by default because of a form of an earlier page."""
+        return self.page(request, "wrong.html", REFUSED, title="Nothing was done", text=why)
+
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """Return a page: a template with values, beside those that every page has."""
+        root = request.scope.get("root_path", "")
+        text = self._templates.get_template(template).render(
+            root=root,
+            store=self._name,
+            read_only=self._read_only,
+            form_token=request.scope["mini_workflow.form_token"],
+            field=FIELD,
+            now=utc_now(),
+            here=request.url.path,
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+
+def _percent(x: float) -> str:
+    """Return a number of percent as shapes have it."""
+    return f"{x:.2f}".rstrip("0").rstrip(".")
+
+
+def file_of(text: str, name: str) -> Response:
+    """Return JSON as a file, which no browser opens as a page."""
+    named = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type="application/json", headers=named)
+
+
+def address_of(request: Request, path: str) -> str:
+    """Return the address of a page, below where the pages are mounted."""
+    return request.scope.get("root_path", "") + path
+
+
+def part_of(name: str) -> str:
+    """Return an id as a part of an address."""
+    return quote(name, safe=":@")
