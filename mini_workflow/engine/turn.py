@@ -296,6 +296,9 @@ class Turns:
         """
         if run.recorder.dead:
             return
+        if run.loop.dead and not run.loop.tasks:
+            run.close()  # its code has come to its end
+            return
         fault, run.loop.fault = run.loop.fault, None
         self.watched(run, run.close)
         if run.loop.fault is not None:
@@ -369,7 +372,7 @@ class Turns:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
         closing: Event | None = None
         if decision.condition != "running" and not continues:
-            closing = next((e for e in reversed(taken) if type(e) in events.CLOSING), None)
+            closing = ([None, *[e for e in taken if type(e) in events.CLOSING]])[-1]
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
