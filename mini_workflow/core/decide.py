@@ -401,8 +401,10 @@ def _message(
 
 def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> None:
     state, reason = run.state, getattr(event, "reason", "")
-    found += (commands.CancelTask(seq, reason) for seq in state.left_tasks if seq not in started)
-    found += (commands.CancelTimer(seq) for seq in state.left_timers if seq not in started)
+    if left := state.left_tasks:
+        found += (commands.CancelTask(seq, reason) for seq in left if seq not in started)
+    if left := state.left_timers:
+        found += (commands.CancelTimer(seq) for seq in left if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
     goes_on = continues and event.failure is None
     found += leave_limits(run.execution_id, state, goes_on=goes_on)

@@ -453,10 +453,10 @@ class Run:
             self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self._main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
-        left = Counter(event.name for event in self.messages.unreceived())
-        if left and not continues:
-            self.recorder.warn("signals that nobody received: %s", dict(left))
-            self.recorder.emit(events.MessagesUnhandled(dict(left)))
+        if (unreceived := self.messages.unreceived()) and not continues:
+            left = dict(Counter(event.name for event in unreceived))
+            self.recorder.warn("signals that nobody received: %s", left)
+            self.recorder.emit(events.MessagesUnhandled(left))
         self.recorder.emit(closing)
         self.loop.ended = True
 

@@ -139,7 +139,7 @@ class Turns:
         """Return the turn that a delivery makes; None if nothing is to be done for the execution
         here: it does not exist, is not held here, or has closed and waits for nothing.
         """
-        if any(type(message) in events.REQUESTS for message in delivery.messages):
+        if not events.REQUESTS.isdisjoint(map(type, delivery.messages)):
             return self._requested(delivery, now)
         live = self._cache.get(delivery.execution_id)
         if live is not None:
@@ -293,6 +293,9 @@ class Turns:
         """
         if run.recorder.dead:
             return
+        if run.loop.dead and not run.loop.tasks:
+            run.close()  # its code has come to its end
+            return
         fault, run.loop.fault = run.loop.fault, None
         self.watched(run, run.close)
         if run.loop.fault is not None:
@@ -374,7 +377,7 @@ class Turns:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
         closing: Event | None = None
         if decision.condition != "running" and not continues:
-            closing = next((e for e in reversed(taken) if type(e) in events.CLOSING), None)
+            closing = ([None, *[e for e in taken if type(e) in events.CLOSING]])[-1]
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
