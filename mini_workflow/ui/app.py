@@ -23,7 +23,7 @@ from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports.owner import MOST_HELD
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
 from mini_workflow.ui.answers import address_of, file_of, part_of
-from mini_workflow.ui.bulk_pages import BulkPages
+from mini_workflow.ui.bulk_pages import BulkPages, numbers_for
 from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
 from mini_workflow.ui.followed import AllFollowed
 from mini_workflow.ui.forms import MESSAGES, Asking
@@ -92,6 +92,9 @@ def app(
         Route("/workflow", pages.workflow),
         Route("/workers", pages.workers),
         Route("/doctor", pages.doctor),
+        Route("/bulk", pages.bulk_all, methods=["GET", "POST"]),
+        Route("/bulk/{key}", pages.bulk_run),
+        Route("/bulk/{key}/live", pages.live_bulk_run),
         Route("/live", pages.live),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
@@ -140,6 +143,7 @@ class _Pages(BulkPages):
             return lines, counts_of(self._client, everything, now), hidden
 
         (lines, following), counts, hidden = await run_in_threadpool(read)
+        bulk = [one for one in ACTIONS.values() if one.bulk]
         return self.page(
             request,
             "executions.html",
@@ -150,7 +154,8 @@ class _Pages(BulkPages):
             wanted=wanted,
             after=after,
             since=SINCE,
-            actions=[one for one in ACTIONS.values() if one.bulk],
+            actions=bulk,
+            matching=numbers_for(bulk, wanted, counts),
         )
 
     async def execution(self, request: Request) -> Response:

@@ -102,6 +102,19 @@ def failed(runtime: LocalRuntime, name: str) -> None:
         execution.result(WAIT)
 
 
+def test_all_that_match_are_cancelled_with_progress(runtime: LocalRuntime, opened: Opening) -> None:
+    for name in ("o-1", "o-2"):
+        waiting(runtime, name)
+    failed(runtime, "f-1")
+    page = opened("/executions?workflow=shown-order")
+    page.get_by_role("link", name="Cancel 2").click()
+    page.get_by_role("button", name="Cancel 2").click()
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("Cancel: asked of 2 of 2")
+    expect(main).to_contain_text("All were asked")
+    eventually(lambda: runtime.count_executions(status="cancelled") == 2)
+
+
 def test_a_group_is_turned_over_in_place(runtime: LocalRuntime, opened: Opening) -> None:
     execution = runtime.start_execution(mixed, 130, 2, id="m-1")
     eventually(lambda: [one.kind for one in execution.describe().waits] == ["signal"])
