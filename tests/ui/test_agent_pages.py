@@ -102,7 +102,6 @@ def test_tokens_are_summed_without_decoding_a_value(
         assert (one.usage.requests, one.usage.input, one.usage.output) == (2, 1234, 18)
 
 
-
 def test_a_run_that_has_asked_no_model_tells_of_no_tokens(
     runtime: LocalRuntime, browser: TestClient
 ) -> None:
