@@ -282,7 +282,11 @@ class _Pages(Answers):
         if action.name == "delete":
             return RedirectResponse(address_of(request, "/executions"), 303)
         following = answer if isinstance(answer, str) else name
-        return RedirectResponse(address_of(request, f"/executions/{part_of(following)}"), 303)
+        # Where others run it, what has closed is still closed: its page waits for the next run.
+        again = "?again=1" if action.name in ("retry", "restart") else ""
+        return RedirectResponse(
+            address_of(request, f"/executions/{part_of(following)}{again}"), 303
+        )
 
     async def _ask(self, request: Request, action: Action) -> Response:
         """Return the form of an action."""
