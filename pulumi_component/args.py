@@ -175,6 +175,9 @@ class WorkflowEngineArgs(CodeOptions, total=False):
     signing_key_store: pulumi.Input[str]
     """Where functions find the signing key: "environment" (the default), "parameter" (of SSM) or
     "secret" (of Secrets Manager), which are made; or the ARN of a parameter or secret of yours."""
+    shared_with: Sequence[str]
+    """Accounts (their 12 digits), or ARNs of roles and users in them, whose functions may be linked to the
+    engine: its bucket, its queue and its orchestrator allow them what a link gives."""
     removal: str
     """What becomes of the histories when the stack is destroyed: "retain" (the default) or
     "destroy"."""

@@ -266,6 +266,10 @@ def _bucket_policy(one: Resource, *_: Any) -> Properties:
     return {"Bucket": one.inputs["bucket"], "PolicyDocument": json.loads(one.inputs["policy"])}
 
 
+def _queue_policy(one: Resource, *_: Any) -> Properties:
+    return {"Queues": [one.inputs["queueUrl"]], "PolicyDocument": json.loads(one.inputs["policy"])}
+
+
 def _function(one: Resource, made: Template, uploads: Mapping[str, Resource]) -> Properties:
     inputs = one.inputs
     properties = _picked(
@@ -430,6 +434,7 @@ _TYPES: Mapping[str, tuple[str, Maker]] = {
         _simple(name="Name", queryString="QueryString", logGroupNames="LogGroupNames"),
     ),
     "Queue": ("AWS::SQS::Queue", _queue),
+    "QueuePolicy": ("AWS::SQS::QueuePolicy", _queue_policy),
     "RandomPassword": ("AWS::SecretsManager::Secret", _password),
     "Role": ("AWS::IAM::Role", _role),
     "RolePolicy": ("AWS::IAM::Policy", _role_policy),

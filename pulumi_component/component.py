@@ -18,6 +18,7 @@ from pulumi_component import (
     policies,
     prune,
     schedules,
+    sharing,
 )
 from pulumi_component.args import Link, WorkflowEngineArgs
 from pulumi_component.function import Function, packaged
@@ -142,6 +143,8 @@ class WorkflowEngine(pulumi.ComponentResource):
             )
             for kind, source in ((pipes.TIMERS, self.timers), (pipes.FAILURES, failures))
         ]
+        called = (orchestrator.name, orchestrator.qualifier)
+        sharing.share(name, options.shared_with, self.events, called, self._mine)
         # What `link=[engine]` takes: in parts, of which the signing key alone is secret. It is no
         # output of the component, so that it is not declared above.
         self.linked = links.joined(self._parts(key, orchestrator))
@@ -442,7 +445,9 @@ class WorkflowEngine(pulumi.ComponentResource):
             # For whoever takes the tasks of a worker from its queue, with these settings.
             **(self._called({}) if self.queues else {}),
         }
-        asked = {settings.ORCHESTRATOR_FUNCTION_NAME: orchestrator.called}
+        # In another account the name alone is that of a function there.
+        called = orchestrator.arn if self._options.shared_with else orchestrator.called
+        asked = {settings.ORCHESTRATOR_FUNCTION_NAME: called}
         arns = (
             (self.history, self._settings(key), policies.reader_of_history, self._stored()),
             (self.events, sent, policies.sender_of_events, {"events": self.events.arn}),

@@ -106,7 +106,7 @@ def _configure(
     aws.s3.BucketPolicy(
         f"{name}-history-policy",
         bucket=bucket.bucket,
-        policy=bucket.arn.apply(policies.encrypted_transport_only),
+        policy=bucket.arn.apply(lambda arn: policies.bucket(arn, options.shared_with)),
         # S3 changes one of the two at a time.
         opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[private])),
     )

@@ -206,6 +206,7 @@ class EngineOptions:
     permissions_boundary: Any
     topics: tuple[Any, ...] | None
     dashboard: bool
+    shared_with: tuple[str, ...]
     tags: Any
 
     @classmethod
@@ -294,6 +295,7 @@ class EngineOptions:
             permissions_boundary=boundary(given),
             topics=_topics(given.get("alarms")),
             dashboard=bool(given.get("dashboard")),
+            shared_with=places.shared_with(given),
             tags=given.get("tags") or {},
         )
 

@@ -1,7 +1,9 @@
-"""The places of histories that the options of an engine name: a bucket, and a table."""
+"""The places of histories that the options of an engine name, a bucket and a table, and who else may use
+them.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from pulumi_component.errors import BadOption
 _HISTORY = ("bucket", "prefix")
 _PREFIX = re.compile(r"[\w.-][\w./-]*/")
 _STORE = ("table",)
+_PRINCIPAL = re.compile(r"\d{12}|arn:aws[\w-]*:iam::\d{12}:(role|user)/[\w+=,.@/-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +67,28 @@ def store(value: Any) -> Store:
             raise BadOption(f'store: {value!r} names no table: {{"table": ...}}')
         return Store(True, name)
     return Store(units.one_of("store", value or "s3", ("s3", "dynamodb")) == "dynamodb")
+
+
+def shared_with(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the accounts, roles and users of the option shared_with. Raises BadOption."""
+    value = given.get("shared_with") or ()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise BadOption(f'shared_with: {value!r}: give a list, such as ["123456789012"]')
+    for one in value:
+        if not isinstance(one, str) or not _PRINCIPAL.fullmatch(one):
+            raise BadOption(
+                f"shared_with: {one!r} is neither the ID of an account, 12 digits in a text, nor the ARN "
+                "of a role or user"
+            )
+    if value and given.get("signing_key_store") in ("parameter", "secret"):
+        raise BadOption(
+            "shared_with: functions of other accounts cannot read the key that is made in a "
+            f"{given['signing_key_store']}. Leave out signing_key_store, or give it the ARN of a secret "
+            "whose policy and key allow them to"
+        )
+    if value and given.get("store") not in (None, "s3"):
+        raise BadOption(
+            "shared_with: a table is found by its name in its own account alone. Leave out store, or have "
+            "functions of other accounts call one of this account"
+        )
+    return tuple(dict.fromkeys(value))

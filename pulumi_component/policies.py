@@ -282,8 +282,26 @@ def scheduler(*, events: str, undelivered: str) -> list[Grant]:
 # The bucket
 
 
-def encrypted_transport_only(bucket: str) -> str:
-    """Return the policy of the bucket: nobody reads or writes without TLS."""
+def bucket(arn: str, principals: Sequence[str] = ()) -> str:
+    """Return the policy of the bucket: nobody reads or writes without TLS, and these principals of other
+    accounts as functions that are linked to the histories.
+    """
+    policy = _encrypted_transport_only(arn)
+    if not principals:
+        return policy
+    more = json.loads(shared(principals, reader_of_history(bucket=arn, history=f"{arn}/")))
+    return _document([*json.loads(policy)["Statement"], *more["Statement"]])
+
+
+def shared(principals: Sequence[str], grants: Sequence[Mapping[str, Any]]) -> str:
+    """Return the policy of a resource that allows this to principals of other accounts."""
+    statements = json.loads(allowing(grants))["Statement"]
+    # One of them is a text of its own, as AWS answers it.
+    named = principals[0] if len(principals) == 1 else list(principals)
+    return _document([{**one, "Principal": {"AWS": named}} for one in statements])
+
+
+def _encrypted_transport_only(bucket: str) -> str:
     refused: dict[str, Any] = {
         "Sid": "EncryptedTransportOnly",
         "Effect": "Deny",

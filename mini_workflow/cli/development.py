@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 BLOCKED: Final = 100
 """So many blocked executions are tried with the code as it is now."""
+
+MOST_OPENED: Final = 5
+"""Pages of failed executions that are opened until the code changes: a fan-out may fail as a whole."""
 
 GRACE: Final = 15.0
 """Seconds in which the process has to end before it is killed: a little more than tasks get to end."""
@@ -131,9 +135,12 @@ class _Child:
             self._process.wait()
 
 
-def serve(session: Session, modules: tuple[str, ...], handed: str, url: str) -> None:
+def serve(
+    session: Session, modules: tuple[str, ...], handed: str, url: str, *, opens: bool = False
+) -> None:
     """Run executions and serve the page until the other end of the pipe is closed, or Ctrl-C: what is begun
-    anew after each change. `handed` are the numbers of the socket and the pipe.
+    anew after each change. `handed` are the numbers of the socket and the pipe, and `opens` says that a
+    browser shows what has failed.
     """
     import uvicorn
 
@@ -142,7 +149,7 @@ def serve(session: Session, modules: tuple[str, ...], handed: str, url: str) -> 
     number, pipe = map(int, handed.split(","))
     listening = socket.socket(fileno=number)
     prepare_logging()
-    logging.getLogger().handlers[0].addFilter(_Addresses(url))
+    logging.getLogger().handlers[0].addFilter(Addresses(url, open_page if opens else None))
     session.import_modules(*modules)
     known = REGISTRY.names()
     if not known:
@@ -203,20 +210,52 @@ def continue_blocked(client: Client, blocked: Sequence[Description]) -> Iterator
             yield f"{one.id} ({one.workflow}) goes on. It was blocked: {one.blocked_reason}"
 
 
-class _Addresses(logging.Filter):
-    """Adds the address of the page to what is told of executions that went wrong."""
+class Addresses(logging.Filter):
+    """Adds the address of the page to what is told of executions that went wrong, and has it opened: once for
+    each failure, and at most MOST_OPENED of them.
+    """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, show: Callable[[str], object] | None = None) -> None:
         super().__init__()
         self._url = url
+        self._shows = show
+        self._opened = 0
+        self._blocked: set[tuple[str, str]] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the address to a record of an execution that has failed or is blocked. Keeps all."""
         name = getattr(record, "execution_id", None)
         said = record.getMessage()
-        if name and ("] failed" in said or record.levelno >= logging.ERROR):
-            record.msg, record.args = f"{said}  {self._url}executions/{name}", ()
+        has_failed = "] failed" in said
+        if name and (has_failed or record.levelno >= logging.ERROR):
+            address = f"{self._url}executions/{name}"
+            record.msg, record.args = f"{said}  {address}", ()
+            # That it has failed is told once; that it is blocked, again at each resume that is in vain.
+            if has_failed or (name, said) not in self._blocked:
+                self._blocked.add((name, said))
+                self._show(address)
         return True
+
+    def _show(self, address: str) -> None:
+        if self._shows is not None and self._opened < MOST_OPENED:
+            self._opened += 1
+            self._shows(address)
+
+
+def open_page(address: str) -> None:
+    """Open a page in the user's browser, on a thread of its own, and say so if there is none."""
+
+    def show() -> None:
+        if not webbrowser.open(address):
+            note(f"no browser can be opened here: open {address}")
+
+    threading.Thread(target=show, name="mini-workflow-browser", daemon=True).start()
+
+
+def has_window() -> bool:
+    """Return whether a person looks at a terminal, and a browser would not take that terminal over."""
+    windows = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    return sys.stdout.isatty() and windows
 
 
 def check_extra() -> None:

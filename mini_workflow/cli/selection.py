@@ -14,13 +14,10 @@ from mini_workflow.cli.failures import FAILED
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, complete_id, filter_options
 from mini_workflow.core.records import frozen
+from mini_workflow.engine.bulk import Matching, do_each
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
-from mini_workflow.errors import MiniWorkflowError, UsageError
-from mini_workflow.ports import STATUSES, Status
-
-OPEN: Final = STATUSES[:2]
-"""The statuses of executions that have not closed."""
+from mini_workflow.errors import UsageError
 
 
 @frozen
@@ -51,10 +48,9 @@ class Selection:
 
 @frozen
 class Action:
-    """What a command does to each execution. `statuses` are those in which that makes sense."""
+    """What a command does to each execution, by its name in `TAKEN_IN`."""
 
     verb: str
-    statuses: tuple[Status, ...]
     do: Callable[[Execution[Any]], None]
 
 
@@ -97,26 +93,14 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
     """Do it to all that match, after their number was told and agreed to. One that fails does not keep
     the others from it; the exit status is 1 then.
     """
-    statuses = action.statuses if (only := chosen.filters["status"]) is None else (only,)
-    if only is not None and only not in action.statuses:
-        raise UsageError(
-            f"{action.verb} is for executions that are {' or '.join(action.statuses)}, not {only}; "
-            "nothing was changed"
-        )
-    # What is started after they were counted is not meant.
-    until = {"started_before": chosen.filters["started_before"] or datetime.now(UTC)}
-    queries: list[dict[str, Any]] = [
-        {**chosen.filters, **until, "status": status} for status in statuses
-    ]
-    matched = sum(client.count_executions(**query) for query in queries)
+    matching = Matching.of(client, action.verb, chosen.filters, datetime.now(UTC))
+    matched = matching.count()
     if not chosen.yes and matched and not agreed(action.verb, matched):
         note("nothing was changed")
         return
     done, failed = 0, list[dict[str, str]]()
-    for name in [one.id for query in queries for one in client.list_executions(**query)]:
-        try:
-            action.do(client.get_execution(name))
-        except MiniWorkflowError as error:
+    for name, error in do_each(client, matching.names(), action.do):
+        if error is not None:
             failed.append({"id": name, "error": str(error)})
             if not as_json:
                 note(f"{name}: {error}")

@@ -99,11 +99,13 @@ class StandardCodec:
             )
         encode = self.encode
         positional = ",".join(
-            encode(value, f"argument {number}").text for number, value in enumerate(args, 1)
+            [encode(value, f"argument {number}").text for number, value in enumerate(args, 1)]
         )
         keyword = ",".join(
-            f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
-            for name, value in kwargs.items()
+            [
+                f"{json.dumps(name)}:{encode(value, f'argument {name!r}').text}"
+                for name, value in kwargs.items()
+            ]
         )
         return Payload(text=f"[[{positional}],{{{keyword}}}]")
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import islice
+from json.encoder import encode_basestring_ascii
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -36,6 +38,7 @@ _TASK: Final = '{"kind":"task"'
 _ALSO: Final = ',"also":['
 
 _dump = json.JSONEncoder(separators=(",", ":")).encode
+_quote: Final[Callable[[str], str]] = encode_basestring_ascii
 
 
 @record
@@ -60,8 +63,13 @@ class Awaited:
 
     def to_text(self) -> str:
         """Return the JSON text of it."""
-        plain = ((name, getattr(self, name)) for name in _FIELDS)
-        return _dump({k: v for k, v in plain if k == "kind" or v not in _DEFAULTS[k]})
+        text = f'{{"kind":{_quote(self.kind)}'
+        for name, defaults in _FIELDS:
+            value = getattr(self, name)
+            if value not in defaults:
+                told = _quote(value) if type(value) is str else value
+                text += f',"{name}":{_dump(value) if type(value) is tuple else told}'
+        return text + "}"
 
     @classmethod
     def from_text(cls, text: str) -> Awaited | None:
@@ -79,7 +87,6 @@ class Awaited:
         return other is not None and _place(self) == _place(other)
 
 
-_FIELDS: Final = tuple(defaults_of(Awaited))
 _NUMBER: Final = (int,)
 _TIME: Final = (int, type(None))
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -99,13 +106,18 @@ _DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
 }
 """The values of the fields that are not written."""
 
+_FIELDS: Final = tuple((n, _DEFAULTS[n]) for n in defaults_of(Awaited) if n != "kind")
+
 
 def _place(one: Awaited) -> tuple[Any, ...]:
     return one.kind, one.name, one.seq, one.line
 
 
+@lru_cache(256)
 def is_of_task(text: str) -> bool:
-    """Return whether a text says no more than the history does: that a task is awaited."""
+    """Return whether a text says no more than the history does: that a task is awaited. Remembered, since
+    it is asked at every step.
+    """
     return not text or (text.startswith(_TASK) and _ALSO not in text)
 
 
@@ -167,7 +179,7 @@ def _text(run: Run, leaves: list[_Leaf]) -> str:
         state.now,
         until=state.timers.get(seq) if kind == "timer" else None,
         deadline=_deadline(run, leaf.tasks),
-        line=next((line for task in reversed(leaf.tasks) if (line := _line(task))), ""),
+        line=_line(leaf.tasks),
     )
     if len(leaves) > 1:
         others = (one.subject or ("", "", 0) for one in leaves[1 : 1 + SHOWN])
@@ -176,8 +188,12 @@ def _text(run: Run, leaves: list[_Leaf]) -> str:
     return found.to_text()
 
 
-def _line(task: asyncio.Task[Any]) -> str:
-    return waiting_line(task.get_coro())
+def _line(tasks: Sequence[asyncio.Task[Any]]) -> str:
+    """Return where the innermost of tasks waits that waits in the user's code."""
+    for task in reversed(tasks):
+        if line := waiting_line(task.get_coro()):
+            return line
+    return ""
 
 
 _RANKS: Final = {

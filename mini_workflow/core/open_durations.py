@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mini_workflow.core.state import ExecutionState
 
 _NONE: Final[dict[int, int]] = {}
 """Shared by all of whose durations none is moved, and never changed: clocks are rarely set back."""
@@ -69,3 +72,14 @@ class OpenDurations:
         """
         began = self._began[seq]
         return began > now or steady_since < began
+
+
+NO_DURATIONS: Final = OpenDurations()
+"""What runs share that had none: it stays empty."""
+
+
+def begin_duration(state: ExecutionState, seq: int, at: int) -> None:
+    """Note in a state that a duration begins."""
+    if state.durations is NO_DURATIONS:
+        state.durations = OpenDurations()
+    state.durations.begin(seq, at)

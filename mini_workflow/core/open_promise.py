@@ -70,7 +70,8 @@ class OpenPromises(dict[int, OpenPromise]):
 
     def close(self) -> None:
         """Have the heartbeats forgotten: the run has ended."""
-        self.changed = any(promise.heard is not None for promise in self.values())
+        if self:
+            self.changed = any(promise.heard is not None for promise in self.values())
 
     def hear(self, message: events.PromiseHeartbeat, now: int | None) -> None:
         """Take in the heartbeat of one that is open: see `ExecutionState.hear`."""

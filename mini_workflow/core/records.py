@@ -29,7 +29,8 @@ def replace(value: T, /, **changes: Any) -> T:
     for name in kind.__match_args__:
         if name not in changes:
             changes[name] = getattr(value, name)
-    return cast("T", kind(**changes))
+    made: Any = kind(**changes)
+    return made
 
 
 def _values(self: Any) -> tuple[Any, ...]:

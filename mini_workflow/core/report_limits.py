@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core.failure import Failure, failure_of
 from mini_workflow.core.records import record
 from mini_workflow.errors import WorkerLost
+
+if TYPE_CHECKING:
+    from mini_workflow.core.state import ExecutionState
 
 
 @record
@@ -102,6 +106,17 @@ class ReportDeadlines:
         for seq, began in list(self._began.items()):
             if began > now:
                 self.set(seq, now, self._due[seq] - began)
+
+
+NO_DEADLINES: Final = ReportDeadlines()
+"""What runs share whose attempts have had none: it stays empty."""
+
+
+def wait_for_report(state: ExecutionState, seq: int, began: int, within: int | None) -> None:
+    """Note in a state that an attempt began: see `ReportDeadlines.set`."""
+    if state.deadlines is NO_DEADLINES:
+        state.deadlines = ReportDeadlines()
+    state.deadlines.set(seq, began, within)
 
 
 def not_reported(name: str, attempt: int) -> Failure:

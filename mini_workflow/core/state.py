@@ -19,7 +19,7 @@ from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
 from mini_workflow.core.open_child import child_cancelled, child_ended, child_started
-from mini_workflow.core.open_durations import OpenDurations
+from mini_workflow.core.open_durations import NO_DURATIONS, OpenDurations, begin_duration
 from mini_workflow.core.open_promise import (
     NO_PROMISES,
     OpenPromises,
@@ -30,7 +30,13 @@ from mini_workflow.core.open_task import OpenTask
 from mini_workflow.core.open_updates import update_accepted, update_ended, update_refused
 from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.progress import MapCount, count_ended, count_started
-from mini_workflow.core.report_limits import ReportDeadlines, ReportLimits, not_reported
+from mini_workflow.core.report_limits import (
+    NO_DEADLINES,
+    ReportDeadlines,
+    ReportLimits,
+    not_reported,
+    wait_for_report,
+)
 from mini_workflow.core.run_reset import reset_run
 from mini_workflow.core.slots import Slots, take_slots
 from mini_workflow.core.tags import merge_tags
@@ -61,9 +67,6 @@ _EMPTY: Final[dict[str, Callable[[], Any]]] = {
     **dict.fromkeys(("inherited", "maps", "patches", "released", "signal_ids", "tags"), dict),
     "updates": dict,
     "resets": set,
-    "durations": OpenDurations,
-    "promises": lambda: NO_PROMISES,
-    "deadlines": ReportDeadlines,
 }
 """What of a state is made when it is first looked at."""
 
@@ -74,7 +77,7 @@ class ExecutionState:
     __slots__ = (
         *_EMPTY,
         *("cancel_requested", "cancelled_by", "closed", "condition", "deadline", "deadline_moved"),
-        *("end", "endings"),
+        *("deadlines", "durations", "end", "endings", "promises"),
         *("execution_id", "headers", "in_flight", "in_hand", "key", "left_tasks", "left_timers"),
         *("length", "limits", "now", "own_slot", "seed", "slots", "started_at", "tasks", "timers"),
         *("within", "worker", "_timeout", "_wakes"),
@@ -112,6 +115,7 @@ class ExecutionState:
 
     def __init__(self) -> None:
         self.condition: Condition = "new"
+        self.durations, self.promises, self.deadlines = NO_DURATIONS, NO_PROMISES, NO_DEADLINES
         self.closed = False
         """Whether the workflow has come to its end."""
         self.length = self.now = self.seed = self.started_at = 0
@@ -227,10 +231,9 @@ class ExecutionState:
     def expect(self, seq: int, at: int) -> None:
         """Wait for the report of a task's attempt from `at` on."""
         if self.limits is not None:
-            task = self.tasks[seq]
-            limits = self.limits.of(task.worker)
+            limits = self.limits.of((task := self.tasks[seq]).worker)
             if not (task.timeout is limits.longest is None):
-                self.deadlines.set(seq, at, limits.within(task.timeout))
+                wait_for_report(self, seq, at, limits.within(task.timeout))
 
     def _planned(self, now: int, steady_since: int | None) -> Event | None:
         """Return the next timer that fires, or retry."""
@@ -336,7 +339,7 @@ class ExecutionState:
     def open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
         self.timers[seq] = fire_at
         if began is not None:
-            self.durations.begin(seq, began)
+            begin_duration(self, seq, began)
         heappush(self._wakes, (fire_at, seq))
         if len(self._wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
             # Heartbeats of promises, which move a timer again and again, must not pile up.
@@ -397,7 +400,7 @@ class ExecutionState:
         self.in_flight -= 1
         self._give_back(task)
         self.released.pop(event.seq, None)
-        self.durations.begin(event.seq, event.at)
+        begin_duration(self, event.seq, event.at)
         heappush(self._wakes, (event.retry_at, event.seq))
 
     def _task_retry_started(self, event: events.TaskRetryStarted) -> None:

@@ -110,7 +110,9 @@ def encode_any(event: Event | events.Letter | events.Request) -> str:
         value = getattr(event, name)
         if value == default:
             continue
-        if type(value) is not int:
+        if type(value) is str and value.isascii():
+            value = _quote(value)
+        elif type(value) is not int:
             to_plain = _PLAIN.get(name)
             value = dump_json(value if to_plain is None else to_plain(value))
         text += f',"{name}":{value}'

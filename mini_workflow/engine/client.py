@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -325,7 +325,7 @@ class Client:
         definition.check_arguments(args, kwargs)
         if (limit := timing.limit or limit_of(name)) is not None:
             check_declared(limit["name"], f"workflow {name!r}")
-        execution_id = f"{name[:60]}-{secrets.token_hex(8)}" if id is None else id
+        execution_id = f"{name[:60]}-{os.urandom(8).hex()}" if id is None else id
         check_id(execution_id)
         checked = None if tags is None else check_tags(tags)
         codec = self._codec.for_execution(execution_id)
@@ -625,7 +625,7 @@ class Client:
     def cancel(self, execution_id: str, reason: str, by: str = "") -> None:
         """Ask an execution to cancel itself. Raises as `signal`."""
         check_reason(reason, by)
-        now, request_id = self._transport.now(), secrets.token_hex(8)
+        now, request_id = self._transport.now(), os.urandom(8).hex()
         self._post(execution_id, events.CancelRequested(now, reason, request_id, by))
 
     def terminate(self, execution_id: str, reason: str, by: str = "") -> None:
@@ -658,7 +658,7 @@ class Client:
         check_id(execution_id)
         check_name("signal", name)
         payload = self._codec.for_execution(execution_id).encode(value, f"value of signal {name!r}")
-        return events.SignalReceived(self._transport.now(), name, payload, secrets.token_hex(8))
+        return events.SignalReceived(self._transport.now(), name, payload, os.urandom(8).hex())
 
     def _post(self, execution_id: str, message: ToPromise | Incoming | events.Request) -> None:
         check_id(execution_id)

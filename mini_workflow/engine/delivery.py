@@ -126,7 +126,7 @@ class QueueTurn:
         """What the turn has written to streams."""
         return () if self.turn is None else self.turn.commit.chunks
 
-    def owe(self, undone: Undone, *, closed: bool) -> MailboxFull | None:
+    def note_undone(self, undone: Undone, *, closed: bool) -> MailboxFull | None:
         """Note what is left of earlier effects; answers why the execution has to be blocked for it, if it has
         to: one that has `closed` cannot be.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import threading
 from dataclasses import field
@@ -52,8 +51,10 @@ class Reply(Generic[T]):
     def _answer(self, value: T | None, error: BaseException | None) -> None:
         if self._done.locked():
             self._value, self._error = value, error
-            with contextlib.suppress(RuntimeError):  # answered by another thread in between
+            try:  # noqa: SIM105 - for every start and signal, and the block takes three calls
                 self._done.release()
+            except RuntimeError:
+                pass  # answered by another thread in between
 
     def wait(self, timeout: float | None = None) -> T:
         """Return the answer. Raises what `fail` was given, or TimeoutError after

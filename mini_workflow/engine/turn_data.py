@@ -129,7 +129,7 @@ def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
 
 def time_of(taken: Iterable[Event], otherwise: int) -> int:
     """Return the time of the last event, in milliseconds since the epoch."""
-    return max((getattr(event, "at", 0) for event in taken), default=0) or otherwise
+    return max([getattr(event, "at", 0) for event in taken], default=0) or otherwise
 
 
 def deadly(tries: int) -> TurnTimeout:

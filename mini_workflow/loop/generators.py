@@ -67,6 +67,8 @@ class OpenGenerators:
 
     def take(self) -> list[AsyncGenerator[Any, Any]]:
         """Take those that have begun and not ended, in order; each only once."""
+        if not self._begun:
+            return []
         held, self._held = self._held, []
         entries, self._entries = self._entries, {}
         for number, reference in entries.values():
@@ -76,8 +78,9 @@ class OpenGenerators:
 
     def clear(self) -> None:
         """Forget all."""
-        self._held.clear()
-        self._entries.clear()
+        if self._begun:
+            self._held.clear()
+            self._entries.clear()
 
 
 def _number(entry: tuple[int, Any]) -> int:

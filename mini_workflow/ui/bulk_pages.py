@@ -1,18 +1,36 @@
-"""Bulk pages: the same is done to many executions, those that were selected."""
+"""Bulk pages: the same is done to many executions, to those that were selected or all that match a filter."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from mini_workflow.errors import MiniWorkflowError
-from mini_workflow.ui.actions import ACTIONS, Asked
-from mini_workflow.ui.answers import Answers
+from mini_workflow.engine.bulk import TAKEN_IN, Matching, do_each
+from mini_workflow.engine.client import Client
+from mini_workflow.errors import UsageError
+from mini_workflow.ui.actions import ACTIONS, Action, Asked
+from mini_workflow.ui.answers import Answers, address_of
+from mini_workflow.ui.bulk_run import BulkRun, BulkRuns
+from mini_workflow.ui.forms import number_in
+from mini_workflow.ui.lists import Filter, utc_now
+
+GONE: Final = (
+    "The process that served the page has begun anew, or this was long ago. What was not asked of an "
+    "execution by then was not done, and nothing else goes on: count again what matches."
+)
 
 
 class BulkPages(Answers):
     """Answers requests that are about many executions."""
+
+    def __init__(self, client: Client, read_only: bool, user_header: str, name: str) -> None:
+        super().__init__(client, read_only, user_header, name)
+        self._runs = BulkRuns()
 
     async def bulk(self, request: Request) -> Response:
         """Do the same to each execution that was selected, and say which were left out, and why."""
@@ -24,16 +42,104 @@ class BulkPages(Answers):
         if action is None or not action.bulk or not names:
             return self.refused(request, "select executions, and an action that they all take")
         if form.get("confirmed") != str(len(names)):
-            return self.page(request, "bulk.html", action=action, names=names)
+            return self.page(request, "bulk.html", action=action, names=names, number=len(names))
 
         def do() -> list[tuple[str, str]]:
-            left: list[tuple[str, str]] = []
-            for name in names:
-                try:
-                    action.do(Asked.of(self._client, name, form))
-                except MiniWorkflowError as error:
-                    left.append((name, str(error)))
-            return left
+            asked = do_each(
+                self._client, names, lambda one: action.do(Asked(self._client, one, form))
+            )
+            return [(name, str(error)) for name, error in asked if error is not None]
 
         left = await run_in_threadpool(do)
         return self.page(request, "done.html", action=action, names=names, left=left)
+
+    async def bulk_all(self, request: Request) -> Response:
+        """Count all executions that match and take an action; do it once that number is confirmed."""
+        if self._read_only:
+            return await self.missing(request, None)
+        form: Mapping[str, str] | None = request.query_params
+        if request.method == "POST":
+            form = await self.form(request)
+            if form is None:
+                return self.refused(request)
+        action, wanted = _bulk_action(form.get("action", "")), Filter.of(form)
+        if request.method == "GET":
+            return await self._count(request, action, wanted)
+        counted, until = number_in(form, "counted", "how many were counted"), _moment_in(form)
+        if form.get("confirmed") != str(counted):
+            return await self._count(request, action, wanted)
+        matching = _matching(self._client, action, wanted, until)
+        names = await run_in_threadpool(matching.names)
+        if len(names) > counted:  # such as others that have failed meanwhile
+            return await self._count(request, action, wanted, counted)
+        if not names:
+            return self.refused(request, "none matches any more")
+        begun = BulkRun(self._client, action, names, form)
+        self._runs.begin(begun)
+        return RedirectResponse(address_of(request, f"/bulk/{begun.key}"), 303)
+
+    async def _count(
+        self, request: Request, action: Action, wanted: Filter, before: int | None = None
+    ) -> Response:
+        """Return the form that says how many match, `before` if they were counted."""
+        until = utc_now()
+        matching = _matching(self._client, action, wanted, until)
+        number = await run_in_threadpool(matching.count)
+        return self.page(
+            *(request, "bulk_all.html"),
+            action=action,
+            wanted=wanted,
+            statuses=matching.statuses,
+            until=until,
+            number=number,
+            before=before,
+        )
+
+    async def bulk_run(self, request: Request) -> Response:
+        """Show how far one has got."""
+        one = self._runs.get(request.path_params["key"])
+        if one is None:
+            return self.page(request, "wrong.html", 404, title="It is not known here", text=GONE)
+        return self.page(request, "bulk_run.html", one=one)
+
+    async def live_bulk_run(self, request: Request) -> Response:
+        """Send a line whenever one has got further."""
+        one = self._runs.get(request.path_params["key"])
+        if one is None:
+            return await self.missing(request, None)
+        return StreamingResponse(one.changes(), media_type="text/event-stream")
+
+
+def _bulk_action(name: str) -> Action:
+    action = ACTIONS.get(name)
+    if action is None or not action.bulk:
+        known = ", ".join(one.name for one in ACTIONS.values() if one.bulk)
+        raise UsageError(f"action={name!r}: choose one of {known}")
+    return action
+
+
+def _matching(client: Client, action: Action, wanted: Filter, until: datetime) -> Matching:
+    asked: dict[str, Any] = wanted.asked(until)
+    return Matching.of(client, action.name, asked, until)
+
+
+def _moment_in(form: Mapping[str, str]) -> datetime:
+    """Return when they were counted. Raises UsageError."""
+    try:
+        found = datetime.fromisoformat(form.get("until", ""))
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise UsageError(f"until={form.get('until', '')!r}: give a time with its zone")
+    return min(found, utc_now())
+
+
+def numbers_for(
+    actions: list[Action], wanted: Filter, counts: list[tuple[str, int]]
+) -> list[tuple[Action, int]]:
+    """Return how many of those that are counted by status take each action."""
+    shown = [(status, n) for status, n in counts if wanted.status in ("", status)]
+    return [
+        (action, sum(n for status, n in shown if status in TAKEN_IN[action.name]))
+        for action in actions
+    ]

@@ -27,6 +27,7 @@ from mini_workflow.ui.followed import KINDS, AllFollowed, Followed
 from mini_workflow.ui.last_heartbeats import last_heartbeats
 from mini_workflow.ui.lists import shape_of, utc_now
 from mini_workflow.ui.stream_page import StreamPart, streams_of
+from mini_workflow.ui.usage import Usage
 from mini_workflow.ui.values import Node, whole_of
 
 EVENTS: Final = 200
@@ -191,6 +192,9 @@ class ExecutionPage:
     forks_until: int
     """Up to this event it can be forked; the next one ends it."""
     streams: list[StreamPart]
+    usage: Usage
+    again: bool
+    """Whether it was asked to run again, so that its page is live though it may have closed."""
 
     @classmethod
     def read(
@@ -259,6 +263,8 @@ class ExecutionPage:
             remedy(description),
             len(entries) + (description.closed_at is None),
             streams_of(execution),
+            one.usage,
+            bool(asked.get("again")),
         )
 
     @property

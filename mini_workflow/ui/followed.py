@@ -17,6 +17,7 @@ from mini_workflow.engine.picture.operations import CourseReader
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
+from mini_workflow.ui.usage import Usage
 
 KINDS: Final = {
     "all": "All",
@@ -47,8 +48,8 @@ _MESSAGES: Final = (
 class Followed:
     """An execution as far as its history was read. For one thread at a time.
 
-    `entries` are those of its present run, `kinds` the same by what pages can be limited to, and `counts`
-    what a picture is drawn from. `head` is no older than the entries.
+    `entries` are those of its present run, `kinds` the same by what pages can be limited to, `counts`
+    what a picture is drawn from, and `usage` what models have taken. `head` is no older than the entries.
     """
 
     def __init__(self, client: Client, name: str) -> None:
@@ -65,6 +66,7 @@ class Followed:
         self._look = Look(told=told_by(codec))
         self._looked = 0
         self.counts = Counts(self._course.course)
+        self.usage = Usage()
         self.entries: list[Entry] = []
         self.kinds: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
         self.kinds["all"] = self.entries
@@ -94,6 +96,7 @@ class Followed:
                 raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
             entry = self._reader.read(event)
             self._course.read(entry)
+            self.usage.take(event)
             self.entries.append(entry)
             if entry.has_failed:
                 self.kinds["failures"].append(entry)

@@ -66,8 +66,12 @@ class Filter:
 
     def address(self, **changes: str) -> str:
         """Return the query of an address with some parts changed; an empty part is left out."""
-        parts = {name: getattr(self, name) for name in defaults_of(Filter)} | changes
-        return urlencode({name: value for name, value in parts.items() if value})
+        return urlencode(replace(self, **changes).parts_of_form())
+
+    def parts_of_form(self) -> list[tuple[str, str]]:
+        """Return the fields of a form that asks for the same; an empty part is left out."""
+        parts = [(name, getattr(self, name)) for name in defaults_of(Filter)]
+        return [(name, value) for name, value in parts if value]
 
     @property
     def is_empty(self) -> bool:

@@ -331,6 +331,6 @@ def test_104_what_a_workflow_cannot_mean_is_refused(runtime: Stage) -> None:
     assert "priority=1000" in seen[3]
     assert seen[-1] == ["mine", 3]
     undeclared: Any = {"queue": "behaviours.undeclared"}
-    with pytest.raises(UsageError, match="no limit 'behaviours.undeclared' is declared"):
+    with pytest.raises(UsageError, match=r"no limit 'behaviours.undeclared' is declared"):
         runtime.start_executions(in_queue, [("a",)], **undeclared)
     assert runtime.list_executions(workflow=in_queue) == []

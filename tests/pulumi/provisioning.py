@@ -159,6 +159,11 @@ class Provisioning(Mocks):
 
     # SQS
 
+    def _QueuePolicy(self, name: str, inputs: Mapping[str, Any]) -> Made:
+        url, policy = inputs["queueUrl"], inputs["policy"]
+        self._client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+        return url, {}
+
     def _Queue(self, name: str, inputs: Mapping[str, Any]) -> Made:
         queue = self._name(name, inputs, ".fifo" if inputs.get("fifoQueue") else "")
         attributes = {

@@ -118,7 +118,21 @@ def properties(template: dict[str, Any], name: str) -> dict[str, Any]:
     return template["Resources"][name]["Properties"]
 
 
-LINTED = {"plain": PLAIN, "api": PLAIN + API, "versions": VERSIONS + SCHEDULES, "all": ALL}
+SHARED = (
+    PLAIN
+    + """
+shared_with = ["210987654321", "arn:aws:iam::210987654321:role/theirs"]
+signing_key_store = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ours-AbCdEf"
+"""
+)
+
+LINTED = {
+    "shared": SHARED,
+    "plain": PLAIN,
+    "api": PLAIN + API,
+    "versions": VERSIONS + SCHEDULES,
+    "all": ALL,
+}
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +258,21 @@ def test_how_many_calls_are_the_orchestrators_own_is_a_parameter(root: Path) -> 
     # Who has said it in the file has no parameter.
     assert sorted(template["Parameters"]) == ["CodeBucket", "FlowConcurrency"]
     assert properties(template, "SaidOrchestratorFunction")["ReservedConcurrentExecutions"] == 30
+
+
+def test_what_is_shared_is_shared_by_a_template_too(root: Path) -> None:
+    template, _ = written(root, SHARED)
+    policy = properties(template, "FlowEventsShared")
+    assert policy["Queues"] == [{"Ref": "FlowEvents"}]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    who = ["210987654321", "arn:aws:iam::210987654321:role/theirs"]
+    assert statement["Principal"] == {"AWS": who}
+    called = [
+        one["Properties"]["Principal"]
+        for one in template["Resources"].values()
+        if one["Type"] == "AWS::Lambda::Permission"
+    ]
+    assert sorted(called) == who
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import click
 from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import note, say, say_json, shown, to_json
-from mini_workflow.cli.selection import OPEN, Action, Selection, act, selecting
+from mini_workflow.cli.selection import Action, Selection, act, selecting
 from mini_workflow.cli.session import (
     Session,
     arguments_argument,
@@ -25,7 +25,6 @@ from mini_workflow.cli.session import (
 from mini_workflow.core.promises import read_token
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
-from mini_workflow.ports import CLOSED, Status
 from mini_workflow.workflow import REGISTRY
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
@@ -141,7 +140,7 @@ def update(
     args, kwargs = read_arguments(arguments, handler)
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        if execution.describe().closed_at is None:
+        if client.head(execution_id).closed_at is None:
             session.remark_unserved(client, saved=True)
         try:
             answer = client.updates.ask(execution.id, name, args, kwargs, update_id, timeout, by)
@@ -180,7 +179,7 @@ def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
 @pass_session
 def cancel(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
     """Ask an execution to cancel itself, or all that match; it may clean up."""
-    action = Action("cancel", OPEN, lambda execution: execution.cancel(reason, by=by))
+    action = Action("cancel", lambda execution: execution.cancel(reason, by=by))
     _act(session, selection, action, as_json)
 
 
@@ -196,7 +195,7 @@ def cancel(session: Session, selection: Selection, reason: str, by: str, as_json
 @pass_session
 def terminate(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
     """End an execution, or all that match, without running any of its code."""
-    action = Action("terminate", OPEN, lambda execution: execution.terminate(reason, by=by))
+    action = Action("terminate", lambda execution: execution.terminate(reason, by=by))
     _act(session, selection, action, as_json)
 
 
@@ -215,7 +214,7 @@ def pause(session: Session, selection: Selection, reason: str, by: str, as_json:
 
     What is sent to it is kept.
     """
-    action = Action("pause", ("running",), lambda execution: execution.pause(reason, by=by))
+    action = Action("pause", lambda execution: execution.pause(reason, by=by))
     _act(session, selection, action, as_json)
 
 
@@ -238,7 +237,7 @@ def resume(session: Session, selection: Selection, by: str, as_json: bool) -> No
             )
         execution.resume(by=by)
 
-    _act(session, selection, Action("resume", ("blocked",), go_on), as_json)
+    _act(session, selection, Action("resume", go_on), as_json)
 
 
 @command(
@@ -256,11 +255,10 @@ def retry(session: Session, selection: Selection, by: str, as_json: bool) -> Non
     So does one that was cancelled or terminated. What has failed is made again; what is done stays
     done.
     """
-    statuses: tuple[Status, ...] = ("failed", "cancelled", "terminated")
     _act(
         session,
         selection,
-        Action("retry", statuses, lambda execution: execution.retry(by=by)),
+        Action("retry", lambda execution: execution.retry(by=by)),
         as_json,
     )
 
@@ -277,7 +275,7 @@ def restart(session: Session, selection: Selection, by: str, as_json: bool) -> N
     _act(
         session,
         selection,
-        Action("restart", CLOSED, lambda execution: execution.restart(by=by)),
+        Action("restart", lambda execution: execution.restart(by=by)),
         as_json,
     )
 

@@ -10,9 +10,8 @@ import click
 from mini_workflow.cli.output import note, progress_bar, say, say_json
 from mini_workflow.cli.selection import Selection, agreed, selecting
 from mini_workflow.cli.session import Session, command, json_option, pass_session
+from mini_workflow.engine.bulk import taken_in
 from mini_workflow.engine.client import Client
-from mini_workflow.errors import UsageError
-from mini_workflow.ports import CLOSED
 
 
 @command(
@@ -42,11 +41,7 @@ def delete(session: Session, selection: Selection, by: str, as_json: bool) -> No
 
 
 def _delete_all(client: Client, selection: Selection, by: str, as_json: bool) -> None:
-    status = selection.filters["status"]
-    if status not in (None, *CLOSED):
-        raise UsageError(
-            f"delete is for executions that are {' or '.join(CLOSED)}, not {status}; nothing was changed"
-        )
+    taken_in("delete", selection.filters["status"])
     # What closes after they were counted is not meant.
     until = {"closed_before": selection.filters["closed_before"] or datetime.now(UTC)}
     query: dict[str, Any] = {**selection.filters, **until}

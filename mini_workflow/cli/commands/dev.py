@@ -52,6 +52,12 @@ from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_work
     show_default=True,
     help="The port of the page; 0 for any that is free.",
 )
+@click.option(
+    "--open/--no-open",
+    "opens",
+    default=None,
+    help="Open the page of what fails in a browser.  [default: on a terminal with a screen]",
+)
 @click.option("--handed", hidden=True)
 @click.option("--url", hidden=True)
 @json_option
@@ -66,13 +72,15 @@ def dev(
     tasks: int,
     run: str | None,
     port: int,
+    opens: bool | None,
     handed: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
     """Run a worker and the page, anew whenever the code changes; or the tasks of a deployed stack.
 
-    On SQLite and Postgres it runs the executions, prints what becomes of them, and serves the page. When a
+    On SQLite and Postgres it runs the executions, prints what becomes of them, and serves the page. What has
+    failed, or is blocked, is opened in a browser: each failure once, five until the code changes. When a
     Python file below the current directory changes it begins anew, and continues the executions that the
     code had blocked and that it fits now: it says which, why they were blocked, and why others still are.
 
@@ -95,8 +103,10 @@ def dev(
     if not isinstance(backend, AWSTarget):
         if run is not None or developer is not None:
             raise UsageError("--as and --run are for an engine on AWS: name its stack with --stack")
-        _develop(session, modules, port, handed, url, as_json=as_json)
+        _develop(session, modules, port, opens, handed, url, as_json=as_json)
         return
+    if opens:
+        raise UsageError("--open is for the page that dev serves, and with --stack it serves none")
     name = _worker_of(developer)
     variables = {**backend.environment(), DEV_WORKER: name}
     known = settings.Settings({**os.environ, **variables})
@@ -128,16 +138,17 @@ def _develop(
     session: Session,
     modules: tuple[str, ...],
     port: int,
+    opens: bool | None,
     handed: str | None,
     url: str | None,
     *,
     as_json: bool,
 ) -> None:
     """Serve what was handed over, or supervise a process that does."""
-    from mini_workflow.cli.development import check_extra, serve, supervise
+    from mini_workflow.cli.development import check_extra, has_window, serve, supervise
 
     if handed is not None:
-        serve(session, modules, handed, url or "")
+        serve(session, modules, handed, url or "", opens=bool(opens))
         return
     check_extra()
     wanted = (*session.config.modules, *modules)
@@ -157,6 +168,7 @@ def _develop(
             "mini_workflow.cli",
             "dev",
             *wanted,
+            "--open" if (has_window() if opens is None else opens) else "--no-open",
             "--url",
             url,
             "--handed",

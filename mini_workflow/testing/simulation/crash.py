@@ -34,6 +34,7 @@ from mini_workflow.ports import (
     TaskRequest,
     TaskRunner,
 )
+from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore, heartbeats_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -273,6 +274,7 @@ class _Streams:
     def __init__(self, streams: StreamStore, life: Life) -> None:
         self._streams = streams
         self._life = life
+        self.heartbeats = _Heartbeats(heartbeats_of(streams), life)
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
         return self._life.call("streams.append", self._streams.append, writes, bounded=bounded)
@@ -287,6 +289,18 @@ class _Streams:
 
     def remove(self, execution_id: str) -> None:
         self._life.call("streams.remove", self._streams.remove, execution_id)
+
+
+class _Heartbeats:
+    def __init__(self, heartbeats: HeartbeatStore, life: Life) -> None:
+        self._heartbeats = heartbeats
+        self._life = life
+
+    def keep(self, beats: Sequence[Heartbeat], over: Collection[tuple[str, int, int]]) -> None:
+        self._life.call("heartbeats.keep", self._heartbeats.keep, beats, over)
+
+    def last(self, execution_id: str, seqs: Sequence[int]) -> list[Heartbeat]:
+        return self._life.call("heartbeats.last", self._heartbeats.last, execution_id, seqs)
 
 
 class _Runner:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 
 from mini_workflow.attempts import cancelled, lost, timed_out
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.executor import execute
+from mini_workflow.errors import StoreError
 from mini_workflow.ports import (
     Clock,
     Report,
@@ -15,25 +17,25 @@ from mini_workflow.ports import (
     TaskOutcome,
     TaskRequest,
 )
+from mini_workflow.ports.heartbeats import Heartbeat, heartbeats_of
 from mini_workflow.stream_buffer import Key
 
 
 class DirectSink:
-    """A StreamSink that stores each write at once, where the process may die."""
+    """A StreamSink that stores each write and each heartbeat at once, where the process may die."""
 
-    def __init__(self, streams: StreamStore) -> None:
+    def __init__(self, streams: StreamStore, now: Callable[[], int]) -> None:
         self.died: BaseException | None = None
         """What a write has raised that no code of a task is to handle."""
+        self.beats: list[Heartbeat] = []
+        """The heartbeats that attempts have given."""
         self._streams = streams
+        self._now = now
 
     def write(self, write: StreamWrite, *, may_wait: bool) -> None:
         """See `StreamSink.write`."""
-        try:
+        with self._dying():
             self._streams.append([write])
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self.died = error
-            raise
 
     def flush(self, key: Key) -> None:
         """See `StreamSink.flush`."""
@@ -46,9 +48,27 @@ class DirectSink:
 
     def heard(self, key: Key, details: str | None) -> None:
         """See `StreamSink.heard`."""
+        beat = Heartbeat(*key, self._now(), details)
+        self.beats.append(beat)
+        self._keep([beat], [])
 
     def over(self, key: Key) -> None:
         """See `StreamSink.over`."""
+        if self.died is None and any(beat.key == key for beat in self.beats):
+            self._keep([], [key])
+
+    def _keep(self, beats: list[Heartbeat], over: list[Key]) -> None:
+        with self._dying(), suppress(StoreError):  # nothing depends on it
+            heartbeats_of(self._streams).keep(beats, over)
+
+    @contextmanager
+    def _dying(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.died = error
+            raise
 
 
 class ManualRunner:

@@ -127,7 +127,7 @@ class Stepper:
             Ports(store, backend.agenda, backend.mailbox, backend.leases, self.clock, streams)
         )
         if ports.streams is not None:
-            self.runner.sink = DirectSink(ports.streams)
+            self.runner.sink = DirectSink(ports.streams, self.clock.now)
         self.engine = Engine(
             ports,
             codec=self.codec,

@@ -196,5 +196,6 @@ if (live && window.EventSource) {
   source.addEventListener("open", () => say("live", true));
   source.addEventListener("error", () => say("not live", false));
   source.addEventListener("changed", refresh);
+  source.addEventListener("ended", () => { source.close(); refresh().then(() => mark.hidden = true); });
   source.addEventListener("gone", () => { source.close(); say("deleted", false); });
 }

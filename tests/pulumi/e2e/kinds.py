@@ -410,6 +410,32 @@ class Queue(Kind):
 # IAM
 
 
+class QueuePolicy(Kind):
+    replaces = ("queueUrl",)
+    json = ("policy",)
+
+    def id_of(self, values: Values) -> str:
+        return values["queueUrl"]
+
+    def create(self, values: Values) -> Values:
+        self._set(values["queueUrl"], values["policy"])
+        return {}
+
+    def _set(self, url: str, policy: str) -> None:
+        client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+    def update(self, olds: Values, news: Values) -> None:
+        self.create(news)
+
+    def delete(self, values: Values) -> None:
+        self._set(values["queueUrl"], "")
+
+    def read(self, made: str, values: Values) -> Values | None:
+        found = client("sqs").get_queue_attributes(QueueUrl=made, AttributeNames=["Policy"])
+        policy = found.get("Attributes", {}).get("Policy")
+        return {"queueUrl": made, "policy": policy} if policy else None
+
+
 class Role(Kind):
     replaces = ("name", "path")
     name = "name"
@@ -1227,6 +1253,7 @@ KINDS: dict[str, Kind] = {
     "aws:s3/bucketPolicy:BucketPolicy": BucketPolicy(),
     "aws:s3/bucketObjectv2:BucketObjectv2": BucketObjectv2(),
     "aws:sqs/queue:Queue": Queue(),
+    "aws:sqs/queuePolicy:QueuePolicy": QueuePolicy(),
     "aws:iam/role:Role": Role(),
     "aws:iam/rolePolicy:RolePolicy": RolePolicy(),
     "aws:cloudwatch/logGroup:LogGroup": LogGroup(),

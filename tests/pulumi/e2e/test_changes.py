@@ -164,6 +164,7 @@ ELSEWHERE = {
     "accept_python": "it changes nothing by itself: test_upgrade.py",
     "keep_versions": "what it removes is no resource of Pulumi's: test_prune.py",
     "canary": "what it leaves alone: tests/pulumi/test_versions.py, tests/e2e/test_versions.py",
+    "shared_with": "what it allows: tests/pulumi/test_sharing.py",
     "history": "executions are not found in the other bucket: test_life.py takes one on",
 }
 """The options that have no line of their own, and where they are tested."""

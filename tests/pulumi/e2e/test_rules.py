@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from pulumi.runtime.proto import provider_pb2
 
+from pulumi_component import policies
 from tests.aws.emulator.server import Server
 from tests.pulumi.e2e import kinds
 from tests.pulumi.e2e.kinds import arn
@@ -206,6 +207,26 @@ def test_the_key_of_a_log_group_changes_in_place_and_is_read_back(
     assert "kmsKeyId" not in group
     with pytest.raises(aws.client("logs").exceptions.ResourceNotFoundException):
         aws.client("logs").associate_kms_key(logGroupName="nobody", kmsKeyId=arn("kms", "key/1"))
+
+
+def test_the_policy_of_a_queue_changes_in_place_and_is_read_back(
+    aws: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "client", aws.client)
+    provider, kind, sqs = Provider("aws"), "aws:sqs/queuePolicy:QueuePolicy", aws.client("sqs")
+    url = sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"]
+    first, second = (
+        {"queueUrl": url, "policy": policies.shared([who], policies.sender_of_events(events="q"))}
+        for who in ("210987654321", "109876543210")
+    )
+    made = create(kind, first)
+    assert live(provider, kind, url, first) == first
+    change(kind, made, second)
+    assert live(provider, kind, url, second) == second
+    kinds.KINDS[kind].delete(second)
+    assert live(provider, kind, url, second) == {}
+    assert diff(kind, first, second).replaces == []
+    assert list(diff(kind, first, {**first, "queueUrl": "other"}).replaces) == ["queueUrl"]
 
 
 def test_snapshots_and_the_key_of_a_function_change_in_place_and_are_read_back(

@@ -1,0 +1,97 @@
+"""Bulk: the executions that an action is for, of all that match filters, and doing it to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from mini_workflow.core.records import frozen
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.execution import Execution
+from mini_workflow.errors import MiniWorkflowError, UsageError
+from mini_workflow.ports import CLOSED, STATUSES, Status
+
+OPEN: Final = STATUSES[:2]
+"""The statuses of executions that have not closed."""
+
+TAKEN_IN: Final[Mapping[str, tuple[Status, ...]]] = {
+    "cancel": OPEN,
+    "terminate": OPEN,
+    "pause": ("running",),
+    "resume": ("blocked",),
+    "retry": ("failed", "cancelled", "terminated"),
+    "restart": CLOSED,
+    "delete": CLOSED,
+}
+"""The statuses of the executions for which each action makes sense."""
+
+
+def taken_in(action: str, only: Status | None) -> tuple[Status, ...]:
+    """Return the statuses of the executions that an action is for, or `only` that one of them. Raises
+    UsageError if it is none of them.
+    """
+    statuses = TAKEN_IN[action]
+    if only is None:
+        return statuses
+    if only not in statuses:
+        raise UsageError(
+            f"{action} is for executions that are {' or '.join(statuses)}, not {only}; "
+            "nothing was changed"
+        )
+    return (only,)
+
+
+@frozen
+class Matching:
+    """All executions that an action is for and that match filters, the arguments of `list_executions`. What
+    is started, or closes, after they were counted at `until` is not meant.
+    """
+
+    client: Client
+    statuses: tuple[Status, ...]
+    filters: dict[str, Any]
+    until: datetime
+
+    @classmethod
+    def of(
+        cls, client: Client, action: str, filters: Mapping[str, Any], until: datetime
+    ) -> Matching:
+        """Return those of an action. Raises UsageError if it is for none with the status of the filters."""
+        before = filters.get("started_before") or until
+        kept: dict[str, Any] = {**filters, "started_before": before}
+        return cls(client, taken_in(action, kept.pop("status", None)), kept, until)
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return sum(
+            self.client.count_executions(status=status, **self.filters) for status in self.statuses
+        )
+
+    def names(self) -> list[str]:
+        """Return the ids of all, each once."""
+        found = (
+            one
+            for status in self.statuses
+            for one in self.client.list_executions(status=status, **self.filters)
+        )
+        return list(
+            dict.fromkeys(
+                one.id for one in found if one.closed_at is None or one.closed_at <= self.until
+            )
+        )
+
+
+def do_each(
+    client: Client, names: Iterable[str], do: Callable[[Execution[Any]], object]
+) -> Iterator[tuple[str, MiniWorkflowError | None]]:
+    """Do something to executions, one after the other. Yields the id of each, and why it was refused if it
+    was: that does not keep the others from it.
+    """
+    for name in names:
+        try:
+            do(client.get_execution(name))
+        except MiniWorkflowError as error:
+            yield name, error
+        else:
+            yield name, None
