@@ -122,7 +122,10 @@ def share_call(
         and leaves.issuperset(map(type, args))
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
-        if "<" not in function.__qualname__ and is_importable(function):
+        module = sys.modules.get(function.__module__)
+        # The short way for a function of a module; for one of a class there is a longer one.
+        is_global = module is not None and module.__dict__.get(function.__qualname__) is function
+        if is_global or is_importable(function):
             return SharedCall(function, args, kwargs, None)
         cells = function.__closure__
         try:

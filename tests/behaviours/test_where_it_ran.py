@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from mini_workflow import Context, RetryPolicy, current_task, workflow
+from mini_workflow.ui.execution_page import ExecutionPage
+from mini_workflow.ui.followed import AllFollowed
 from tests.behaviours.stage import Stage, gate, go_through
 from tests.waiting import WAIT, eventually
 
@@ -116,6 +118,11 @@ def test_103_the_last_heartbeat_of_a_running_attempt_is_seen(runtime: Stage) -> 
         assert "({'rows': 7})" in one.sentence(wait.heartbeat)
         (entry,) = [e for e in seen.timeline() if e.kind == "TaskScheduled"]
         assert (entry.heartbeat, entry.details) == (wait.heartbeat, {"rows": 7})
+        # The page of that process marks it on the attempt, and so does a notebook.
+        page = ExecutionPage.read(AllFollowed(other), execution.id, {}, other.looks)
+        told = [row.told for row in page.picture.rows if row.told]
+        assert [one.partition(" ago: ")[2] for one in told] == ["{'rows': 7}"]
+        assert "<title>last heartbeat" in seen._repr_html_()
     length = len(execution.history())
     gate("beats").open()
     assert execution.result(WAIT) == "beats"
