@@ -47,7 +47,7 @@ from mini_workflow.core.starting import (
     named,
 )
 from mini_workflow.core.streams import WorkflowStream
-from mini_workflow.core.tags import check_tags
+from mini_workflow.core.tags import check_tags, set_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
 from mini_workflow.core.validation import check_id, worker_of
@@ -191,7 +191,7 @@ class Context:
             wish = wish_of(limit, limit_key, priority, "ctx.task()")
         plain = name is retry is timeout is undo is heartbeat_timeout is worker is wish is None
         if plain and not inline:
-            return self._run.tasks.start(fn, args, kwargs, name=default_name(fn))
+            return self._run.tasks.start(fn, args, kwargs)
         check_policy(retry)
         given = {"name": name, "retry": retry, "timeout": timeout, "undo": undo}
         given |= {"heartbeat_timeout": heartbeat_timeout, "inline": inline or None}
@@ -609,7 +609,7 @@ class Context:
         Raises UsageError if a name, a value or their number is out of range: an execution has at most
         20 tags, with names of up to 64 and values of up to 256 characters.
         """
-        self._run.set_tags(check_tags(tags, removable=True))
+        set_tags(self._run.recorder, check_tags(tags, removable=True))
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """End this run and begin the next one of the same workflow, with these arguments and an

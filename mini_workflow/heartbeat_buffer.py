@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
+from mini_workflow.buffer_thread import BufferThread
 from mini_workflow.errors import StoreError
 from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
 
@@ -31,25 +31,20 @@ class HeartbeatBuffer:
         self._store: Final = store
         self._now: Final = now
         self._pause: Final = pause
-        self._changed: Final = threading.Condition()
+        self._thread: Final = BufferThread("mini-workflow-kept-heartbeats", self._run)
+        self._changed: Final = self._thread.changed
         self._beats: dict[Key, Heartbeat] = {}
         self._over: set[Key] = set()
         self._written: Final[set[Key]] = set()
         """Those whose heartbeats are in the store."""
-        self._thread: threading.Thread | None = None
-        self._closed = False
 
     def heard(self, key: Key, details: str | None) -> None:
         """There was a heartbeat. Any thread; never blocks."""
         with self._changed:
-            if self._closed:
+            if self._thread.closed:
                 return
             self._beats[key] = Heartbeat(*key, self._now(), details)
-            if self._thread is None:
-                name = "mini-workflow-kept-heartbeats"
-                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._thread.wake()
 
     def over(self, key: Key) -> None:
         """Forget the heartbeats of an attempt, which has ended. Any thread; never blocks."""
@@ -63,18 +58,13 @@ class HeartbeatBuffer:
 
     def close(self, timeout: float) -> None:
         """Write what is left, and end the thread; wait for that for at most `timeout` seconds."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self._thread.close(timeout)
 
     def _run(self) -> None:
         failing = False
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._beats or self._over or self._closed)
+                self._changed.wait_for(lambda: self._beats or self._over or self._thread.closed)
                 beats, self._beats = self._beats, {}
                 over, self._over = self._over, set()
                 self._written.update(beats)
@@ -91,4 +81,4 @@ class HeartbeatBuffer:
             except Exception:
                 log.exception("heartbeats cannot be seen from outside")
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, self._pause)
+                self._changed.wait_for(lambda: self._thread.closed, self._pause)

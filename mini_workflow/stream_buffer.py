@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal, Protocol
 
+from mini_workflow.buffer_thread import BufferThread
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import (
     ExecutionNotFound,
@@ -112,7 +112,8 @@ class StreamBuffer:
         self._told: Final = told
         self._pause: Final = pause
         self._tries: Final = tries
-        self._changed: Final = threading.Condition()
+        self._thread: Final = BufferThread("mini-workflow-streams", self._run)
+        self._changed: Final = self._thread.changed
         self._waiting: deque[_Item] = deque()
         self._size = 0
         self._taken = 0  # how many writes there were
@@ -120,8 +121,6 @@ class StreamBuffer:
         self._urgent = 0  # somebody waits until so many are
         self._last: dict[Key, int] = {}  # the number of the last write of each attempt
         self._errors: dict[Key, Exception] = {}
-        self._thread: threading.Thread | None = None
-        self._closed = False
         self._ended = False  # the thread, that is: nothing is stored any more
         self._callbacks: list[tuple[int, Callable[[], None]]] = []
 
@@ -131,7 +130,7 @@ class StreamBuffer:
         """See `StreamSink.write`. Raises RuntimeClosed once it is closed."""
         key = _key(write)
         with self._changed:
-            while may_wait and self._size > ROOM and not self._closed:
+            while may_wait and self._size > ROOM and not self._thread.closed:
                 self._hurry(self._taken)
                 self._changed.wait()
             self._check(key)
@@ -144,7 +143,7 @@ class StreamBuffer:
         """
         relay = _Relay(len(writes), done)
         with self._changed:
-            if not self._closed:
+            if not self._thread.closed:
                 self._put([_Item(write, relay) for write in writes])
                 self._hurry(self._taken)
 
@@ -206,12 +205,7 @@ class StreamBuffer:
         """Append what is waiting, with one try, end the thread, and wait for that, for at most
         `timeout` seconds. Harmless if it was closed before.
         """
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self._thread.close(timeout)
         if self._heartbeats is not None:
             self._heartbeats.close(timeout)
 
@@ -221,25 +215,20 @@ class StreamBuffer:
         self._waiting.extend(items)
         self._taken += len(items)
         self._size += sum(len(item.write.body) for item in items)
-        if self._thread is None:
-            name = "mini-workflow-streams"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._thread.start()
-        else:
-            self._changed.notify_all()
+        self._thread.wake()
 
     def _hurry(self, until: int) -> None:
         self._urgent = max(self._urgent, until)
         self._changed.notify_all()
 
     def _is_over(self) -> bool:
-        return self._ended or (self._closed and self._thread is None)
+        return self._ended or (self._thread.closed and not self._thread.has_begun)
 
     def _check(self, key: Key, last: int = 0) -> None:
         error = self._errors.pop(key, None)
         if error is not None:
             raise error  # once: who handles it may go on
-        if self._settled < last or (self._closed and not last):
+        if self._settled < last or (self._thread.closed and not last):
             raise RuntimeClosed("the runtime was closed before a chunk of a stream was stored")
 
     def _take(self) -> list[_Item]:
@@ -263,18 +252,18 @@ class StreamBuffer:
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._closed)
+                    self._changed.wait_for(lambda: self._waiting or self._thread.closed)
                     batch = self._take()
                 if not batch:
                     return
                 self._do(batch)
                 with self._changed:
                     self._changed.wait_for(
-                        lambda: self._closed or self._urgent > self._settled, self._pause
+                        lambda: self._thread.closed or self._urgent > self._settled, self._pause
                     )
         finally:
             with self._changed:
-                self._closed = self._ended = True
+                self._thread.closed = self._ended = True
                 callbacks, self._callbacks = self._callbacks, []
                 self._changed.notify_all()
             for _, tell in callbacks:
@@ -315,11 +304,11 @@ class StreamBuffer:
                 log.exception("chunks of streams could not be stored")
                 return [error] * len(writes)
             with self._changed:
-                if self._closed or tried == self._tries:
+                if self._thread.closed or tried == self._tries:
                     return [problem] * len(writes)
                 if tried == 1:
                     log.warning("chunks of streams wait, the store refused them: %s", problem)
-                self._changed.wait_for(lambda: self._closed, pause)
+                self._changed.wait_for(lambda: self._thread.closed, pause)
             pause = min(LAST_RETRY, pause * 2)
 
 

@@ -1,6 +1,6 @@
 """Print the trip of one task through the library: each change of module, from ``ctx.task`` to its result.
 
-Run a workflow of a few sequential tasks on a LocalRuntime, watch the calls of the second one with a
+Run a workflow of a few sequential tasks on a LocalRuntime, watch the calls of the later ones with a
 profile hook on every thread, and count how often the trip changes module and package. The numbers
 say how straight the way is: ``python tools/trip.py`` prints them, ``--steps`` each step.
 """
@@ -19,19 +19,20 @@ import mini_workflow
 from mini_workflow import Context, LocalRuntime, workflow
 
 LIBRARY = str(Path(mini_workflow.__file__).parent) + "/"
-_WATCHED = 3
-"""Which of the tasks is watched: the first ones still import and fill caches."""
+_SETTLED = 3
+_WATCHED = 5
+"""How many tasks are not watched, since the first ones still import and fill caches, and how many are. The
+trip is the shortest of theirs: on a busy machine one may have met another thread on its way."""
 
 
 @workflow("trip")
 async def trip(ctx: Context, recorder: str, tasks: int) -> int:
     done = 0
     for number in range(tasks):
-        if number == _WATCHED:
+        if number >= _SETTLED:
             RECORDERS[recorder].begin()
         done += await ctx.task(one)
-        if number == _WATCHED:
-            RECORDERS[recorder].end()
+        RECORDERS[recorder].end()
     return done
 
 
@@ -43,10 +44,11 @@ class Recorder:
     """Keeps the code objects of the library that are called while it is recording."""
 
     def __init__(self) -> None:
-        self.calls: list[CodeType] = []
+        self.trips: list[list[CodeType]] = []
         self._recording = False
 
     def begin(self) -> None:
+        self.trips.append([])
         self._recording = True
 
     def end(self) -> None:
@@ -54,7 +56,7 @@ class Recorder:
 
     def hook(self, frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and self._recording and frame.f_code.co_filename.startswith(LIBRARY):
-            self.calls.append(frame.f_code)
+            self.trips[-1].append(frame.f_code)
 
 
 RECORDERS: dict[str, Recorder] = {}
@@ -78,11 +80,12 @@ def record() -> list[CodeType]:
             tempfile.TemporaryDirectory() as folder,
             LocalRuntime(Path(folder) / "trip.db") as runtime,
         ):
-            assert runtime.start_execution(trip, "main", 6).result(timeout=60) == 6
+            tasks = _SETTLED + _WATCHED
+            assert runtime.start_execution(trip, "main", tasks).result(timeout=60) == tasks
     finally:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
-    return recorder.calls
+    return min(recorder.trips, key=len)
 
 
 def changes(names: list[str]) -> int:

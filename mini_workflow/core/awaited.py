@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import islice
 from json.encoder import encode_basestring_ascii
 from types import CodeType
@@ -112,8 +113,11 @@ def _place(one: Awaited) -> tuple[Any, ...]:
     return one.kind, one.name, one.seq, one.line
 
 
+@lru_cache(256)
 def is_of_task(text: str) -> bool:
-    """Return whether a text says no more than the history does: that a task is awaited."""
+    """Return whether a text says no more than the history does: that a task is awaited. Remembered, since
+    it is asked at every step.
+    """
     return not text or (text.startswith(_TASK) and _ALSO not in text)
 
 
@@ -305,6 +309,8 @@ _WAITERS: Final[dict[CodeType, Callable[[dict[str, Any]], Iterable[Any]]]] = {
 def _deadline(run: Run, tasks: tuple[asyncio.Task[Any], ...]) -> int | None:
     """Return when the first of the timeouts around the awaits ends: the code's, and the execution's."""
     timers = run.state.timers
+    if not timers:
+        return None
     found = [timers[DEADLINE]] if DEADLINE in timers else []
     waiters = [getattr(task, "_fut_waiter", None) for task in tasks]
     for handle in islice(run.timers.handles(), WIDEST):

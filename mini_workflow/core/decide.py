@@ -132,7 +132,7 @@ def decide(
     refusals: list[tuple[str, Failure]] = []
     ignored: list[Message] = []
     said: list[Command] = []
-    summary = state.summary()
+    summary = run.summary or state.summary()
     stale = now is not None and state.durations.latest > now
     if stale:
         stale = _notice_the_clock(run, messages, now)
@@ -152,14 +152,17 @@ def decide(
                 if stale:
                     summary = state.summary()
                 stale = True
-                _deliver(run, event)
+                streams = recorder.streams
+                written = 0 if streams is None else len(streams.out)
+                run.deliver(event)
                 if loop.fault is not None:
-                    counts, after = _before_the_stop(run, event)
+                    counts, after = _before_the_stop(run, event, written)
                     taken.extend(counts)
                     summary = after or summary
                     left.extend(messages[index + bool(counts) :])
                     break
-                taken += recorder.take()
+                taken += recorder.out
+                recorder.out.clear()
             if loop.fault is not None:
                 break
             if loop.touched:
@@ -176,6 +179,7 @@ def decide(
     else:
         left.extend(messages)
     condition, busy, wake_at, deadline = summary
+    run.summary = summary if loop.fault is None else None
     cut = loop.fault is not None and _is_cut(run)
     return Decision(
         events=tuple(taken),
@@ -208,28 +212,23 @@ def _hand_on(others: Iterable[Message], left: list[Message], ignored: list[Messa
         (ignored if of_promise else left).append(message)
 
 
-def _deliver(run: Run, event: Event) -> None:
-    """Deliver an event. What is written to streams in a step that fails does not count."""
-    streams = run.recorder.streams
-    before = 0 if streams is None else len(streams.out)
-    run.deliver(event)
-    streams = run.recorder.streams
-    if streams is not None and run.loop.fault is not None and not _is_cut(run):
-        del streams.out[before:]
-
-
 def _is_cut(run: Run) -> bool:
     """Return whether it has stopped for want of time, in front of an inline task."""
     return type(run.loop.fault) is OutOfTime
 
 
-def _before_the_stop(run: Run, event: Event) -> tuple[Sequence[Event], Summary | None]:
+def _before_the_stop(
+    run: Run, event: Event, written: int
+) -> tuple[Sequence[Event], Summary | None]:
     """Return what counts of a step in which the run has stopped, and how the execution stands then,
-    if that is not as before.
+    if that is not as before. What the step has written to streams, behind the first `written` chunks, does
+    not count.
     """
     recorded = run.recorder.take()
     if _is_cut(run):
         return recorded, run.state.summary()
+    if run.recorder.streams is not None:
+        del run.recorder.streams.out[written:]
     if isinstance(event, events.ExecutionStarted):
         # An execution is never without its first event: what the code decided at it is found out
         # again when the cause is fixed.

@@ -106,13 +106,6 @@ class Recorder:
 
     # Events
 
-    def receive(self, event: Event) -> None:
-        """Record an incoming event."""
-        self.state.apply(event)
-        self.out.append(event)
-        self.refused = 0
-        self.reason = ""
-
     def emit(self, event: Event) -> Event:
         """Record what the code has decided; returns the recorded event. Raises Halt."""
         script = self.script

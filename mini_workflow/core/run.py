@@ -23,7 +23,7 @@ from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.slots import see_to_limit
-from mini_workflow.core.tags import MAXIMUM_TAGS, merge_tags
+from mini_workflow.core.state import Summary
 from mini_workflow.core.tasks import Inline, OutOfTime, Tasks
 from mini_workflow.core.timers import Timers
 from mini_workflow.core.timing import BEGIN, DEADLINE, moment_text
@@ -113,7 +113,6 @@ class Run:
         "_cancel_reason",
         "_definition",
         "_inline",
-        "_main",
         "_parts",
         "_patched",
         "asks",
@@ -123,12 +122,14 @@ class Run:
         "delivered",
         "execution_id",
         "loop",
+        "main",
         "messages",
         "progress",
         "promises",
         "recorder",
         "started",
         "state",
+        "summary",
         "tasks",
         "timers",
     )
@@ -156,11 +157,14 @@ class Run:
         self._inline = inline
         self._parts: tuple[Any, ...] = ()
         """Those that the code has used."""
-        self._main: asyncio.Task[Any] | None = None
+        self.main: asyncio.Task[Any] | None = None
+        """The workflow function at work; None before it begins and after the end."""
         self._abort: BaseException | None = None
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] | None = None
+        self.summary: Summary | None = None
+        """How the execution stood after the last decision, as long as nothing has changed since."""
         self.awaited: tuple[Any, int, str] | None = None
         """What it awaited when that was looked at last: see the module `awaited`."""
         self.progress = ""
@@ -201,21 +205,16 @@ class Run:
         """Why the run cannot go on, or None."""
         return self.loop.fault
 
-    @property
-    def main(self) -> asyncio.Task[Any] | None:
-        """The workflow function at work; None before it begins and after the end."""
-        return self._main
-
     def waiter(self) -> Any:
         """Return the future that the workflow function awaits, or None."""
-        return getattr(self._main, "_fut_waiter", None)
+        return getattr(self.main, "_fut_waiter", None)
 
     def place(self) -> str:
         """Return where the workflow's code is, as a clause for an error message."""
         # Outside of a turn the stack is that of whoever drives the run.
         if running_loop() is self.loop and (line := user_line()):
             return line
-        main = self._main
+        main = self.main
         if main is not None and not main.done() and (line := waiting_line(main.get_coro())):
             return f" (it waits at {line})"
         return f" (workflow {self._definition.name!r} at {self._definition.place})"
@@ -225,10 +224,13 @@ class Run:
 
         Whatever goes wrong is the run's `fault`. Raises KeyboardInterrupt only.
         """
-        state, loop = self.state, self.loop
+        state, loop, recorder = self.state, self.loop, self.recorder
         closed = state.closed
         late = state.tasks.get(getattr(event, "seq", 0)) if closed else None
-        self.recorder.receive(event)
+        self.summary = None
+        state.apply(event)
+        recorder.out.append(event)
+        recorder.refused, recorder.reason = 0, ""
         self.delivered += 1
         loop.now = max(loop.now, state.now)
         arrival = _ARRIVALS.get(type(event))
@@ -243,11 +245,11 @@ class Run:
                 self._begin(event)
             elif isinstance(event, events.CancelRequested):
                 self._cancel_requested(event)
-            elif isinstance(event, events.SlotsGranted) and self._main is None:
+            elif isinstance(event, events.SlotsGranted) and self.main is None:
                 self._begin_code()
             elif isinstance(event, events.ExecutionReset):
                 # What is started from here on is nothing that the other run has started.
-                self.recorder.seq = max(self.recorder.seq, event.highest)
+                recorder.seq = max(recorder.seq, event.highest)
             else:
                 return
         except SerializationError as error:
@@ -258,7 +260,7 @@ class Run:
             if state.closed:
                 self._release()
             elif not (state.tasks or len(state.timers) > (DEADLINE in state.timers)) or (
-                (main := self._main) is not None and main.done()
+                self.main is not None and self.main.done()
             ):
                 self._look_for_trouble()
 
@@ -275,14 +277,14 @@ class Run:
 
     def _release(self) -> None:
         self.loop.drop()
-        self._main = None
+        self.main = None
         self.timers.clear()
         for part in self._parts:
             part.clear()
         self.recorder.failed = ()
 
     def _look_for_trouble(self) -> None:
-        main, name = self._main, self._definition.name
+        main, name = self.main, self._definition.name
         if main is None or self.loop.ended:
             return
         if main.done():
@@ -340,7 +342,7 @@ class Run:
                 f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
             ) from None
         # An empty context: what the caller has in its own is not there on replay.
-        self._main = self.loop.create_task(
+        self.main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
         )
         if event.cancel is not None:
@@ -349,7 +351,7 @@ class Run:
 
     def _see_to_slot(self, limit: str) -> None:
         """See to the limit being there that has to grant a slot, unless it was cancelled meanwhile."""
-        if self._main is not None or not self.recorder.may_start():
+        if self.main is not None or not self.recorder.may_start():
             return
         try:
             see_to_limit(self.recorder, limit, f"execution {self.execution_id!r}")
@@ -360,13 +362,13 @@ class Run:
     def _end_before_code(self, closing: Event) -> None:
         """Come to an end without running any code."""
         assert self.started is not None
-        self._main = self.loop.create_task(
+        self.main = self.loop.create_task(
             self._end(closing), name=self.started.workflow, context=Context()
         )
 
     def _cancel_now(self) -> None:
-        if (reason := self._take_cancel()) is not None and self._main is not None:
-            self._main.cancel(reason)
+        if (reason := self._take_cancel()) is not None and self.main is not None:
+            self.main.cancel(reason)
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
         # One frame only while the code waits: each takes memory, and is gone through at every step.
@@ -452,7 +454,7 @@ class Run:
         for what in self.messages.unfinished():
             self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
-        report_unseen(self._main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
+        report_unseen(self.main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
         if (unreceived := self.messages.unreceived()) and not continues:
             left = dict(Counter(event.name for event in unreceived))
             self.recorder.warn("signals that nobody received: %s", left)
@@ -466,9 +468,9 @@ class Run:
         self._cancel_reason = event.reason
         # A TaskGroup does not hand on the message with which it is cancelled.
         self.recorder.reason = event.reason
-        if self._main is not None:
+        if self.main is not None:
             # As a callback: what the cancellation gives up is the workflow's own doing.
-            self.loop.call_soon(self._main.cancel, event.reason)
+            self.loop.call_soon(self.main.cancel, event.reason)
         else:
             self._end_before_code(events.ExecutionCancelled(event.reason))
 
@@ -479,20 +481,20 @@ class Run:
             f"{moment_text(self.state.now)}",
             execution_id=self.execution_id,
         )
-        if self._main is None:
+        if self.main is None:
             self._end_before_code(self._failed_with(error))
-        elif self.messages.ended is None and not self._main.done():
+        elif self.messages.ended is None and not self.main.done():
             self._abort = error
-            self.loop.call_soon(self._main.cancel)
+            self.loop.call_soon(self.main.cancel)
 
     def _handler_failed(self, error: BaseException) -> None:
         if self.messages.ended is not None:
             self.recorder.warn(
                 "a handler failed at the end of the workflow: %r", error, exc_info=error
             )
-        elif self._abort is None and self._main is not None and not self._main.done():
+        elif self._abort is None and self.main is not None and not self.main.done():
             self._abort = error
-            self._main.cancel()
+            self.main.cancel()
 
     # What the code asks of its own execution
 
@@ -513,24 +515,9 @@ class Run:
         patched[name] = answer
         return answer
 
-    def set_tags(self, changes: dict[str, str | None]) -> None:
-        """Change tags of the execution. What changes nothing is not recorded."""
-        recorder = self.recorder
-        if not recorder.may_start():
-            return
-        before = self.state.tags
-        after = merge_tags(before, changes)
-        if len(after) > MAXIMUM_TAGS:
-            raise UsageError(
-                f"ctx.set_tags(): {len(after)} tags would be set, and an execution has at most "
-                f"{MAXIMUM_TAGS}; give None as the value of those that it no longer needs"
-            )
-        if after != before:
-            recorder.emit(events.TagsSet(changes))
-
     def continue_as_new(self, arguments: Payload) -> None:
         """End this run; the next one begins with these arguments. Raises, always."""
-        if self.recorder.may_start() and asyncio.current_task(self.loop) is not self._main:
+        if self.recorder.may_start() and asyncio.current_task(self.loop) is not self.main:
             raise UsageError(
                 "ctx.continue_as_new() was called in a handler or in another asyncio.Task; set a "
                 "variable there, and call it in the workflow function itself"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.core.recorder import Recorder
 
 MAXIMUM_TAGS: Final = 20
 """Tags that an execution may have at a time: each is a row of its own in an index, and on S3 an object
@@ -51,6 +54,21 @@ def check_tags(tags: Any, *, removable: bool = False) -> dict[str, Any]:
                 "characters"
             )
     return dict(sorted(given.items()))
+
+
+def set_tags(recorder: Recorder, changes: dict[str, str | None]) -> None:
+    """Change tags of the execution. What changes nothing is not recorded."""
+    if not recorder.may_start():
+        return
+    before = recorder.state.tags
+    after = merge_tags(before, changes)
+    if len(after) > MAXIMUM_TAGS:
+        raise UsageError(
+            f"ctx.set_tags(): {len(after)} tags would be set, and an execution has at most "
+            f"{MAXIMUM_TAGS}; give None as the value of those that it no longer needs"
+        )
+    if after != before:
+        recorder.emit(events.TagsSet(changes))
 
 
 def merge_tags(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:

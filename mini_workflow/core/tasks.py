@@ -8,7 +8,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.calls import check_call, is_async, is_lambda, takes_result
+from mini_workflow.core.calls import (
+    check_call,
+    default_name,
+    is_async,
+    is_lambda,
+    takes_result,
+)
 from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
@@ -88,7 +94,7 @@ class Tasks:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        name: str,
+        name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: int | None = None,
         heartbeat_timeout: int | None = None,
@@ -100,43 +106,39 @@ class Tasks:
         part_of: int = 0,
         mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
-        """Start a task now. The timeouts are in milliseconds; `worker` is empty for the default one;
-        `limit` says of which limit each attempt needs a slot; `undoes` is the number of the task that it
-        takes back, 0 for none; `options` are what the user has given of the engine's own arguments;
+        """Start a task now. Without a `name` it gets one from the function. The timeouts are in
+        milliseconds; `worker` is empty for the default one; `limit` says of which limit each attempt needs a
+        slot; `undoes` is the number of the task that it takes back, 0 for none; `options` are what the
+        user has given of the engine's own arguments;
         `part_of` is the number of the first task of its map, and that one is given what is `mapped`.
 
         The call is captured before anything is recorded, so that a failure to capture it leaves
         no trace.
         """
-        recorder = self._recorder
-        if not recorder.may_start():
-            return TaskFuture(0, name, loop=recorder.loop, tasks=self)
-        if limit is not None:
-            see_to_limit(recorder, limit["name"])
-        seq = recorder.seq + 1
-        if recorder.script is not None:
-            name = self._name_before(name, function)
-        judge = None if retry is None else retry.retry_if
-        captured = self._capture(_SCHEDULED, seq, name, function, args, kwargs, options, judge)
+        recorder, judge = self._recorder, None if retry is None else retry.retry_if
+        begun = self._begin(_SCHEDULED, function, args, kwargs, name, options, judge, limit)
+        if begun is None:
+            return TaskFuture(0, name or "", loop=recorder.loop, tasks=self)
+        seq, name, captured, call = begun
         if captured is not None:
             self._calls[seq] = captured
         recorder.seq = seq
         plan = None if retry is None else retry.to_plain()
-        call = self._fingerprint(name, function, args, kwargs)
         worker = recorder.state.worker or worker
-        at = 0 if recorder.state.limits is None else recorder.loop.begins_at()
-        begun = at if at > recorder.loop.now else 0
+        loop, clock, at = recorder.loop, recorder.loop.clock, 0
+        if clock is not None and clock > loop.now and recorder.state.limits is not None:
+            at = loop.begins_at()
         recorder.emit(
             events.TaskScheduled(
                 *(seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker),
-                begun=begun,
+                begun=at if at > loop.now else 0,
                 undoes=undoes,
                 part_of=seq if mapped is not None else part_of,
                 map=mapped,
                 limit=limit,
             )
         )
-        future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
+        future = TaskFuture(seq, name, loop=loop, tasks=self)
         if undo is not None:
             future.undo = as_it_is_now(undo)
         self._futures[seq] = future
@@ -153,12 +155,10 @@ class Tasks:
     ) -> TaskFuture:
         """Run a task inside the turn, or take its recorded result; the future is done."""
         recorder = self._recorder
-        if not recorder.may_start():
+        begun = self._begin(INLINE, function, args, kwargs, name, options)
+        if begun is None:
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
-        seq = recorder.seq + 1
-        name = self._name_before(name, function)
-        captured = self._capture(INLINE, seq, name, function, args, kwargs, options)
-        call = self._fingerprint(name, function, args, kwargs)
+        seq, name, captured, call = begun
         refused, script = recorder.refused, recorder.script
         written: list[StreamWrite] = []
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, refused, call)
@@ -218,60 +218,59 @@ class Tasks:
             if not future.cancelled() and (error := future.exception()) is not None:
                 warn("%s failed: %r", name, error)
 
-    def _capture(
+    def _begin(
         self,
         kinds: tuple[type[Event], ...],
-        seq: int,
-        name: str,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        name: str | None,
         options: set[str],
         judge: Callable[[Exception], bool] | None = None,
-    ) -> tuple[CapturedCall, bool] | None:
-        """Return the captured call and whether it is asynchronous, or None when the task is recorded
-        and over.
+        limit: dict[str, Any] | None = None,
+    ) -> tuple[int, str, tuple[CapturedCall, bool] | None, str] | None:
+        """Return the number, the name, the captured call (with whether it is asynchronous) and the
+        fingerprint of a task that begins; None where nothing does any more. There is no captured call when
+        the task is recorded and over.
 
         A call that could not be captured when it was recorded has left no event behind. So
-        whatever does not stand in the script is captured again, and fails again.
+        whatever does not stand in the script is captured again, and fails again. The fingerprint is without
+        the name that the task has anyway, and empty where there is nothing to compare it with.
         """
         recorder = self._recorder
+        if not recorder.may_start():
+            return None
+        if limit is not None:
+            see_to_limit(recorder, limit["name"])
+        if name is None:
+            name = default_name(function)
+        seq, script, codec = recorder.seq + 1, recorder.script, recorder.codec
+        if script is not None and is_lambda(function):
+            # As in a history from before lambdas were named after what they call.
+            name = script.name_before(name)
         carried = function if judge is None else JudgedCall(function, judge)
-        script = recorder.script
+        captured: tuple[CapturedCall, bool] | None = None
         if script is not None and script.stands_next(kinds, seq, name, recorder.refused):
-            if seq not in script.open_tasks:
-                return None
+            if seq in script.open_tasks:
+                try:
+                    captured = codec.capture(carried, args, kwargs), is_async(function)
+                except SerializationError as error:
+                    recorder.loop.fault = error
+                    raise Halt from error
+        else:
             try:
-                return recorder.codec.capture(carried, args, kwargs), is_async(function)
-            except SerializationError as error:
-                recorder.loop.fault = error
-                raise Halt from error
-        try:
-            check_call(function, args, kwargs, options)
-            asynchronous = is_async(function)
-            return recorder.codec.capture(carried, args, kwargs), asynchronous
-        except Exception:
-            recorder.refused += 1
-            raise
-
-    def _name_before(self, name: str, function: Callable[..., Any]) -> str:
-        """Return the name of a task, in a history from before lambdas were named after what they call."""
-        script = self._recorder.script
-        if script is None or not is_lambda(function):
-            return name
-        return script.name_before(name)
-
-    def _fingerprint(
-        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> str:
-        """Return the fingerprint of a call, without the name that the task has anyway; empty where
-        there is nothing to compare it with.
-        """
-        script = self._recorder.script
+                check_call(function, args, kwargs, options)
+                asynchronous = is_async(function)
+                captured = codec.capture(carried, args, kwargs), asynchronous
+            except Exception:
+                recorder.refused += 1
+                raise
         if script is not None and not script.calls_next():
-            return ""
-        call = self._recorder.codec.fingerprint(function, args, kwargs)
-        return call[len(name) :] if call.startswith(name) and call[len(name)] == "#" else call
+            return seq, name, captured, ""
+        call = codec.fingerprint(function, args, kwargs)
+        if call.startswith(name) and call[len(name)] == "#":
+            call = call[len(name) :]
+        return seq, name, captured, call
 
     # What arrives
 

@@ -48,8 +48,7 @@ class Asking:
 
     def answer_queries(self, turn: Turn, run: Run, queries: Sequence[events.Asked]) -> None:
         """Answer queries by the run of a turn that is about to be committed."""
-        if queries:
-            say(turn, [self._answered(run, asked) for asked in queries])
+        say(turn, [self._answered(run, asked) for asked in queries])
 
     def of_closed(self, delivery: Delivery) -> tuple[Stored, list[SendMessage]] | None:
         """Return what an execution that has closed says to the asks of a delivery, which are taken out of
@@ -119,8 +118,6 @@ def queries_among(
     """Return the queries that a turn with this decision has to answer, and the messages that are left of
     it: a run that cannot go on answers nobody, and they wait.
     """
-    if events.Asked not in map(type, messages):
-        return (), decision.left
     queries = tuple(m for m in messages if isinstance(m, events.Asked) and m.kind == "query")
     stopped = decision.fault is not None or decision.cut
     waiting = [m for m in queries if stopped or any(m is one for one in decision.left)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mini_workflow.core import events
-from mini_workflow.core.commands import StartChild
 from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
@@ -16,7 +15,7 @@ from mini_workflow.engine.replies import answer_head, answer_start, answer_updat
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
 from mini_workflow.engine.turn import Delivery, Turn
 from mini_workflow.errors import MiniWorkflowError
-from mini_workflow.ports import Head, Store, TaskOutcome
+from mini_workflow.ports import Found, Head, Store, TaskOutcome
 
 AT_ONCE: Final = 500
 """How many executions that want attention by themselves are taken into one commit."""
@@ -43,12 +42,12 @@ class Batch:
         self.questions: list[Ask] = []
         self.again: list[Input] = []
         # One look at the store for all that starts may find.
-        names = {one.execution_id for one in requests if type(one) is Start and not one.fresh}
-        self._found = store.lookup(names) if names else {}
+        self._found: Mapping[str, Found] = {}
+        if Start in map(type, requests):
+            names = {one.execution_id for one in requests if type(one) is Start and not one.fresh}
+            self._found = store.lookup(names) if names else {}
         self.is_asked = False
         """Whether there is anything but outcomes, which nobody waits for."""
-        self.concerns_others = False
-        """Whether there are turns that start children, or say something to other executions."""
 
     def delivery(self, execution_id: str) -> Delivery:
         """Return what has arrived for the execution so far."""
@@ -57,11 +56,31 @@ class Batch:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
         return delivery
 
-    def enter(self, name: str, turn: Turn) -> None:
-        """Take up the turn of an execution."""
-        self.turns[name] = turn
-        if turn.commit.outbox or StartChild in turn.commands:
-            self.concerns_others = True
+    def delivery_of(
+        self, request: Post | Update | Resume | Release | TaskOutcome
+    ) -> Delivery | None:
+        """Return the delivery that takes a request about an execution; None if it is put off, because that
+        was started in this very batch, and is found once that is committed, or has got as much as one
+        turn takes.
+        """
+        name = request.execution_id
+        delivery = None
+        if name not in self.turns:
+            delivery = self.deliveries.get(name)
+            if delivery is None:
+                delivery = self.deliveries[name] = Delivery(name)
+            elif is_full(delivery, request):
+                delivery = None
+        if delivery is None:
+            self.again.append(request)
+        return delivery
+
+    def take_outcome(self, outcome: TaskOutcome, now: int) -> None:
+        """Take up what became of an attempt."""
+        delivery = self.delivery_of(outcome)
+        if delivery is not None:
+            delivery.requests.append(outcome)
+            delivery.messages.append(ended(outcome, now))
 
     def found_of(self, start: Start) -> tuple[Head | None, int]:
         """Return what there was of the id of a start when the batch began: the head, and how many events
@@ -82,7 +101,7 @@ class Batch:
             return False
         from mini_workflow.engine.fork_turn import fork_turn
 
-        self.enter(start.execution_id, fork_turn(start, start.fork))
+        self.turns[start.execution_id] = fork_turn(start, start.fork)
         self.starts.append(start)
         return True
 

@@ -33,16 +33,11 @@ class Cache:
         self.close: Callable[[Run], None] = Run.close
         self._size = size
         self._live: OrderedDict[str, Live] = OrderedDict()
+        self.get: Final[Callable[[str], Live | None]] = self._live.get
+        """Returns the live execution, or None."""
 
     def __len__(self) -> int:
         return len(self._live)
-
-    def get(self, execution_id: str) -> Live | None:
-        """Return the live execution, which now counts as the most recently used, or None."""
-        live = self._live.get(execution_id)
-        if live is not None:
-            self._live.move_to_end(execution_id)
-        return live
 
     def has_running(self, execution_id: str) -> bool:
         """Return whether the execution is there and has not ended, and change nothing. Any thread."""
@@ -50,7 +45,9 @@ class Cache:
         return live is not None and live.head.status == "running"
 
     def put(self, live: Live) -> None:
-        """Keep a live execution; the least recently used one may have to go."""
+        """Keep a live execution, which now counts as the most recently used; the least recently used one
+        may have to go.
+        """
         self._live[live.head.execution_id] = live
         self._live.move_to_end(live.head.execution_id)
         while len(self._live) > self._size:

@@ -29,7 +29,7 @@ class ClockSteps:
     """
 
     def __init__(self) -> None:
-        self._now = 0
+        self.now = 0
         self._steady_since = 0
         self.turns: dict[str, int] = {}
         """When the last turn of each was."""
@@ -37,8 +37,10 @@ class ClockSteps:
         """By how much the clock was set back, for each execution that has to be told."""
 
     def look(self, now: int) -> bool:
-        """Take note of the time; whether the clock was set back."""
-        before, self._now = self._now, now
+        """Take note of the time; whether the clock was set back. Who finds that it went on by no more than
+        `STEADY` may set `now` without a look.
+        """
+        before, self.now = self.now, now
         if now < before:
             later = [name for name, at in self.turns.items() if at > now]
             for name in later:
@@ -60,7 +62,7 @@ class ClockSteps:
         # Taken out and put in again it is the youngest; the oldest make room.
         turns.pop(name, None)
         if head.wake_at is not None:
-            turns[name] = self._now
+            turns[name] = self.now
             if len(turns) > KEPT:
                 del turns[next(iter(turns))]
 
@@ -71,4 +73,4 @@ class ClockSteps:
 
     def tick(self, execution_id: str) -> Tick:
         """Return what to tell an execution whose time may have come, or that has to plan anew."""
-        return Tick(self._now, self.to_tell.get(execution_id, 0), self._steady_since)
+        return Tick(self.now, self.to_tell.get(execution_id, 0), self._steady_since)

@@ -12,10 +12,11 @@ from itertools import islice
 from typing import Final
 
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask
+from mini_workflow.core.commands import CancelTask, RunTask, StartChild
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition
-from mini_workflow.engine.batch import AT_ONCE, Batch, brings_a_message, ended, is_full, message_of
+from mini_workflow.engine import clock_steps
+from mini_workflow.engine.batch import AT_ONCE, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
 from mini_workflow.engine.cleanup import Cleanup
@@ -253,8 +254,11 @@ class Engine:
             self._refused(requests, error, now)
 
     def _look_at_clock(self) -> int:
-        now = self._now = self._ports.clock.now()
-        if self._clock_steps.look(now):
+        now, steps = self._ports.clock.now(), self._clock_steps
+        self._now, before = now, steps.now
+        if 0 <= now - before <= clock_steps.STEADY:
+            steps.now = now
+        elif steps.look(now):
             # It was set back: what was planned by it would come too late.
             self._renew_at = now
             self._retry_at = None if self._retry_at is None else now
@@ -277,12 +281,17 @@ class Engine:
             ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
-                self._take(request, batch, now)
+                if isinstance(request, TaskOutcome):
+                    batch.take_outcome(request, now)
+                else:
+                    self._take(request, batch, now)
             self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            if batch.concerns_others:
-                self._children.see_to_others(batch, now)
+            for turn in batch.turns.values():
+                if turn.commit.outbox or StartChild in turn.commands:
+                    self._children.see_to_others(batch, now)
+                    break
             if self.interrupted:
                 raise KeyboardInterrupt
             # Also without any: deliveries that have no effect may mean that the lease is lost.
@@ -330,37 +339,24 @@ class Engine:
         for question in batch.questions:
             self._queries.answer(question)
 
-    def _take(self, request: Input, batch: Batch, now: int) -> None:
-        if type(request) is TaskOutcome:
-            is_asked = False
-        else:
-            is_asked = batch.is_asked = True
-            if isinstance(request, Start):
-                self._start(request, batch, now)
-                return
-            if isinstance(request, WakeUp):
-                return  # it was looked around before
-            if isinstance(request, Ask):
-                batch.questions.append(request)
-                return
-        name = request.execution_id
-        if name in batch.turns:
-            # Started in this very batch: it is found once that is committed.
-            batch.again.append(request)
+    def _take(self, request: Waited | Release | WakeUp, batch: Batch, now: int) -> None:
+        batch.is_asked = True
+        if isinstance(request, Start):
+            self._start(request, batch, now)
             return
-        delivery = batch.deliveries.get(name)
+        if isinstance(request, WakeUp):
+            return  # it was looked around before
+        if isinstance(request, Ask):
+            batch.questions.append(request)
+            return
+        delivery = batch.delivery_of(request)
         if delivery is None:
-            delivery = batch.deliveries[name] = Delivery(name)
-        elif is_full(delivery, request):
-            batch.again.append(request)  # it has got as much as one turn takes
             return
-        if is_asked and brings_a_message(request) and self._takeover.is_behind(name):
+        if brings_a_message(request) and self._takeover.is_behind(request.execution_id):
             batch.again.append(request)
             return
         delivery.requests.append(request)
-        if isinstance(request, TaskOutcome):
-            delivery.messages.append(ended(request, now))
-        elif isinstance(request, Resume):
+        if isinstance(request, Resume):
             delivery.resume = True
         elif not (isinstance(request, Update) and request.known):
             delivery.messages.append(message_of(request, now))
@@ -397,7 +393,7 @@ class Engine:
                 log.exception("[%s] the start failed", name)
             request.reply.fail(error)
         else:
-            batch.enter(name, turn)
+            batch.turns[name] = turn
             batch.starts.append(request)
 
     def _advance(self, delivery: Delivery, batch: Batch, now: int) -> None:
@@ -419,17 +415,18 @@ class Engine:
             self._takeover.forward(delivery)
             steps.forget(name)
         else:
-            batch.enter(name, turn)
+            batch.turns[name] = turn
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
         name = head.execution_id
-        self._dispatcher.acknowledge(name, turn.delivery.messages)
         steps = self._clock_steps
         if head.wake_at is not None or name in steps.turns or steps.to_tell:
             steps.committed(head)
         if decision is not None:
             self._turns.committed(turn)
+        self._dispatcher.acknowledge(name, turn.delivery.messages)
+        if decision is not None:
             for command in decision.commands:
                 if isinstance(command, RunTask):
                     self._dispatcher.begin(name, command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
+import sys
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from mini_workflow.core.records import mutable
 from mini_workflow.engine.batch import OUTCOMES
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.execution import Settled
-from mini_workflow.engine.leading import HeldInterrupt, is_main, may_lead, runs_a_loop
+from mini_workflow.engine.leading import NO_HOOKS, HeldInterrupt, is_main, may_lead
 from mini_workflow.engine.requests import Ask, Input, Reply, Request, Waited, WakeUp
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.waiters import Changed, Closed, Waiters
@@ -173,7 +174,7 @@ class EngineRole:
             self._more_until = time.monotonic() + QUIET
             if self._waits_since is None or len(self._inbox) >= OUTCOMES:
                 self._wake_unless_led()
-        elif self._is_shared or len(self._inbox) > BACKLOG or runs_a_loop():
+        elif self._is_shared or len(self._inbox) > BACKLOG or sys.get_asyncgen_hooks() != NO_HOOKS:
             self._wake_unless_led()
         else:
             self._lead_once(questions=False)

@@ -86,7 +86,12 @@ class Execution(Generic[R_co]):
         return self._settled or await self._client.wait_async(self.id)
 
     def describe(self) -> Description:
-        """Return what is known of the execution now. Raises ExecutionNotFound."""
+        """Return what is known of the execution now. Raises ExecutionNotFound.
+
+        All that is open beside what the code awaits (the further `waits`, maps in `progress`, a cancellation)
+        is in the history alone, and may be as old as the run. So the first look of a process at one that
+        runs may read the run, and each later one what is new. `list_executions` tells the rest without it.
+        """
         from mini_workflow.engine.activity import Activity
         from mini_workflow.engine.description import described
 

@@ -89,17 +89,18 @@ async def execute_async(
 
     Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
     """
-    codec = codec.for_execution(request.execution_id)
-    token = _enter(request, codec, sink)
+    token = _enter(request, sink)
+    task = CURRENT.get()
+    task.codec = codec = codec.for_execution(request.execution_id)
     try:
         function, args, kwargs = codec.restore(request.payload)
-        with nullcontext() if around is None else around(CURRENT.get()):
+        with nullcontext() if around is None else around(task):
             value: Any = function(*args, **kwargs)
             kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
             if getattr(kind, "__await__", None) is not None:
                 value = await _within_timeout(request, value)
-        if (streams := CURRENT.get().streams) is not None:
-            await streams.close_async()
+        if task.streams is not None:
+            await task.streams.close_async()
         return _completed(request, codec, value)
     except asyncio.CancelledError as error:
         if _is_cancelled():
@@ -108,7 +109,8 @@ async def execute_async(
     except BaseException as error:
         return await _failed_async(request, codec, error)
     finally:
-        _leave(CURRENT.get())
+        if task.streams is not None or task.heard_at:
+            _leave(task)
         if token is not None:
             CURRENT.reset(token)
 
@@ -132,27 +134,29 @@ async def _failed_async(request: TaskRequest, codec: Codec, error: BaseException
 def _execute(
     request: TaskRequest, codec: Codec, sink: StreamSink | None, around: AroundTask | None
 ) -> TaskOutcome:
-    codec = codec.for_execution(request.execution_id)
-    _enter(request, codec, sink)
+    _enter(request, sink)
+    task = CURRENT.get()
+    task.codec = codec = codec.for_execution(request.execution_id)
     try:
         function, args, kwargs = codec.restore(request.payload)
         if around is None:
             value = _value_of(request, function, args, kwargs)
         else:
-            with around(CURRENT.get()):
+            with around(task):
                 value = _value_of(request, function, args, kwargs)
-        if (streams := CURRENT.get().streams) is not None:
-            streams.close()
+        if task.streams is not None:
+            task.streams.close()
         return _completed(request, codec, value)
     except BaseException as error:
-        if (streams := CURRENT.get().streams) is not None:
+        if task.streams is not None:
             with suppress(Exception):  # of what was not stored: the attempt has failed before
-                streams.close()
-        if isinstance(error, asyncio.CancelledError) and CURRENT.get().cancelled:
-            return cancelled(request, CURRENT.get().details)
+                task.streams.close()
+        if isinstance(error, asyncio.CancelledError) and task.cancelled:
+            return cancelled(request, task.details)
         return _failed(request, codec, error)
     finally:
-        _leave(CURRENT.get())
+        if task.streams is not None or task.heard_at:
+            _leave(task)
 
 
 def _value_of(
@@ -167,17 +171,13 @@ def _value_of(
     return value if getattr(kind, "__await__", None) is None else _run(request, value)
 
 
-def _enter(
-    request: TaskRequest, codec: Codec, sink: StreamSink | None
-) -> Token[CurrentTask] | None:
+def _enter(request: TaskRequest, sink: StreamSink | None) -> Token[CurrentTask] | None:
     """Make the attempt the current one, unless the runner has done so."""
     task = CURRENT.get(None)
     if task is not None and task.request is request:
-        task.codec = codec
         task.sink = task.sink or sink
         return None
     task = CurrentTask(request)
-    task.codec = codec
     task.sink = sink
     return CURRENT.set(task)
 

@@ -25,14 +25,15 @@ _SIGNALS: Final = sorted(
 )
 _PLAIN: Final = frozenset({None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler})
 """What is there for a signal that nobody handles in Python, and for Ctrl-C."""
-_NO_HOOKS: Final = (None, None)
+NO_HOOKS: Final = (None, None)
+"""What `sys.get_asyncgen_hooks` gives on a thread that runs no event loop."""
 
 
 def runs_a_loop() -> bool:
     """Return whether an event loop runs on the calling thread, of asyncio or of another library: each
     sets the hooks of asynchronous generators.
     """
-    return running_loop() is not None or sys.get_asyncgen_hooks() != _NO_HOOKS
+    return running_loop() is not None or sys.get_asyncgen_hooks() != NO_HOOKS
 
 
 def is_main() -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, ParamSpec, TypeVar
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.awaited import recall
+from mini_workflow.core.awaited import is_of_task, recall
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
@@ -19,22 +19,22 @@ from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.run_reset import is_fork
 from mini_workflow.core.state import ExecutionState
+from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.asking import Asking, queries_among, say, say_only
 from mini_workflow.engine.awaiting import with_waits
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.deletion import deletion_asked, deletion_turn
 from mini_workflow.engine.executor import Execute, execute, inline_runner
+from mini_workflow.engine.kept_turn import blocked_turn, kept_turn, termination
 from mini_workflow.engine.lost_attempts import LostAttempts
-from mini_workflow.engine.outbox import closing_messages, family_messages, outbox
+from mini_workflow.engine.outbox import family_messages, outbox
 from mini_workflow.engine.requests import Start
 from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
 from mini_workflow.engine.turn_data import (
     Delivery,
     Turn,
     deadly,
-    ended_lines,
-    lines_to_keep,
     names_of_failed,
     parking,
     time_of,
@@ -154,7 +154,7 @@ class Turns:
                 return say_only(delivery, *asked)
             say(turn, asked[1])
             return turn
-        ends = _termination(delivery.messages) is not None
+        ends = termination(delivery.messages) is not None
         if not delivery.due:  # what is due is not blocked, and has something to do
             head = self._store.head(delivery.execution_id)
             if head is None:
@@ -168,16 +168,16 @@ class Turns:
                 extent = self._store.extent(delivery.execution_id)
                 if extent is None or not extent.held:
                     return None
-                return self._kept(delivery, Stored(head, [], []), head, extent.length)
+                return kept_turn(delivery, Stored(head, [], []), head, extent.length)
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
         if (stored.head.status == "blocked" and not delivery.resume) or (
             ends and (stored.head.status == "blocked" or stored.tries)
         ):
-            return self._kept(delivery, stored, stored.head)
+            return kept_turn(delivery, stored, stored.head)
         if stored.tries >= DEADLY and not delivery.resume and stored.head.closed_at is None:
-            return self._block(delivery, stored, deadly(stored.tries))
+            return blocked_turn(delivery, stored, deadly(stored.tries))
         return self._cold(delivery, stored, now)
 
     def _requested(self, delivery: Delivery, now: int) -> Turn | None:
@@ -209,7 +209,7 @@ class Turns:
         delivery.messages = others
         self._drop(delivery.execution_id)
         if about is None:
-            return self._block(delivery, stored, ExecutionPaused(pauses[-1].reason))
+            return blocked_turn(delivery, stored, ExecutionPaused(pauses[-1].reason))
         from mini_workflow.engine.reset_turn import reset_turn
 
         turn = reset_turn(delivery, stored, about, self._entropy())
@@ -236,7 +236,7 @@ class Turns:
         stored = self._store.load(delivery.execution_id)
         if stored is None or not stored.held:
             return None
-        return self._block(delivery, stored, reason)
+        return blocked_turn(delivery, stored, reason)
 
     def _cold(self, delivery: Delivery, stored: Stored, now: int) -> Turn:
         head = reopened(stored.head) if stored.head.status == "blocked" else stored.head
@@ -246,7 +246,7 @@ class Turns:
             definition = self._definitions(head.workflow)
             state = ExecutionState.of(history)
         except (WireError, UnknownWorkflow) as error:
-            return self._block(delivery, stored, error)
+            return blocked_turn(delivery, stored, error)
         run = self._begin(definition, head.execution_id)
         # A first event that stands alone was recorded, and its code has not run yet.
         fresh = [e for e in history if isinstance(e, events.ExecutionStarted)]
@@ -273,16 +273,19 @@ class Turns:
         """Call `work`, which runs code of the workflow; None if that was interrupted."""
         watchdog = self._watchdog
         try:
-            self._note(run.execution_id)
             watchdog.begin(run)
             try:
-                return work(*args, **kwargs)
+                try:
+                    self._note(run.execution_id)
+                    return work(*args, **kwargs)
+                finally:
+                    self._note(None)
             finally:
                 watchdog.end()
-                self._note(None)
         except (Halt, KeyboardInterrupt):
-            # The interruption may have hit the watchdog's own call on the way out.
+            # The interruption may have hit those calls on the way out.
             watchdog.end()
+            self._note(None)
             if run.loop.fault is None:
                 run.loop.fault = DeterminismError("the turn was interrupted")
             return None
@@ -322,23 +325,16 @@ class Turns:
         if delivery.resume:
             ask_for_attempts(run.state)
             run.state.miss_no_heartbeat(now)
-        names = names_of_failed(run, messages) if events.TaskFailed in map(type, messages) else {}
-        waits = not run.state.has_begun()
+            run.summary = None
+        arrived = frozenset(map(type, messages))
+        names = names_of_failed(run, messages) if events.TaskFailed in arrived else {}
+        waits = run.main is None and not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
-        refused: dict[str, Failure] = {}
-        while decision is not None and decision.spoilt_by is not None:
-            refused.update([decision.spoilt_by])
-            live = self._anew(live, fresh=bool(known))
+        if decision is None or decision.spoilt_by is not None:
+            live, decision = self._decide_anew(live, decision, messages, now, fresh=bool(known))
             run = live.run
-            decision = self.watched(run, decide, run, messages, now, refused)
-        if decision is None:
-            # Interrupted between two steps: nothing of this turn counts. Only that the execution
-            # was started does: none is without its first event.
-            first = 1 if live.length == 0 else 0
-            taken, left = messages[:first], messages[first:]
-            decision = Decision(taken, (), "running", False, None, run.fault, left)  # type: ignore[arg-type]
         stopped = decision.fault is not None or decision.cut
-        if stopped and (end := _termination(decision.left)) is not None:
+        if stopped and (end := termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
             parting = family_messages(run, end, decision.left)
             ended, written = (*decision.events, end), decision.chunks
@@ -352,16 +348,15 @@ class Turns:
         if any(map(is_fork, before)) and any(map(is_fork, decision.events)):
             again = self._unreported.of_fork(run)
             decision = replace(decision, commands=(*decision.commands, *again))
-        after = self._head_after(reopen or head, decision, now)
-        if events.TagsSet in map(type, decision.events):
-            after = tagged(after, decision.events)
-        after = with_waits(after, run, always=self._tells or after is not head)
-        taken = decision.events
-        queries, left = queries_among(messages, decision)
+        after = self._head_after(run, head, reopen, decision, now)
+        taken, left = decision.events, decision.left
+        queries: Sequence[events.Asked] = ()
+        if events.Asked in arrived:
+            queries, left = queries_among(messages, decision)
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
             taken, after, left = next_run(run, decision, after, live.length, self._entropy())
-            if (end := _termination(left)) is not None:
+            if (end := termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
                 parting = family_messages(run, end, left)
                 taken = (*taken, end, *unhandled(left))
@@ -379,7 +374,8 @@ class Turns:
         if decision.condition != "running" and not continues:
             closing = ([None, *[e for e in taken if type(e) in events.CLOSING]])[-1]
         # A resume that ends in the same block is written too: who waits looks for what is new.
-        is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
+        is_new = live.length == 0 or delivery.resume or after.status != head.status
+        is_new = is_new or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:
@@ -401,8 +397,35 @@ class Turns:
         turn.first, turn.failed = begins and run.state.has_begun(), names
         turn.cut = decision.cut
         turn.commands = kinds
-        self._asking.answer_queries(turn, run, queries)
+        if queries:
+            self._asking.answer_queries(turn, run, queries)
         return turn
+
+    def _decide_anew(
+        self,
+        live: Live,
+        decision: Decision | None,
+        messages: tuple[Message, ...],
+        now: int,
+        *,
+        fresh: bool,
+    ) -> tuple[Live, Decision]:
+        """Decide without the updates whose validators have spoilt the run, and say what counts of a turn
+        that was interrupted.
+        """
+        refused: dict[str, Failure] = {}
+        while decision is not None and decision.spoilt_by is not None:
+            refused.update([decision.spoilt_by])
+            live = self._anew(live, fresh=fresh)
+            decision = self.watched(live.run, decide, live.run, messages, now, refused)
+        if decision is None:
+            # Interrupted between two steps: nothing of this turn counts. Only that the execution
+            # was started does: none is without its first event.
+            first = 1 if live.length == 0 else 0
+            taken, left = messages[:first], messages[first:]
+            fault = live.run.fault
+            decision = Decision(taken, (), "running", False, None, fault, left)  # type: ignore[arg-type]
+        return live, decision
 
     def _anew(self, live: Live, *, fresh: bool) -> Live:
         """Return the same execution as it is in the store; `fresh` if no code of it has run yet."""
@@ -460,7 +483,22 @@ class Turns:
             if live is None or live.run is not run:
                 self.close(run)
 
-    def _head_after(self, head: Head, decision: Decision, now: int) -> Head:
+    def _head_after(
+        self, run: Run, head: Head, reopen: Head | None, decision: Decision, now: int
+    ) -> Head:
+        """Return the head after a turn: the same one if nothing in it has changed."""
+        after = self._decided_head(reopen or head, decision, now)
+        if events.TagsSet in map(type, decision.events):
+            after = tagged(after, decision.events)
+        # A step after another one says nothing new of what is awaited.
+        is_step = type(getattr(run.main, "_fut_waiter", None)) is TaskFuture and is_of_task(
+            head.waits
+        )
+        if not is_step or after is not head or self._tells or run.progress:
+            after = with_waits(after, run, always=self._tells or after is not head)
+        return after
+
+    def _decided_head(self, head: Head, decision: Decision, now: int) -> Head:
         fault, wake_at = decision.fault, decision.wake_at
         if fault is not None:
             if head.closed_at is not None:
@@ -481,45 +519,3 @@ class Turns:
         if head.busy == decision.busy and head.wake_at == wake_at:
             return head
         return replace(head, busy=decision.busy, wake_at=wake_at)
-
-    def _block(self, delivery: Delivery, stored: Stored, error: BaseException) -> Turn:
-        """Keep what has arrived, and mark the execution; its code is not touched."""
-        head = stored.head
-        if head.closed_at is not None:
-            log.error("[%s] closed, but %s", head.execution_id, error)
-            after = replace(head, busy=False, wake_at=None)
-        else:
-            after = blocked(head, error)
-        return self._kept(delivery, stored, after)
-
-    def _kept(
-        self, delivery: Delivery, stored: Stored, after: Head, length: int | None = None
-    ) -> Turn:
-        """Keep what has arrived; only a termination takes place, since it needs no code. The
-        `length` is given where the events are not.
-        """
-        length = stored.head.base + len(stored.events) if length is None else length
-        closing = _termination(delivery.messages) if after.closed_at is None else None
-        if closing is not None:
-            after = replace(
-                reopened(after),
-                status="terminated",
-                closed_at=closing.at,
-                busy=False,
-                wake_at=None,
-            )
-        commit = Commit(
-            execution_id=delivery.execution_id,
-            expected=length,
-            events=() if closing is None else ended_lines(stored, closing, delivery.messages),
-            head=after if after != stored.head or delivery.resume else None,
-            park=lines_to_keep(delivery.messages, after),
-            unpark=closing is not None,
-            taken=tuple(delivery.entries),
-            outbox=closing_messages(stored, closing, delivery.messages),
-        )
-        return Turn(delivery, commit, after, None, closing=closing)
-
-
-def _termination(messages: Iterable[Message]) -> events.ExecutionTerminated | None:
-    return next((m for m in messages if isinstance(m, events.ExecutionTerminated)), None)

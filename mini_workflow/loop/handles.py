@@ -20,17 +20,14 @@ class Timers(Protocol):
 
 
 class Handle:
-    """A callback that is ready to run."""
+    """A callback that is ready to run. Who makes one sets what it has: there is one at every step."""
 
     __slots__ = ("args", "callback", "context", "is_cancelled")
 
-    def __init__(
-        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = copy_context() if context is None else context
-        self.is_cancelled = False
+    callback: Callable[..., Any]
+    args: tuple[Any, ...]
+    context: Context
+    is_cancelled: bool
 
     def cancel(self) -> None:
         """Do not run it."""
@@ -59,7 +56,9 @@ class TimerHandle:
         """Fire at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None if
         it is meant for that time, not for that many milliseconds.
         """
-        self._ready = Handle(callback, args, context)
+        ready = self._ready = Handle()
+        ready.callback, ready.args, ready.is_cancelled = callback, args, False
+        ready.context = copy_context() if context is None else context
         self._when = when
         self._timers: Timers | None = timers
         self.seq = timers.start(fire_at, wait, self)

@@ -16,7 +16,7 @@ import sys
 from asyncio import events
 from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import AbstractContextManager, nullcontext, suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from gc import get_referents
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any, Final, NoReturn, Protocol, cast
@@ -259,7 +259,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         if self.looking:
             self._refuse_to_look()
-        handle = Handle(callback, args, context)
+        handle = Handle()
+        handle.callback, handle.args, handle.is_cancelled = callback, args, False
+        handle.context = copy_context() if context is None else context
         if self._repeating is not None and self._is_repeating(callback):
             self._held = (*self._held, handle)
         elif not self.dead:

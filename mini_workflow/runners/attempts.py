@@ -239,10 +239,18 @@ class Attempts(Generic[Item]):
         self._all[request.execution_id, request.seq] = attempt
         self._unreported.add((request.execution_id, request.seq, request.attempt))
 
-    def begin(
-        self, attempt: Item, limits: Limits | None, current: CurrentTask | None = None
-    ) -> bool:
-        """Return an attempt begins, unless it is over, or nothing begins any more: then False."""
+    def begin_here(self, attempt: Item, limits: Limits | None) -> CurrentTask | None:
+        """Have an attempt begin whose code runs in this process, and return what that is given; None as
+        for `begin`.
+        """
+        if not self.begin(attempt, limits):
+            return None
+        current = attempt.current = CurrentTask(attempt.request, limits)
+        current.begun, current.ran_on = attempt.began_at, attempt.ran_on
+        return current
+
+    def begin(self, attempt: Item, limits: Limits | None) -> bool:
+        """Have an attempt begin, unless it is over, or nothing begins any more: then False."""
         if attempt.over or self.closed:
             return False
         attempt.begun = True
@@ -254,9 +262,6 @@ class Attempts(Generic[Item]):
         self._waited += waited
         if waited > self._longest_wait:
             self._longest_wait = waited
-        attempt.current = current
-        if current is not None:
-            current.begun, current.ran_on = attempt.began_at, attempt.ran_on
         attempt.limits = limits
         self.begun += 1
         if limits is not None:

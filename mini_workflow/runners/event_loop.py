@@ -273,8 +273,8 @@ class EventLoopRunner:
                 attempt = self._inbox.popleft()
                 request = attempt.request
                 limits = Limits.of(request, CLEANUP_GRACE)
-                current = CurrentTask(request, limits)
-                if not self._attempts.begin(attempt, limits, current):
+                current = self._attempts.begin_here(attempt, limits)
+                if current is None:
                     continue
                 self._unfinished += 1
                 # A context of its own: the one at hand is that of whoever woke the loop. Not by the

@@ -15,7 +15,7 @@ from mini_workflow.attempts import CLOSING, TOO_LONG, TOO_SILENT, Limits, broken
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import AttemptCounts, HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
-from mini_workflow.task import CURRENT, CurrentTask
+from mini_workflow.task import CURRENT
 
 MAX_DEFAULT_THREADS: Final = 32
 MAX_WAITING: Final = 256
@@ -161,7 +161,7 @@ class ThreadRunner:
             self._start_thread()
 
     def _work(self) -> None:
-        this = threading.current_thread()
+        this, number = threading.current_thread(), threading.get_ident()
         attempt: _Attempt | None = None
         while True:
             attempt = attempt or self._queue.get()
@@ -181,34 +181,30 @@ class ThreadRunner:
                 report = None if outcome is None else self._attempts.finish(attempt, outcome)
             # What they hold must not live until the next one.
             attempt = outcome = None
-            if report is not None:
-                attempt = self._report(report, surplus=surplus)
+            if report is None:
+                pass
+            elif self._hand_in is None or surplus:
+                self._attempts.report(report)
+            elif not self._queue.empty():
+                self._attempts.report(report, partial(self._hand_in, more=True))
+            else:
+                self._kept[number] = None
+                self._attempts.report(report, self._hand_in)
+                attempt = self._kept.pop(number)
             if surplus:
                 return
             report = None
 
-    def _report(self, outcome: TaskOutcome, *, surplus: bool) -> _Attempt | None:
-        """Report, and answer the attempt that the thread has kept for itself."""
-        if self._hand_in is None or surplus:
-            self._attempts.report(outcome)
-            return None
-        if not self._queue.empty():
-            self._attempts.report(outcome, partial(self._hand_in, more=True))
-            return None
-        this = threading.get_ident()
-        self._kept[this] = None
-        self._attempts.report(outcome, self._hand_in)
-        return self._kept.pop(this)
-
     def _run(self, attempt: _Attempt, this: threading.Thread) -> TaskOutcome | None:
         request = attempt.request
-        limits = Limits.of(request)
-        current = CurrentTask(request, limits)
-        current.on_wait = partial(self._wait, attempt)
+        is_limited = not (request.timeout is request.heartbeat_timeout is None)
+        limits = Limits(request) if is_limited else None
         with self._lock:
-            if not self._attempts.begin(attempt, limits, current):
+            current = self._attempts.begin_here(attempt, limits)
+            if current is None:
                 return None
             attempt.thread = this
+            current.on_wait = partial(self._wait, attempt)
         token = CURRENT.set(current)
         try:
             return self._execute(request)

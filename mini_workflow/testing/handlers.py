@@ -28,7 +28,7 @@ def handlers_of(client: Client, execution_id: str) -> Handlers:
     ExecutionNotFound.
     """
     execution = client.get_execution(execution_id)
-    if execution.describe().workflow not in REGISTRY.names():
+    if client.head(execution_id).workflow not in REGISTRY.names():
         return {}
     try:
         recording = execution.recording()

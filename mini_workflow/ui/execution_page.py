@@ -193,6 +193,8 @@ class ExecutionPage:
     """Up to this event it can be forked; the next one ends it."""
     streams: list[StreamPart]
     usage: Usage
+    again: bool
+    """Whether it was asked to run again, so that its page is live though it may have closed."""
 
     @classmethod
     def read(
@@ -262,6 +264,7 @@ class ExecutionPage:
             len(entries) + (description.closed_at is None),
             streams_of(execution),
             one.usage,
+            bool(asked.get("again")),
         )
 
     @property

@@ -1,14 +1,18 @@
-"""A browser for the tests of a module."""
+"""A browser for the tests of a module, and what they look at."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from playwright.sync_api import Browser, expect, sync_playwright
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from mini_workflow.ui.answers import REFUSED
 from tests.left_out import left_out
-from tests.waiting import WAIT
+from tests.ui.flows import failing, order
+from tests.waiting import WAIT, eventually
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -27,3 +31,50 @@ def open_chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+Opening = Callable[..., Page]
+
+
+def opening(browser: Browser, address: str) -> Iterator[Opening]:
+    """Open pages of a server, each in a window of its own, for a fixture; what the browser complains of fails
+    the test.
+    """
+    complaints: list[str] = []
+
+    def complain(message: ConsoleMessage) -> None:
+        # That an action was refused is an answer, which the browser counts as an error.
+        refused = f"status of {REFUSED}" in message.text
+        if message.type in ("error", "warning") and not refused:
+            complaints.append(message.text)
+
+    contexts: list[Any] = []
+
+    def open_page(path: str, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.set_default_timeout(WAIT * 1000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", complain)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{address}{path}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def waiting(runtime: Any, name: str) -> Any:
+    """Start an order of that id, and have it wait for its approval."""
+    execution = runtime.start_execution(order, name, id=name, tags={"customer": name})
+    eventually(lambda: not execution.describe().busy and len(execution.history()) >= 3)
+    return execution
+
+
+def failed(runtime: Any, name: str) -> None:
+    """Have an execution of that id fail."""
+    execution = runtime.start_execution(failing, id=name)
+    with pytest.raises(ValueError, match="row 219"):
+        execution.result(WAIT)

@@ -5,35 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, expect
 
 from mini_workflow import LocalRuntime
-from mini_workflow.ui import app
-from mini_workflow.ui.answers import REFUSED
 from tests.paths import ROOT
-from tests.ui.browsing import open_chromium
+from tests.ui.browsing import Opening, failed, open_chromium, opening, waiting
 from tests.ui.flows import (
     HOSTILE,
-    failing,
     fan_out,
     hostile,
     mixed,
     mother,
-    order,
-    paying,
     scheduled,
     telling,
     waves,
 )
+from tests.ui.test_serving import served
 from tests.waiting import WAIT, eventually
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -46,73 +39,13 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def address(runtime: LocalRuntime) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        pages = app(runtime, name="orders.db")
-        server = uvicorn.Server(
-            uvicorn.Config(pages, log_level="warning", timeout_graceful_shutdown=1)
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(WAIT)
-
-
-Opening = Callable[..., Page]
+    with served(runtime, name="orders.db") as address:
+        yield address
 
 
 @pytest.fixture
 def opened(chromium: Browser, address: str) -> Iterator[Opening]:
-    """Opens a page in a window of its own; what the browser complains of fails the test."""
-    complaints: list[str] = []
-
-    def complain(message: ConsoleMessage) -> None:
-        # That an action was refused is an answer, which the browser counts as an error.
-        refused = f"status of {REFUSED}" in message.text
-        if message.type in ("error", "warning") and not refused:
-            complaints.append(message.text)
-
-    contexts: list[Any] = []
-
-    def open_page(path: str, **options: Any) -> Page:
-        context = chromium.new_context(**options)
-        context.set_default_timeout(WAIT * 1000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", complain)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"{address}{path}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def waiting(runtime: LocalRuntime, name: str) -> Any:
-    execution = runtime.start_execution(order, name, id=name, tags={"customer": name})
-    eventually(lambda: not execution.describe().busy and len(execution.history()) >= 3)
-    return execution
-
-
-def failed(runtime: LocalRuntime, name: str) -> None:
-    execution = runtime.start_execution(failing, id=name)
-    with pytest.raises(ValueError, match="row 219"):
-        execution.result(WAIT)
-
-
-def test_all_that_match_are_cancelled_with_progress(runtime: LocalRuntime, opened: Opening) -> None:
-    for name in ("o-1", "o-2"):
-        waiting(runtime, name)
-    failed(runtime, "f-1")
-    page = opened("/executions?workflow=shown-order")
-    page.get_by_role("link", name="Cancel 2").click()
-    page.get_by_role("button", name="Cancel 2").click()
-    main = page.get_by_role("main")
-    expect(main).to_contain_text("Cancel: asked of 2 of 2")
-    expect(main).to_contain_text("All were asked")
-    eventually(lambda: runtime.count_executions(status="cancelled") == 2)
+    yield from opening(chromium, address)
 
 
 def test_a_group_is_turned_over_in_place(runtime: LocalRuntime, opened: Opening) -> None:
@@ -134,19 +67,6 @@ def test_a_group_is_turned_over_in_place(runtime: LocalRuntime, opened: Opening)
     expect(page.locator(".head .st")).to_have_text("completed")
     expect(rows).to_have_count(2)
     assert page.url.endswith("/executions/m-1")
-
-
-def test_an_execution_is_watched_until_it_ends(runtime: LocalRuntime, opened: Opening) -> None:
-    execution = waiting(runtime, "o-1")
-    page = opened("/executions/o-1")
-    expect(page.locator(".live")).to_have_text("live")
-    expect(page.locator(".head .st")).to_have_text("running")
-    # What is open stays open when something arrives.
-    page.locator("#e1 > details").evaluate("one => one.open = true")
-    execution.signal("approve", {"by": "ann"})
-    expect(page.locator(".head .st")).to_have_text("completed")
-    expect(page.locator("#e1 > details")).to_have_attribute("open", "")
-    expect(page.locator("[data-part=result]")).to_contain_text("ann")
 
 
 def test_a_fan_out_of_ten_thousand_is_opened_scrolled_and_filtered(
@@ -212,26 +132,6 @@ def test_a_child_opens_in_place_in_the_time_of_its_parent(
     # And one of the child's own.
     child.locator("details.kid summary").click()
     expect(child.locator("details.kid").get_by_text("count")).to_be_visible()
-
-
-def test_what_is_selected_is_cancelled(runtime: LocalRuntime, opened: Opening) -> None:
-    waiting(runtime, "o-1")
-    waiting(runtime, "o-2")
-    failed(runtime, "f-1")
-    page = opened("/executions")
-    for name in ("o-1", "f-1"):
-        page.get_by_label(f"Select {name}").check()
-    # A button says how many of those take it.
-    cancel = page.locator("[data-act=cancel]")
-    expect(cancel).to_contain_text("1")
-    expect(page.locator("[data-act=resume]")).to_be_disabled()
-    page.get_by_label("Select f-1").uncheck()
-    cancel.click()
-    page.get_by_label("Why").fill("no longer wanted")
-    page.get_by_role("button", name="Cancel 1").click()
-    expect(page.get_by_role("heading")).to_contain_text("asked of 1 of 1")
-    eventually(lambda: runtime.get_execution("o-1").describe().status == "cancelled")
-    assert runtime.get_execution("o-2").describe().status == "running"
 
 
 def test_what_is_selected_stays_so_when_its_row_changes(
@@ -301,16 +201,6 @@ def test_an_event_and_its_row_are_marked_together_and_a_value_is_copied(
     expect(page.locator(".evs > li.at")).to_contain_text("price")
 
 
-def test_a_signal_is_sent_by_a_form(runtime: LocalRuntime, opened: Opening) -> None:
-    execution = waiting(runtime, "o-1")
-    page = opened("/executions/o-1")
-    page.get_by_role("group", name="Actions").get_by_role("link", name="Signal").click()
-    expect(page.get_by_role("textbox", name="Name")).to_have_value("approve")
-    page.get_by_label("Value").fill('{"by": "ann"}')
-    page.get_by_role("button", name="Signal").click()
-    assert execution.result(WAIT)["approval"] == {"by": "ann"}
-
-
 def test_two_pages_act_at_once_and_the_second_is_told(
     runtime: LocalRuntime, opened: Opening
 ) -> None:
@@ -378,18 +268,6 @@ def test_text_of_users_is_text(runtime: LocalRuntime, opened: Opening) -> None:
     expect(page.locator("tbody")).to_contain_text(HOSTILE)
 
 
-def test_a_promise_is_completed_by_the_button_beside_the_sentence(
-    runtime: LocalRuntime, opened: Opening
-) -> None:
-    execution = runtime.start_execution(paying, id="p-1")
-    eventually(execution.open_promises)
-    page = opened("/executions/p-1")
-    page.locator(".say").get_by_role("link", name="Complete a promise").click()
-    page.get_by_label("Value").fill("42.5")
-    page.get_by_role("button", name="Complete a promise").click()
-    assert execution.result(WAIT) == {"paid": 42.5}
-
-
 def test_an_execution_is_forked_from_an_event_that_is_clicked(
     runtime: LocalRuntime, opened: Opening
 ) -> None:
@@ -442,15 +320,6 @@ def test_an_execution_is_paused_resumed_restarted_and_deleted(
     acts.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("No executions yet")).to_be_visible()
-
-
-def test_a_failed_one_is_retried(runtime: LocalRuntime, opened: Opening) -> None:
-    failed(runtime, "f-1")
-    page = opened("/executions/f-1")
-    page.get_by_role("group", name="Actions").get_by_role("link", name="Retry").click()
-    page.get_by_role("button", name="Retry").click()
-    expect(page.locator(".facts").first).to_contain_text("run 2")
-    expect(page.locator(".head .st")).to_have_text("failed")
 
 
 def test_a_stream_is_watched_as_it_is_written(runtime: LocalRuntime, opened: Opening) -> None:

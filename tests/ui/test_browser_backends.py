@@ -1,4 +1,4 @@
-"""The main pages and actions in a browser, on Postgres and on the emulated AWS."""
+"""The main pages and actions in a browser, on every backend."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.ui.browsing import open_chromium
-from tests.ui.flows import order
+from mini_workflow import LocalRuntime
+from tests.ui.browsing import Opening, failed, open_chromium, opening, waiting
+from tests.ui.flows import paying, scheduled
 from tests.ui.test_serving import served
 from tests.waiting import WAIT, eventually
 
@@ -19,9 +20,17 @@ def chromium() -> Iterator[Browser]:
     yield from open_chromium()
 
 
-@pytest.fixture(params=["postgres", pytest.param("aws", marks=pytest.mark.aws)])
-def elsewhere(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A runtime that is not on a file."""
+# One for all tests of a backend, so each names its executions after itself.
+@pytest.fixture(
+    scope="module", params=["local", "postgres", pytest.param("aws", marks=pytest.mark.aws)]
+)
+def runtime(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    if request.param == "local":
+        with LocalRuntime(tmp_path_factory.mktemp("pages") / "state.db") as runtime:
+            yield runtime
+        return
     if request.param == "postgres":
         from mini_workflow import PostgresRuntime
 
@@ -39,28 +48,109 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[Any]:
         cloud.close()
 
 
-def test_an_execution_is_found_signalled_and_watched_to_its_end(
-    elsewhere: Any, chromium: Browser
+@pytest.fixture(scope="module")
+def address(runtime: Any) -> Iterator[str]:
+    with served(runtime) as address:
+        yield address
+
+
+@pytest.fixture
+def opened(chromium: Browser, address: str) -> Iterator[Opening]:
+    yield from opening(chromium, address)
+
+
+def test_an_execution_is_found_signalled_by_a_form_and_watched_to_its_end(
+    runtime: Any, opened: Opening
 ) -> None:
-    execution = elsewhere.start_execution(order, "o-1", id="o-1")
-    eventually(lambda: not execution.describe().busy and len(execution.history()) >= 3)
-    with served(elsewhere) as address:
-        context = chromium.new_context()
-        context.set_default_timeout(WAIT * 1000)
-        page = context.new_page()
-        for path in ("workflows", "schedules", "limits", "workers", "doctor"):
-            answer = page.goto(f"{address}/{path}")
-            assert answer is not None
-            assert answer.status == 200, path
-        page.goto(f"{address}/workers")
-        told = "1 alive" if hasattr(elsewhere, "owners") else "The functions of the engine run"
-        expect(page.get_by_role("main")).to_contain_text(told)
-        page.goto(f"{address}/executions")
-        page.get_by_role("link", name="o-1", exact=True).click()
-        page.locator(".say").get_by_role("link", name="Signal").click()
-        page.get_by_label("Value").fill('"yes"')
-        page.get_by_role("button", name="Signal").click()
-        expect(page.locator(".head .st")).to_have_text("completed", timeout=WAIT * 1000)
-        expect(page.locator("[data-part=result]")).to_contain_text("yes")
-        context.close()
-    assert execution.result(WAIT)["approval"] == "yes"
+    execution = waiting(runtime, "watched-1")
+    watching = opened("/executions/watched-1")
+    expect(watching.locator(".live")).to_have_text("live")
+    expect(watching.locator(".head .st")).to_have_text("running")
+    # What is open stays open when something arrives.
+    watching.locator("#e1 > details").evaluate("one => one.open = true")
+
+    page = opened("/executions")
+    page.get_by_role("link", name="watched-1", exact=True).click()
+    page.locator(".say").get_by_role("link", name="Signal").click()
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("approve")
+    page.get_by_label("Value").fill('{"by": "ann"}')
+    page.get_by_role("button", name="Signal").click()
+    for one in (page, watching):
+        expect(one.locator(".head .st")).to_have_text("completed")
+        expect(one.locator("[data-part=result]")).to_contain_text("ann")
+    expect(watching.locator("#e1 > details")).to_have_attribute("open", "")
+    assert execution.result(WAIT)["approval"] == {"by": "ann"}
+
+
+def test_a_list_is_filtered_and_what_is_selected_is_cancelled(
+    runtime: Any, opened: Opening
+) -> None:
+    for name in ("kept-1", "cancelled-1"):
+        waiting(runtime, name)
+    failed(runtime, "broken-1")
+    page = opened("/executions?workflow=shown-failure")
+    expect(page.locator("#x-broken-1")).to_be_visible()
+    expect(page.locator("#x-kept-1")).to_have_count(0)
+    page.get_by_label("Workflow").fill("shown-order")
+    page.get_by_label("Tag").fill("customer=kept-1")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("#x-kept-1")).to_be_visible()
+    page.get_by_role("link", name="Failed").click()
+    expect(page.get_by_text("None matches")).to_be_visible()
+
+    page.get_by_role("link", name="Clear", exact=True).click()
+    for name in ("cancelled-1", "broken-1"):
+        page.get_by_label(f"Select {name}").check()
+    # A button says how many of those take it.
+    cancel = page.locator("[data-act=cancel]")
+    expect(cancel).to_contain_text("1")
+    expect(page.locator("[data-act=resume]")).to_be_disabled()
+    page.get_by_label("Select broken-1").uncheck()
+    cancel.click()
+    page.get_by_label("Why").fill("no longer wanted")
+    page.get_by_role("button", name="Cancel 1").click()
+    expect(page.get_by_role("heading")).to_contain_text("asked of 1 of 1")
+    eventually(lambda: runtime.get_execution("cancelled-1").describe().status == "cancelled")
+    assert runtime.get_execution("kept-1").describe().status == "running"
+
+
+def test_a_promise_is_completed_by_the_button_beside_the_sentence(
+    runtime: Any, opened: Opening
+) -> None:
+    execution = runtime.start_execution(paying, id="paid-1")
+    eventually(execution.open_promises)
+    page = opened("/executions/paid-1")
+    page.locator(".say").get_by_role("link", name="Complete a promise").click()
+    page.get_by_label("Value").fill("42.5")
+    page.get_by_role("button", name="Complete a promise").click()
+    assert execution.result(WAIT) == {"paid": 42.5}
+
+
+def test_a_failed_one_is_retried(runtime: Any, opened: Opening) -> None:
+    failed(runtime, "retried-1")
+    page = opened("/executions/retried-1")
+    page.get_by_role("group", name="Actions").get_by_role("link", name="Retry").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".facts").first).to_contain_text("run 2")
+    expect(page.locator(".head .st")).to_have_text("failed")
+
+
+def test_the_overviews_are_read_and_a_schedule_is_paused_resumed_and_triggered(
+    runtime: Any, opened: Opening
+) -> None:
+    runtime.schedules.create("nightly", scheduled, every=3600)
+    page = opened("/schedules")
+    page.get_by_role("link", name="Pause").click()
+    page.get_by_label("Why").fill("the shop moves")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("row", name="nightly")).to_contain_text("the shop moves")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Trigger").click()
+    eventually(lambda: runtime.list_executions(workflow=scheduled, status="completed"))
+
+    for name in ("Workflows", "Limits", "Doctor", "Workers"):
+        page.get_by_role("link", name=name).first.click()
+        expect(page.get_by_role("heading", name=name).first).to_be_visible()
+    told = "1 alive" if hasattr(runtime, "owners") else "The functions of the engine run"
+    expect(page.get_by_role("main")).to_contain_text(told)

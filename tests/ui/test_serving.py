@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -24,11 +25,13 @@ from tests.waiting import WAIT, eventually
 
 
 @contextmanager
-def served(runtime: LocalRuntime) -> Iterator[str]:
+def served(runtime: LocalRuntime, **options: Any) -> Iterator[str]:
     """The address of the pages of a runtime, served as long as the block lasts."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(
-            uvicorn.Config(app(runtime), log_level="warning", timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                app(runtime, **options), log_level="warning", timeout_graceful_shutdown=1
+            )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -140,7 +140,7 @@ def update(
     args, kwargs = read_arguments(arguments, handler)
     with session.backend.client() as client:
         execution = client.get_execution(execution_id)
-        if execution.describe().closed_at is None:
+        if client.head(execution_id).closed_at is None:
             session.remark_unserved(client, saved=True)
         try:
             answer = client.updates.ask(execution.id, name, args, kwargs, update_id, timeout, by)

@@ -203,7 +203,7 @@ def get(
             )
             print_stacks(execution)
             if follow:
-                say("is ", styled(execution.describe().status))
+                say("is ", styled(client.head(execution_id).status))
             elif description.status == "running" and description.busy:
                 print_waiting(execution)
 
@@ -262,7 +262,7 @@ def result(
     """Wait for the result of an execution, and print it."""
     with session.backend.reader(trust=trust) as client:
         execution = client.get_execution(execution_id)
-        if execution.describe().status == "running" and timeout != 0:
+        if client.head(execution_id).status == "running" and timeout != 0:
             session.remark_unserved(client)
         try:
             client.wait(execution_id, timeout)

@@ -198,7 +198,7 @@ def _start(
 
 def _status_of(client: Client, execution_id: str) -> Status | None:
     try:
-        return client.get_execution(execution_id).describe().status
+        return client.head(execution_id).status
     except ExecutionNotFound:
         return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mini_workflow import LocalRuntime
+from mini_workflow.engine.transport import CheckedStore
 from tests.unit.cli.world import World
 from tests.waiting import WAIT, eventually
 
@@ -163,6 +164,18 @@ def test_an_interrupted_run_is_continued(mw: World) -> None:
     kept = mw("signal", "order-1", "approve", "ann")
     assert "No worker is running" in kept.err
     assert "receipt for o-1" in mw("run", "cli_flows:order", "order_id=o-1", "--id", "order-1").out
+
+
+def test_no_history_is_read_where_only_the_status_is_wanted(
+    mw: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mw.inside = True
+    mw("start", "cli_flows:order", "order_id=o-1", "--id", "order-1")
+    read: list[str] = []
+    for name in ("history", "ends"):
+        monkeypatch.setattr(CheckedStore, name, lambda _, *about: read.append(about[0]))
+    assert "still running" in mw("result", "order-1", "--timeout", "0", status=5).err
+    assert read == []
 
 
 def test_what_is_started_and_sent_is_kept_for_a_worker(mw: World) -> None:

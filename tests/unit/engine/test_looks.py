@@ -88,3 +88,26 @@ def test_the_end_is_found_at_the_end(lines: list[int]) -> None:
         assert failure is not None
         assert failure.message == "enough"
         assert max(lines) == looks.LAST + 1 < len(execution.history())
+
+
+def test_of_one_that_runs_the_last_events_do_not_say_what_is_open(lines: list[int]) -> None:
+    """What was begun first may be open still: a first look reads all of it, and a list nothing."""
+
+    @workflow("units.open_from_the_start")
+    async def open_from_the_start(ctx: Context) -> None:
+        approval = ctx.promise("approval", timeout=3600)
+        for _ in range(30):
+            await ctx.task(str, 1)
+        await ctx.promise("second")
+        await approval
+
+    with WorkflowEnvironment() as env:
+        execution = env.start_execution(open_from_the_start, id="open")
+        env.advance(1)
+        del lines[:]
+        (listed,) = env.list_executions()
+        assert (listed.status, listed.waits[0].name) == ("running", "second")
+        assert lines == []
+        names = {wait.name for wait in execution.describe().waits}
+        assert names == {"approval", "second"}
+        assert max(lines) == len(execution.history())

@@ -159,7 +159,7 @@ def test_a_late_close_ends_whoever_waits(store: Store, buffer: StreamBuffer) -> 
     store.errors = [StoreUnavailable("busy")] * 3
     closing = threading.Thread(target=buffer.close, args=(WAIT,))
     closing.start()
-    eventually(lambda: buffer._closed)
+    eventually(lambda: buffer._thread.closed)
     store.let()
     for thread in (waiting, closing):
         thread.join(WAIT)

@@ -14,7 +14,6 @@ from mini_workflow.attempts import CLOSING, Limits, cancelled
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
-from mini_workflow.task import CurrentTask
 
 
 class Later:
@@ -88,7 +87,7 @@ class Machine(RuleBasedStateMachine):
             if attempt.begun:
                 return
             limits = Limits.of(attempt.request)
-            begins = self.attempts.begin(attempt, limits, CurrentTask(attempt.request, limits))
+            begins = self.attempts.begin_here(attempt, limits) is not None
         assert begins == attempt.begun
         assert begins is not (self.attempts.closed or attempt.over)
 

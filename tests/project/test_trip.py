@@ -1,0 +1,27 @@
+"""How straight the way of one task is through the library, as `tools/trip.py` counts it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "trip.py"
+
+CALLS = 102
+"""Calls of functions of the library, of all threads together."""
+
+MODULES = 62
+PACKAGES = 31
+"""How often one of another module follows, and one of another package. These go down only."""
+
+
+def test_one_task_takes_no_detours() -> None:
+    done = subprocess.run(
+        [sys.executable, str(TOOL)], capture_output=True, text=True, check=True, timeout=60
+    )
+    counted = re.match(r"(\d+) calls in \d+ modules: (\d+) .* module, (\d+)", done.stdout)
+    assert counted, done.stdout
+    calls, modules, packages = map(int, counted.groups())
+    assert (calls <= CALLS, modules <= MODULES, packages <= PACKAGES) == (True,) * 3, done.stdout
