@@ -14,7 +14,7 @@ from mini_workflow.core.headers import check_headers
 from mini_workflow.core.other_execution import OtherExecution
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.core.slots import check_when_live
+from mini_workflow.core.slots import check_unless_recorded
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import Timing
 from mini_workflow.core.validation import check_name, check_reason
@@ -89,7 +89,8 @@ class Children:
         name = name if child_id is None else child_id
         arguments, beside = encode(recorder.codec.for_execution(name)), self._beside(headers)
         if limit is not None:
-            check_when_live(recorder, limit["name"], "ctx.child")
+            about = (limit["name"], "ctx.child", events.ChildStarted)
+            check_unless_recorded(recorder, *about, limit=limit)
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
@@ -116,7 +117,8 @@ class Children:
         if notify is not None:
             check_name("signal", notify)
         if timing.limit is not None:
-            check_when_live(recorder, timing.limit["name"], "ctx.start")
+            about = (timing.limit["name"], "ctx.start", events.StartSent)
+            check_unless_recorded(recorder, *about, limit=timing.limit)
         seq = recorder.seq + 1
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
         name = name if execution_id is None else execution_id

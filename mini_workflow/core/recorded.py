@@ -124,6 +124,13 @@ class Script:
         """Return whether nothing recorded is left."""
         return self._position == len(self._events)
 
+    def is_next(self, kind: type[Event], fields: dict[str, object]) -> bool:
+        """Return whether the event at the position is of that kind and has those fields."""
+        if self._position == len(self._events):
+            return False
+        event = self._events[self._position]
+        return type(event) is kind and all(getattr(event, n) == v for n, v in fields.items())
+
     def stands_next(
         self, kinds: tuple[type[Event], ...], seq: int, name: str, refused: int
     ) -> bool:

@@ -178,16 +178,21 @@ def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> No
     name, slots = limit_id(limit), recorder.state.slots
     if slots is not None and name in slots.known:
         return
-    check_when_live(recorder, limit, what)
+    check_unless_recorded(recorder, limit, what, events.StartSent, id=name)
     given: list[Any] = [[limit], {}]
     arguments = recorder.codec.for_execution(name).encode(given, "arguments")
     seq = recorder.seq = recorder.seq + 1
     recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
 
 
-def check_when_live(recorder: Recorder, limit: str, what: str) -> None:
-    """Raise UsageError if there is no such limit, unless what is asked for is in the history already."""
-    if recorder.script is None or recorder.script.ended():
+def check_unless_recorded(
+    recorder: Recorder, limit: str, what: str, kind: type[events.Event], **fields: object
+) -> None:
+    """Raise UsageError if there is no such limit, unless an event of that kind with those fields is what the
+    history has next: then it was there. What was refused is in no history, and is refused again.
+    """
+    script = recorder.script
+    if script is None or not script.is_next(kind, fields):
         check_declared(limit, what)
 
 
