@@ -309,6 +309,8 @@ _WAITERS: Final[dict[CodeType, Callable[[dict[str, Any]], Iterable[Any]]]] = {
 def _deadline(run: Run, tasks: tuple[asyncio.Task[Any], ...]) -> int | None:
     """Return when the first of the timeouts around the awaits ends: the code's, and the execution's."""
     timers = run.state.timers
+    if not timers:
+        return None
     found = [timers[DEADLINE]] if DEADLINE in timers else []
     waiters = [getattr(task, "_fut_waiter", None) for task in tasks]
     for handle in islice(run.timers.handles(), WIDEST):

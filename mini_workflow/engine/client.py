@@ -331,7 +331,7 @@ class Client:
         codec = self._codec.for_execution(execution_id)
         arguments = codec.encode_arguments(*definition.ordered(args, kwargs))
         request = Start(execution_id, name, arguments, id is None, message, timing, checked)
-        request.headers = check_headers(headers)
+        request.headers = None if headers is None else check_headers(headers)
         if kwargs and id is not None:
             request.as_given = codec.encode_arguments(args, kwargs)
         return request

@@ -47,7 +47,7 @@ from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
-from mini_workflow.ports import Clock, Commit, Head, TaskOutcome, TaskRequest
+from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
     NO_WAKEUPS,
@@ -510,9 +510,9 @@ class Orchestrator:
                     lambda left, goes_on: self._note(work, together(owed, left), goes_on),
                     work.held,
                 )
-                work.unfinished, work.held = bool(undone.left), (*work.held, *undone.held)
-            if work.held and not work.unfinished:
-                self._hold(work)
+                work.unfinished = bool(undone.left)
+                if (work.held or undone.held) and not work.unfinished:
+                    self._hold(work, undone.held)
             if work.unfinished or (work.turn is not None and work.turn.cut):
                 self._dispatch.post((continuation(name, self._store.standing(name)),))
         except StoreError as error:
@@ -528,11 +528,11 @@ class Orchestrator:
             self._store.done(name, work.version)
             self._courier.done(name)
 
-    def _hold(self, work: QueueTurn) -> None:
-        """Write down that messages are all that is left, and have them tried again later."""
+    def _hold(self, work: QueueTurn, held: tuple[QueuedMessage, ...]) -> None:
+        """Write down what is left, and have the messages that are held tried again later."""
         if work.new_effects:
-            self._note(work, PendingEffects(outbox=work.held), goes_on=False)
-        self._courier.done(work.name)
+            self._note(work, together(work.owed, PendingEffects(outbox=held)), goes_on=False)
+        work.held = (*work.held, *held)
         self._courier.wake(work.name, work.arrival.woken)
 
     def _give_up(self, work: QueueTurn, error: StoreError) -> bool:

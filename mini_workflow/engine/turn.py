@@ -374,7 +374,8 @@ class Turns:
         if decision.condition != "running" and not continues:
             closing = ([None, *[e for e in taken if type(e) in events.CLOSING]])[-1]
         # A resume that ends in the same block is written too: who waits looks for what is new.
-        is_new = live.length == 0 or delivery.resume or (after is not head and after != head)
+        is_new = live.length == 0 or delivery.resume or after.status != head.status
+        is_new = is_new or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:

@@ -22,7 +22,7 @@ from mini_workflow.engine.client import Client
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports.owner import MOST_HELD
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
-from mini_workflow.ui.answers import address_of, file_of, part_of
+from mini_workflow.ui.answers import Answers, address_of, file_of, part_of
 from mini_workflow.ui.bulk_pages import BulkPages, numbers_for
 from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
 from mini_workflow.ui.followed import AllFollowed
@@ -72,10 +72,11 @@ def app(
         doctor: what the page of the doctor finds; by default what is known from the executions alone.
     """
     pages = _Pages(runtime, read_only, user_header, name, doctor)
+    many = BulkPages(runtime, read_only, user_header, name)
     routes = [
         Route("/", pages.home),
         Route("/executions", pages.executions),
-        Route("/executions/bulk", pages.bulk, methods=["POST"]),
+        Route("/executions/bulk", many.bulk, methods=["POST"]),
         Route("/executions/{id}", pages.execution),
         Route("/executions/{id}/history", pages.history),
         Route("/executions/{id}/child", pages.child),
@@ -92,9 +93,9 @@ def app(
         Route("/workflow", pages.workflow),
         Route("/workers", pages.workers),
         Route("/doctor", pages.doctor),
-        Route("/bulk", pages.bulk_all, methods=["GET", "POST"]),
-        Route("/bulk/{key}", pages.bulk_run),
-        Route("/bulk/{key}/live", pages.live_bulk_run),
+        Route("/bulk", many.bulk_all, methods=["GET", "POST"]),
+        Route("/bulk/{key}", many.bulk_run),
+        Route("/bulk/{key}/live", many.live_bulk_run),
         Route("/live", pages.live),
         Mount("/static", StaticFiles(directory=HERE / "static")),
     ]
@@ -106,7 +107,7 @@ def app(
     )
 
 
-class _Pages(BulkPages):
+class _Pages(Answers):
     """Answers requests. Whatever reads the store does so in a thread of the pool."""
 
     def __init__(

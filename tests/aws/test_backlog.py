@@ -293,3 +293,14 @@ def test_what_a_closed_execution_has_to_send_is_sent_before_it_is_removed(sendin
     assert sending.clock.now() - began < 10 * BACKLOG_LASTS * 1000
     with pytest.raises(ExecutionNotFound):
         sending.client.get_execution("sender").describe()
+
+
+def test_a_turn_that_is_made_again_forgets_nothing_that_waits(sending: World) -> None:
+    """Since its tasks could not be begun at once."""
+    say_behind(sending)
+    sending.after(Fault(1, "throttled", call="lambda.Invoke", times=3))
+    send(sending, 2, 3)
+    assert waiting(sending) == 0
+    sending.run()
+    assert sending.client.get_execution("sender").result() == ["0", "1"]
+    assert received(sending) == list(range(6))

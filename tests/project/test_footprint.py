@@ -19,6 +19,12 @@ CALLS = 56_000
 KIBIBYTES = 5.4
 """Of an execution that waits for a timer, in memory."""
 
+EXECUTION = 385
+"""Calls of Python functions for one of many executions of one task, from their start to their results."""
+
+EMPTY = 270
+"""The same for an execution that does nothing, one after the other."""
+
 FIRST_TASK = """
 import json, sys
 
@@ -73,6 +79,50 @@ print((after - before) / 200 / 1024)
 """
 
 
+EXECUTIONS = """
+import json, sys, threading
+
+counting = False
+calls = 0
+
+def count(_frame, event, _argument):
+    global calls
+    calls += counting and event == "call"
+
+threading.setprofile(count)
+from mini_workflow import LocalRuntime, workflow
+
+@workflow
+async def one(ctx, value):
+    return await ctx.task(lambda: value)
+
+@workflow
+async def empty(ctx):
+    return 7
+
+def together():
+    many = runtime.start_executions(one, [(1,)] * 200)
+    assert [execution.result() for execution in many] == [1] * 200
+
+def in_turn():
+    for _ in range(200):
+        assert runtime.start_execution(empty).result() == 7
+
+def counted(work):
+    global calls, counting
+    work()  # what is made once
+    calls, counting = 0, True
+    sys.setprofile(count)
+    work()
+    sys.setprofile(None)
+    counting = False
+    return calls / 200
+
+with LocalRuntime(sys.argv[1], synchronous="NORMAL") as runtime:
+    print(json.dumps([counted(together), counted(in_turn)]))
+"""
+
+
 def printed(program: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder / "state.db")],
@@ -94,3 +144,9 @@ def test_a_first_task_imports_few_modules(tmp_path: Path) -> None:
 
 def test_an_execution_that_waits_takes_little_memory(tmp_path: Path) -> None:
     assert float(printed(WAITING, tmp_path)) <= KIBIBYTES
+
+
+def test_an_execution_takes_few_calls(tmp_path: Path) -> None:
+    one, empty = json.loads(printed(EXECUTIONS, tmp_path))
+    assert one <= EXECUTION
+    assert empty <= EMPTY

@@ -193,3 +193,54 @@ def test_errands_that_are_owed_come_before_new_ones() -> None:
     assert [out.body for out in both.outbox] == ["1", "2"]
     assert (both.alarm, both.causes, both.doubtful) == (True, ("m2",), True)
     assert put_off(NO_EFFECTS) == NO_EFFECTS
+
+
+def test_what_is_for_one_that_is_behind_waits_with_all_that_follows_it_there() -> None:
+    """And nothing else does: neither what is for others, nor what no sender can make more of."""
+    flaky, full = Flaky(), {"full"}
+    courier = Effects(flaky, ManualClock(), behind=lambda name: name in full)  # type: ignore[arg-type]
+
+    def message(name: str, kind: str) -> QueuedMessage:
+        return QueuedMessage(name, f'{{"event":"{kind}"}}', f"{len(bodies)}")
+
+    bodies: list[QueuedMessage] = []
+    for name, kind in (
+        ("full", "ChildCompleted"),
+        ("full", "SignalReceived"),
+        ("other", "SignalReceived"),
+        ("full", "CancelRequested"),
+        ("earlier", "CancelRequested"),
+        ("other", "Asked"),
+    ):
+        bodies.append(message(name, kind))
+    end, signal, to_other, cancel, behind_earlier, asked = bodies
+    pending = PendingEffects(outbox=tuple(bodies))
+    earlier = [QueuedMessage("earlier", "", "before")]
+
+    def note(left: PendingEffects, goes_on: bool) -> None: ...
+
+    undone = courier.do("e", pending, (), (), lambda: 10**12, note, earlier)
+    assert flaky.posted == [end, to_other, asked]
+    assert undone.held == (signal, cancel, behind_earlier)
+    assert undone.left == NO_EFFECTS
+    # Once it has caught up, all of it goes.
+    full.clear()
+    later = courier.do("e", PendingEffects(outbox=undone.held), (), (), lambda: 10**12, note)
+    assert later.held == ()
+    assert flaky.posted[3:] == [signal, cancel, behind_earlier]
+
+
+def test_what_is_held_is_among_what_is_left_when_the_time_is_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(effects, "WAVE", 2)
+    courier = Effects(Flaky(), ManualClock(), behind=lambda name: True)  # type: ignore[arg-type]
+    outbox = tuple(QueuedMessage("a", '{"event":"Asked"}', str(n)) for n in range(5))
+    noted: list[PendingEffects] = []
+
+    def note(left: PendingEffects, goes_on: bool) -> None:
+        noted.append(left)
+
+    undone = courier.do("e", PendingEffects(outbox=outbox), (), (), lambda: 0, note)
+    assert [left.outbox for left in noted] == [outbox]
+    assert (undone.left.outbox, undone.held) == (outbox, ())
