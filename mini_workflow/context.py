@@ -25,7 +25,7 @@ from mini_workflow.core.chance import WorkflowRandom
 from mini_workflow.core.children import Child, OtherExecution
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.info import ExecutionInfo
-from mini_workflow.core.limit import Limit, declared_queue_of, wish_of
+from mini_workflow.core.limit import Limit, queue_of, wish_of
 from mini_workflow.core.logger import WorkflowLogger
 from mini_workflow.core.mapping import (
     MapOptions,
@@ -43,14 +43,14 @@ from mini_workflow.core.starting import (
     ChildOptions,
     DetachedOptions,
     Startable,
-    checked_name,
-    unbind,
+    closing_of_child,
+    named,
 )
 from mini_workflow.core.streams import WorkflowStream
 from mini_workflow.core.tags import check_tags, set_tags
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import timing_of
-from mini_workflow.core.validation import check_id, check_name, worker_of
+from mini_workflow.core.validation import check_id, worker_of
 from mini_workflow.durations import MAXIMUM_DURATION, limited, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -499,17 +499,10 @@ class Context:
             InvalidArguments, InvalidIdentifier, UsageError, ValueNotSerializable: the call is
                 wrong; nothing was started.
         """
-        if on_parent_close not in ("terminate", "cancel", "abandon"):
-            raise UsageError(
-                f"ctx.child(on_parent_close={on_parent_close!r}): choose 'terminate', 'cancel' or "
-                "'abandon'"
-            )
-        options = {"id": id, "tags": tags, "headers": headers, "queue": queue}
+        options: dict[str, Any] = {"id": id, "tags": tags, "headers": headers, "queue": queue}
         options |= {"limit_key": limit_key, "priority": priority}
-        given = {option for option, value in options.items() if value is not None}
-        given |= {"on_parent_close"} if on_parent_close != "terminate" else set()
-        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        name = checked_name(workflow, args, kwargs, id)
+        options["on_parent_close"] = closing_of_child(on_parent_close)
+        name, args, kwargs = named(workflow, args, kwargs, options)
         return self._run.children.start(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
@@ -517,7 +510,7 @@ class Context:
             on_parent_close,
             None if tags is None else check_tags(tags),
             check_headers(headers),
-            declared_queue_of("ctx.child", name, queue, limit_key, priority),
+            queue_of("ctx.child", name, queue, limit_key, priority),
         )
 
     @overload
@@ -587,24 +580,16 @@ class Context:
         """
         options: dict[str, Any] = {"id": id, "delay": delay, "start_at": start_at}
         options |= {"timeout": timeout, "retry": retry, "notify": notify, "tags": tags}
-        options |= {
-            "headers": headers,
-            "queue": queue,
-            "limit_key": limit_key,
-            "priority": priority,
-        }
-        given = {option for option, value in options.items() if value is not None}
-        workflow, args, kwargs = unbind(workflow, args, kwargs, given)
-        name = checked_name(workflow, args, kwargs, id)
-        if notify is not None:
-            check_name("signal", notify)
-        limit = declared_queue_of("ctx.start", name, queue, limit_key, priority)
+        options |= {"headers": headers, "queue": queue}
+        options |= {"limit_key": limit_key, "priority": priority}
+        name, args, kwargs = named(workflow, args, kwargs, options)
+        limit = queue_of("ctx.start", name, queue, limit_key, priority)
         return self._run.children.start_detached(
             name,
             lambda codec: codec.encode_arguments(args, kwargs),
             id,
             timing_of("ctx.start", delay, start_at, timeout, retry, limit),
-            notify or "",
+            notify,
             None if tags is None else check_tags(tags),
             check_headers(headers),
         )

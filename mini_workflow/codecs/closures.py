@@ -110,6 +110,35 @@ class SharedCall(CallInProcess):
         self.kwargs = kwargs
 
 
+SHARE: Final = "__mini_workflow_share__"
+"""The name of a method of arguments that know how to be handed over in a process: it returns a function
+that makes, for each attempt, an argument in which nothing of the workflow's is changed.
+"""
+
+
+class HandedCall(CallInProcess):
+    """A call some of whose arguments know how to be handed over in a process; the rest is pickled."""
+
+    __slots__ = ("_handed", "_rest")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Pickle the rest. Raises whatever the pickler or an argument raises."""
+        self._handed = {
+            place: getattr(value, SHARE)()
+            for place, value in enumerate(args)
+            if hasattr(type_of(value), SHARE)
+        }
+        rest = tuple(None if place in self._handed else value for place, value in enumerate(args))
+        self._rest = picklers.dump_call((function, rest))
+
+    def restored(self) -> Call:
+        """Return the call, with arguments of its own."""
+        function, args = picklers.load(self._rest)
+        for place, make in self._handed.items():
+            args = (*args[:place], make(), *args[place + 1 :])
+        return function, args, {}
+
+
 def share_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> CapturedCall:
@@ -134,6 +163,11 @@ def share_call(
             return capture_call(function, args, kwargs)
         if leaves.issuperset(map(type, contents)) and is_plain_function(function):
             return SharedCall(function, args, kwargs, contents)
+    elif not kwargs and any(hasattr(type_of(value), SHARE) for value in args):
+        try:
+            return HandedCall(function, args)
+        except Exception:
+            pass  # it says below what is wrong
     return capture_call(function, args, kwargs)
 
 
@@ -153,6 +187,13 @@ def restore_call(payload: CapturedCall) -> Call:
             cells = tuple(map(CellType, payload.contents or ()))
             function = FunctionType(payload.code, payload.globals, None, None, cells)
         return function, payload.args, dict(payload.kwargs)
+    if isinstance(payload, HandedCall):
+        try:
+            return payload.restored()
+        except Exception as error:
+            raise PayloadNotReadable(
+                f"a captured call cannot be read: {type(error).__name__}: {error}"
+            ) from error
     if not isinstance(payload, bytes):
         raise PayloadNotReadable(f"a {type(payload).__name__} is no call that this codec captures")
     if not payload.startswith(_HEADER):

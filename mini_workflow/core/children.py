@@ -14,6 +14,7 @@ from mini_workflow.core.headers import check_headers
 from mini_workflow.core.other_execution import OtherExecution
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.slots import check_when_live
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import Timing
 from mini_workflow.core.validation import check_name, check_reason
@@ -87,6 +88,8 @@ class Children:
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
         name = name if child_id is None else child_id
         arguments, beside = encode(recorder.codec.for_execution(name)), self._beside(headers)
+        if limit is not None:
+            check_when_live(recorder, limit["name"], "ctx.child")
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
@@ -104,12 +107,16 @@ class Children:
         encode: Callable[[Codec], Payload],
         execution_id: str | None,
         timing: Timing,
-        notify: str,
+        notify: str | None,
         tags: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> OtherExecution:
         """Start an execution that goes on without this one, once this turn is committed."""
         recorder = self._recorder
+        if notify is not None:
+            check_name("signal", notify)
+        if timing.limit is not None:
+            check_when_live(recorder, timing.limit["name"], "ctx.start")
         seq = recorder.seq + 1
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
         name = name if execution_id is None else execution_id
@@ -119,7 +126,7 @@ class Children:
             asked = events.StartSent(
                 *(seq, workflow, name, arguments),
                 **timing.to_plain(),
-                notify=notify,
+                notify=notify or "",
                 tags=tags or None,
                 headers=self._headers("start", workflow, name, beside),
             )

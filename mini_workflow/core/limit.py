@@ -129,16 +129,6 @@ def queue_of(
     return wish_of(queue, key, priority, what)
 
 
-def declared_queue_of(
-    what: str, workflow: str, queue: object, key: object, priority: object
-) -> dict[str, Any] | None:
-    """Return what `queue_of` returns. Raises UsageError also if this process does not declare the limit."""
-    wish = queue_of(what, workflow, queue, key, priority)
-    if wish is not None:
-        check_declared(wish["name"], what)
-    return wish
-
-
 def limit_id(name: str) -> str:
     """Return the id of the execution of a limit."""
     return LIMIT_PREFIX + name

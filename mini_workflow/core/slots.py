@@ -178,12 +178,17 @@ def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> No
     name, slots = limit_id(limit), recorder.state.slots
     if slots is not None and name in slots.known:
         return
-    if recorder.script is None or recorder.script.ended():
-        check_declared(limit, what)
+    check_when_live(recorder, limit, what)
     given: list[Any] = [[limit], {}]
     arguments = recorder.codec.for_execution(name).encode(given, "arguments")
     seq = recorder.seq = recorder.seq + 1
     recorder.emit(events.StartSent(seq, LIMIT, name, arguments))
+
+
+def check_when_live(recorder: Recorder, limit: str, what: str) -> None:
+    """Raise UsageError if there is no such limit, unless what is asked for is in the history already."""
+    if recorder.script is None or recorder.script.ended():
+        check_declared(limit, what)
 
 
 def tell_limits(execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:

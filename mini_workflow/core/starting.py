@@ -76,21 +76,31 @@ def unbind(
     return bound.workflow, bound.args, bound.kwargs
 
 
-def checked_name(
-    workflow: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    execution_id: str | None,
-) -> str:
-    """Return the name of what a workflow's code is about to start. Raises InvalidArguments, or
-    InvalidIdentifier unless the id is one, or None.
+def named(
+    workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Return the name and the arguments of what a workflow's code is about to start with these options, None
+    where one was not given. Raises what `unbind` raises, InvalidArguments, or InvalidIdentifier.
     """
-    if execution_id is not None:
-        check_id(execution_id)
+    given = {option for option, value in options.items() if value is not None}
+    workflow, args, kwargs = unbind(workflow, args, kwargs, given)
+    if options["id"] is not None:
+        check_id(options["id"])
     if isinstance(workflow, str):
-        return workflow
+        return workflow, args, kwargs
     workflow.check_arguments(args, kwargs)
-    return cast("str", workflow.name)
+    return workflow.name, args, kwargs
+
+
+def closing_of_child(given: str) -> str | None:
+    """Return what becomes of a child when its parent closes, None for "terminate", which is so anyway.
+    Raises UsageError.
+    """
+    if given not in ("terminate", "cancel", "abandon"):
+        raise UsageError(
+            f"ctx.child(on_parent_close={given!r}): choose 'terminate', 'cancel' or 'abandon'"
+        )
+    return None if given == "terminate" else given
 
 
 def _listed(kwargs: dict[str, Any]) -> str:

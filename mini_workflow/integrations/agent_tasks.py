@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from typing_extensions import TypedDict
 
+from mini_workflow.codecs import picklers
 from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import UsageError
+from mini_workflow.integrations.agent_messages import Messages
 from mini_workflow.workflow import current_workflow
 
 Durable = TypeVar("Durable")
@@ -96,11 +98,19 @@ class Sent:
     the times at which they were made, which a replay makes anew.
     """
 
-    __slots__ = ("content",)
+    __slots__ = ("content", "messages")
     __fingerprint__: ClassVar[None] = None
 
-    def __init__(self, content: Any) -> None:
+    def __init__(self, content: Any, messages: Messages | list[Any] | None = None) -> None:
         self.content = content
+        self.messages = messages
+        """Earlier messages, which are many; a task gets them as a list."""
+
+    def __mini_workflow_share__(self) -> Callable[[], Sent]:
+        content = picklers.dump_call(self.content)
+        messages = self.messages
+        make = messages.handed() if isinstance(messages, Messages) else None
+        return lambda: Sent(picklers.load(content), None if make is None else make())
 
 
 class Agents(Generic[Durable]):

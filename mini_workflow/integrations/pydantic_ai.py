@@ -51,6 +51,7 @@ from pydantic_ai.tools import RunContext
 
 from mini_workflow.context import Context
 from mini_workflow.errors import UsageError
+from mini_workflow.integrations.agent_messages import Messages
 from mini_workflow.integrations.agent_tasks import (
     TOOL,
     Agents,
@@ -85,6 +86,9 @@ def is_transient(error: Exception) -> bool:
 
 MODEL: Final[TaskOptions] = model_options(is_transient)
 """How models are asked by default."""
+
+MESSAGES: Final = "messages"
+"""The field of an operation's parameters that is a conversation."""
 
 AGENTS: Final[Agents[MiniWorkflowDurability]] = Agents("MiniWorkflowDurability")
 
@@ -312,11 +316,13 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
             self._operation.operation_id, label=None if label is None else label(params)
         )
         sent = self._operation.parameter_transport.dump(params)
+        earlier = getattr(params, MESSAGES, None)
+        messages = None if earlier is None else Messages(earlier)
         payload = await current_workflow().task(
             run_unit,
             self._durability.name,
             self._name,
-            Sent((self._durability.module, sent)),
+            Sent((self._durability.module, sent), messages),
             name=shown.operation_name[:100],
             **cast("dict[str, Any]", options),
         )
@@ -360,6 +366,8 @@ async def run_unit(agent: str, operation: str, wire: Sent) -> Any:
         raise UsageError(
             f"agent {agent!r} has no operation {operation!r} here: its toolsets and models have changed"
         )
+    if wire.messages is not None:
+        content[1][MESSAGES] = wire.messages
     params = found.parameter_transport.load(content, runtime=durability)
     with durable_unit_scope(), with_asked_wait():
         return found.result_codec.dump(await found.handler(params))
@@ -381,7 +389,7 @@ class _AcrossProcesses(ParameterTransport[Any, Any]):
             if isinstance(value, RunContext):
                 known = cast("RunContext[Any]", value)
                 sent[field.name] = (DurableRunContext.serialize_run_context(known), known.deps)
-            elif field.name != "tool":  # it is found by its name there
+            elif field.name not in ("tool", MESSAGES):  # it is found by its name; they go beside
                 sent[field.name] = value
         return type(params), sent
 

@@ -12,7 +12,7 @@ from tests.behaviours.stage import Stage
 from tests.waiting import WAIT
 
 
-@workflow("behaviours.gathers")
+@workflow("behaviours.gathers_a_backlog")
 async def gathers(ctx: Context) -> list[Any]:
     taken: list[Any] = []
     while (value := await ctx.wait_for_signal("n")) is not None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from mini_workflow import Context, Limit, UsageError
 from mini_workflow.codecs import StandardCodec
-from mini_workflow.core import commands, events
+from mini_workflow.core import commands, events, limit, wire
 from mini_workflow.core.decide import Decision, decide
+from mini_workflow.core.history import History
+from mini_workflow.core.replay import replay
 from mini_workflow.core.run import Run
 from mini_workflow.workflow import Workflow
 
@@ -92,3 +96,29 @@ def test_a_limit_that_is_not_declared_blocks_it() -> None:
     assert "no limit 'unit.undeclared' is declared" in str(decision.fault)
     assert [type(event).__name__ for event in decision.events] == ["ExecutionStarted"]
     run.close()
+
+
+async def starts(ctx: Context) -> Any:
+    ctx.start("listens", id="other", queue="unit.own", limit_key="k")
+    return await ctx.child("listens", id="child", queue="unit.own")
+
+
+def test_what_it_has_started_is_not_refused_when_the_limit_is_no_longer_declared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The history has it: a replay makes nothing of its own."""
+    run = Run(Workflow("starts", starts), ID, CODEC)
+    first = events.ExecutionStarted(1_000, "starts", CODEC.encode([[], {}], "arguments"), 7)
+    history = decide(run, [first]).events
+    run.close()
+    assert [getattr(event, "limit", None) for event in history[1:]] == [OWN, {"name": "unit.own"}]
+    monkeypatch.delitem(limit._DECLARED, "unit.own")
+    again = replay(
+        Workflow("starts", starts), ID, History.from_lines(map(wire.encode, history)), CODEC
+    )
+    assert decide(again, []).fault is None
+    again.close()
+    fresh = Run(Workflow("starts", starts), ID, CODEC)
+    ended = decide(fresh, [first])
+    fresh.close()
+    assert "ctx.start: no limit 'unit.own' is declared" in str(ended.events[-1])
