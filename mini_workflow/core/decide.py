@@ -20,6 +20,7 @@ from mini_workflow.core.answers import (
 from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
@@ -199,7 +200,7 @@ def decide(
 
 def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: int | None) -> bool:
     """Take in the heartbeat of a promise, and return whether that is open."""
-    is_open = state.admit(heartbeat) is not None
+    is_open = admit(state, heartbeat) is not None
     if is_open:
         state.hear(heartbeat, now)
     return is_open
@@ -270,7 +271,7 @@ def _events_of(
     if type(message) is events.Asked:
         event = _asked(run, message, refusals, refused, said)
         return () if event is None else (event,)
-    event = run.state.admit(message)
+    event = admit(run.state, message)
     if event is not None and type(message) is events.UpdateRequested:
         event = _validated(event, run, message, refusals, refused)
     return () if event is None else (event,)
@@ -292,7 +293,7 @@ def _asked(
     if state.end is not None:
         said.append(answer_of_closed(name, state, state.end, asked))
         return None
-    event, outcome = state.admit(asked), NOTHING if asked.kind == "signal" else None
+    event, outcome = admit(state, asked), NOTHING if asked.kind == "signal" else None
     if asked.kind == "update" and event is None:
         outcome = given_before(state, asked.id)
     elif asked.kind == "update" and event is not None:

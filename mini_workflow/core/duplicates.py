@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mini_workflow.core import events
-from mini_workflow.core.events import Event
+from mini_workflow.core.events import Event, Message
 from mini_workflow.core.open_ask import is_open, read_ask
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
@@ -246,3 +246,12 @@ RULES: Final[dict[type[Any], Rule]] = {
 """By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about
 says `ExecutionState.due`.
 """
+
+
+def admit(state: ExecutionState, message: Message) -> Event | None:
+    """Return the event that a message becomes, or None if it says nothing new: see `RULES`."""
+    rule = RULES.get(type(message))
+    if rule is None or not rule.is_new(state, message):
+        return None
+    to_event = rule.to_event
+    return message if to_event is as_it_is else to_event(state, message)  # type: ignore[return-value]

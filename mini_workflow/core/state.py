@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final, Literal
 
 from mini_workflow.core import events
 from mini_workflow.core.continuation import Answers, OpenChild, take_over
-from mini_workflow.core.duplicates import RULES, as_it_is
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.endings import Endings
-from mini_workflow.core.events import Event, Message
+from mini_workflow.core.events import Event
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
 from mini_workflow.core.open_child import child_cancelled, child_ended, child_started
@@ -224,7 +224,7 @@ class ExecutionState:
             if self.in_hand is None or not self.in_hand(key, task.name):
                 failure = not_reported(task.name, task.attempt)
                 lost = events.TaskFailed(max(now, self.now), seq, task.attempt, failure)
-                return self.admit(lost)
+                return admit(self, lost)
             self.expect(seq, now)
         return self._planned(now, steady_since)
 
@@ -249,14 +249,6 @@ class ExecutionState:
         if seq in self.timers:
             return events.TimerFired(max(now, self.now), seq)
         return events.TaskRetryStarted(max(now, self.now), seq, self.tasks[seq].attempt)
-
-    def admit(self, message: Message) -> Event | None:
-        """Return the event that a message becomes, or None if it says nothing new: see `RULES`."""
-        rule = RULES.get(type(message))
-        if rule is None or not rule.is_new(self, message):
-            return None
-        to_event = rule.to_event
-        return message if to_event is as_it_is else to_event(self, message)  # type: ignore[return-value]
 
     def family(self) -> dict[int, OpenChild]:
         """Return the open children, those of earlier runs included."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.promises import make_token, read_token, reason_of
 from mini_workflow.core.records import frozen
 from mini_workflow.core.state import ExecutionState
@@ -49,7 +50,7 @@ def open_promises_of(stored: Stored, codec: Codec) -> list[OpenPromise]:
     if state.closed:
         return []
     for message in map(decode_message, stored.parked):
-        if isinstance(message, events.PromiseHeartbeat) and state.admit(message) is not None:
+        if isinstance(message, events.PromiseHeartbeat) and admit(state, message) is not None:
             state.hear(message)
     codec = codec.for_execution(execution_id)
     names = {e.seq: e.name for e in history if isinstance(e, events.PromiseCreated)}

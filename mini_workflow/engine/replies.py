@@ -8,6 +8,7 @@ from typing import TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
 from mini_workflow.core.decide import Given
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.records import replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.deletion import deletion_refusal
@@ -217,10 +218,10 @@ def _is_not_open(
         kept = [wire.decode(line) for line in stored.parked]
     except WireError:
         return False
-    if state.admit(message) is None:
+    if admit(state, message) is None:
         # By another process meanwhile, perhaps, which has taken this very message.
         return _recorded(message) not in stored.events
-    rivals = [m for m in kept if isinstance(m, Given) and state.admit(m) and m.seq == message.seq]
+    rivals = [m for m in kept if isinstance(m, Given) and admit(state, m) and m.seq == message.seq]
     return rivals[:1] not in ([], [message])
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Incoming
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.state import ExecutionState
@@ -194,7 +195,7 @@ class Takeover:
         """Return whether what is recorded so far lets the promise be completed."""
         try:
             history = map(wire.decode, self._ports.store.history(execution_id))
-            return ExecutionState.of(history).admit(message) is not None
+            return admit(ExecutionState.of(history), message) is not None
         except WireError:
             return True  # for the other owner to say
 

@@ -281,7 +281,7 @@ class Reader:
         codec = codec_of(event, self._codec, self._others)
         try:
             return codec.decode(payload) if self._trust else codec.show(payload)
-        except SerializationError as error:
+        except (SerializationError, ValueError, RecursionError) as error:  # or its text is no JSON
             return Unreadable(payload.text, str(error))
 
     def error(self, event: Event) -> BaseException | None:

@@ -15,6 +15,7 @@ from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Event
 from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
 from mini_workflow.core.records import frozen, replace
@@ -193,7 +194,7 @@ def _lacks(other: _Other, command: SendMessage) -> bool:
     if started is None or state.closed:
         return False
     if isinstance(message, events.PromiseCompleted | events.PromiseFailed):
-        return state.admit(message) is not None
+        return admit(state, message) is not None
     if isinstance(message, events.SignalReceived):
         complete = started.run == 1 or len(started.signals or ()) < CARRIED_SIGNALS
         return complete and message.id not in state.signal_ids

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Message
 from mini_workflow.core.history import History
 from mini_workflow.core.records import replace
@@ -397,7 +398,7 @@ class FileTransport:
         head = still_takes(self._store.head(name), request)
         if isinstance(message, ABOUT_PROMISES):
             history = History.from_lines(self._lines(request.execution_id))
-            if history.state().admit(message) is None:
+            if admit(history.state(), message) is None:
                 raise not_open()
         self._leave(request.execution_id, message)
         self._notify()

@@ -261,7 +261,7 @@ class _ObservedRun(Run):
         )
 
     def _place_of_main(self) -> str:
-        main = self._main
+        main = self.main
         if main is None or main.done():
             return ""
         return waiting_line(main.get_coro())

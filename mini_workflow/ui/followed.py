@@ -91,7 +91,7 @@ class Followed:
     def _take(self, lines: Iterable[str]) -> None:
         self._run = None  # if a line cannot be read, all of it is read anew the next time
         for line in lines:
-            event = wire.decode(line)
+            event = wire.decode_shown(line)
             if not self.entries and not isinstance(event, events.ExecutionStarted):
                 raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
             entry = self._reader.read(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from mini_workflow.core.events import Event, TaskCompleted
+from mini_workflow.core.payload import text_at_hand
 
 
 class Usage:
@@ -22,7 +23,13 @@ class Usage:
         """Take in the next event: the response of a model is a dict whose `usage` has both numbers."""
         if type(event) is not TaskCompleted:
             return
-        usage = _in(event.result.tree, "usage")
+        text = text_at_hand(event.result)
+        if text is not None and '"input_tokens"' not in text:
+            return  # of most results nothing is parsed
+        try:
+            usage = _in(event.result.tree, "usage")
+        except (ValueError, RecursionError):
+            return  # damaged
         spent, made = _in(usage, "input_tokens"), _in(usage, "output_tokens")
         if type(spent) is int and type(made) is int:
             self.requests += 1

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mini_workflow import LocalRuntime
+from mini_workflow.core import wire
 from mini_workflow.engine.timeline import Reader
 from mini_workflow.ui import app, live
 from mini_workflow.ui.execution_page import EVENTS, ExecutionPage
@@ -70,6 +71,43 @@ def test_a_page_decodes_what_it_shows(runtime: LocalRuntime, fanned: str, counte
     assert (page.total, len(page.lines)) == (ALL, EVENTS)
     assert lines == ALL
     assert values <= EVENTS + 2  # the arguments and the result beside the events
+
+
+def test_of_a_long_history_the_lines_of_plain_tasks_are_not_parsed(
+    runtime: LocalRuntime, fanned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, parsed = wire.decode, list[str]()
+
+    def counting(line: str) -> Any:
+        parsed.append(wire.kind_of(line))
+        return decode(line)
+
+    monkeypatch.setattr(wire, "decode", counting)
+    with AllFollowed(runtime).at(fanned) as one:
+        assert len(one.entries) == ALL
+    # The first task of a map tells of the map.
+    assert parsed == ["ExecutionStarted", "TaskScheduled", "ExecutionCompleted"]
+
+
+def test_a_result_that_is_damaged_is_shown_as_it_stands(
+    runtime: LocalRuntime, fanned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = runtime.lines
+
+    def damaged(name: str, since: int = 0) -> list[str]:
+        return [
+            line.replace('"result":', '"result":{"input_tokens":')
+            if "TaskCompleted" in line
+            else line
+            for line in read(name, since)
+        ]
+
+    monkeypatch.setattr(runtime, "lines", damaged)
+    page = ask(AllFollowed(runtime), fanned)
+    assert page.total == ALL
+    (value,) = page.lines[1].values
+    assert '{"input_tokens":' in value.text
+    assert page.usage.requests == 0
 
 
 def test_a_page_that_is_asked_for_again_reads_nothing_of_the_history(

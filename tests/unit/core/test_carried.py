@@ -18,6 +18,7 @@ from mini_workflow.core.continuation import (
     inherited_answer,
     remember,
 )
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.state import ExecutionState
@@ -88,8 +89,8 @@ def test_the_signals_received_last_are_known_but_for_those_that_still_wait() -> 
     again, new = (
         events.SignalReceived(6, "go", Payload(text="1"), name) for name in (known[-2], known[-1])
     )
-    assert state.admit(again) is None
-    assert state.admit(new) is new
+    assert admit(state, again) is None
+    assert admit(state, new) is new
 
 
 def test_what_was_at_work_at_the_end_of_the_run_may_be_asked_again() -> None:

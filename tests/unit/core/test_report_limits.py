@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_workflow.core import events
+from mini_workflow.core.duplicates import admit
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.retry import RetryPolicy
@@ -46,8 +47,8 @@ def test_an_attempt_that_nobody_reports_is_lost_at_its_deadline_and_made_again()
     # The timeout of the next attempt counts from its own start.
     assert one.summary()[2] == deadline + 2_000 + 3_000 + MARGIN
     # The report of the first one comes after all, and is a duplicate.
-    assert one.admit(events.TaskCompleted(deadline + 2_001, 1, 1, Payload(text="1"))) is None
-    done = one.admit(events.TaskCompleted(deadline + 2_002, 1, 2, Payload(text="2")))
+    assert admit(one, events.TaskCompleted(deadline + 2_001, 1, 1, Payload(text="1"))) is None
+    done = admit(one, events.TaskCompleted(deadline + 2_002, 1, 2, Payload(text="2")))
     assert done is not None
     one.apply(done)
     assert one.summary()[2] is None
@@ -167,10 +168,10 @@ def test_the_deadlines_are_those_of_the_history(steps: list[tuple[str, int]]) ->
         elif flying:
             chosen = flying[number % len(flying)]
             if what == "complete":
-                take(live.admit(events.TaskCompleted(now, *chosen, Payload(text="1"))))
+                take(admit(live, events.TaskCompleted(now, *chosen, Payload(text="1"))))
             else:
                 failure = events.TaskFailed(now, *chosen, _failure())
-                take(live.admit(failure))
+                take(admit(live, failure))
         replayed = state()
         for event in history:
             replayed.apply(event)

@@ -81,6 +81,24 @@ def test_every_event_survives_the_round_trip(event: Any) -> None:
 
 
 @given(EVENTS)
+def test_what_is_read_to_be_shown_is_the_same(event: Any) -> None:
+    line = wire.encode(event)
+    assert wire.decode_shown(line) == wire.decode(line) == event
+
+
+def test_of_what_is_read_to_be_shown_a_result_is_parsed_when_it_is_asked_for() -> None:
+    line = wire.encode(events.TaskCompleted(at=1, seq=2, attempt=3, result=Payload('{"a":1}')))
+    damaged = wire.decode_shown(line.replace('"a":1', '"a":'))
+    assert isinstance(damaged, events.TaskCompleted)
+    assert (damaged.seq, damaged.result.text) == (2, '{"a":}')
+    with pytest.raises(ValueError, match="Expecting value"):
+        _ = damaged.result.tree
+    for other in (line[:40], line.replace('"seq":2', '"seq":"2"'), line.replace("Task", "Tsak")):
+        with pytest.raises(WireError):
+            wire.decode_shown(other)
+
+
+@given(EVENTS)
 def test_what_is_written_out_is_written_as_all_else(event: Any) -> None:
     assert wire.encode(event) == wire.encode_any(event)
 
