@@ -90,7 +90,7 @@ class Children:
         arguments, beside = encode(recorder.codec.for_execution(name)), self._beside(headers)
         if limit is not None:
             about = (limit["name"], "ctx.child", events.ChildStarted)
-            check_unless_recorded(recorder, *about, limit=limit)
+            check_unless_recorded(recorder, *about, {"limit": limit})
         if not recorder.may_start():
             return Child(0, workflow, "", loop=recorder.loop, children=self)
         recorder.seq = seq
@@ -118,7 +118,7 @@ class Children:
             check_name("signal", notify)
         if timing.limit is not None:
             about = (timing.limit["name"], "ctx.start", events.StartSent)
-            check_unless_recorded(recorder, *about, limit=timing.limit)
+            check_unless_recorded(recorder, *about, {"limit": timing.limit})
         seq = recorder.seq + 1
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
         name = name if execution_id is None else execution_id

@@ -178,7 +178,7 @@ def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> No
     name, slots = limit_id(limit), recorder.state.slots
     if slots is not None and name in slots.known:
         return
-    check_unless_recorded(recorder, limit, what, events.StartSent, id=name)
+    check_unless_recorded(recorder, limit, what, events.StartSent, {"id": name})
     given: list[Any] = [[limit], {}]
     arguments = recorder.codec.for_execution(name).encode(given, "arguments")
     seq = recorder.seq = recorder.seq + 1
@@ -186,7 +186,7 @@ def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> No
 
 
 def check_unless_recorded(
-    recorder: Recorder, limit: str, what: str, kind: type[events.Event], **fields: object
+    recorder: Recorder, limit: str, what: str, kind: type[events.Event], fields: dict[str, object]
 ) -> None:
     """Raise UsageError if there is no such limit, unless an event of that kind with those fields is what the
     history has next: then it was there. What was refused is in no history, and is refused again.
