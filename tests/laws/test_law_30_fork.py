@@ -33,6 +33,7 @@ OWN_ID = {
     "asks_others",
     "detached_executions",
     "given_promises",
+    "starts_in_queue",
     *(name for name, shape in SHAPES.items() if shape.name.startswith("scheduled")),
 }
 """Shapes whose code goes by the id of its execution, or starts what has an id of its own: a fork has

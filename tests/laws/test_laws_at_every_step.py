@@ -66,12 +66,17 @@ def at_every_step(go: Callable[[int], bool]) -> int:
 
 
 def of_the_workflow(stepper: Stepper) -> list[events.Event]:
-    """The history without what came from others behind the end: signals, and values of promises, which are
-    kept because a retry needs them."""
+    """The history without what came from others behind the end: signals, values of promises, and the ends
+    of children, which are kept because a retry needs them."""
     history = stepper.record.events(ID)
     end = next((n for n, e in enumerate(history) if type(e) in events.CLOSING), len(history))
-    late = (events.SignalUnhandled, events.PromiseCompleted, events.PromiseFailed)
-    return [e for n, e in enumerate(history) if n <= end or not isinstance(e, late)]
+    return [e for n, e in enumerate(history) if n <= end or not isinstance(e, _LATE)]
+
+
+_LATE = (
+    *(events.SignalUnhandled, events.PromiseCompleted, events.PromiseFailed),
+    *(events.ChildCompleted, events.ChildFailed),
+)
 
 
 @pytest.mark.parametrize("name", NARROW)
