@@ -122,3 +122,32 @@ def test_what_it_has_started_is_not_refused_when_the_limit_is_no_longer_declared
     ended = decide(fresh, [first])
     fresh.close()
     assert "ctx.start: no limit 'unit.own' is declared" in str(ended.events[-1])
+
+
+async def refused(ctx: Context) -> Any:
+    said: list[str] = []
+    for start in (ctx.child, ctx.start):
+        try:
+            start("listens", queue="unit.undeclared")
+        except UsageError as error:
+            said.append(str(error))
+    try:
+        await ctx.task(len, "abc", limit="unit.undeclared")
+    except UsageError as error:
+        said.append(str(error))
+    await ctx.sleep(1)
+    return said
+
+
+def test_what_was_refused_is_refused_again() -> None:
+    """It is in no history, and what follows it is."""
+    run = Run(Workflow("refused", refused), ID, CODEC)
+    first = events.ExecutionStarted(1_000, "refused", CODEC.encode([[], {}], "arguments"), 7)
+    history = decide(run, [first]).events
+    run.close()
+    assert [type(event).__name__ for event in history] == ["ExecutionStarted", "TimerStarted"]
+    again = replay(
+        Workflow("refused", refused), ID, History.from_lines(map(wire.encode, history)), CODEC
+    )
+    assert decide(again, []).fault is None
+    again.close()
