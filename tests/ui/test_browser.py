@@ -364,6 +364,7 @@ def test_the_overviews_lead_to_each_other(runtime: LocalRuntime, opened: Opening
 PAGES = (
     *("/executions", "/executions/f-1", "/executions/o-1", "/executions/o-1/update"),
     *("/workflows", "/workflow?name=shown-failure", "/schedules", "/limits", "/workers", "/doctor"),
+    *("/bulk?action=cancel", "/executions?status=failed&prefix=o-"),
 )
 
 
