@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from mini_workflow.ui.answers import REFUSED
 from tests.left_out import left_out
-from tests.ui.flows import failing, order
+from tests.ui.flows import failing, order, scheduled
 from tests.waiting import WAIT, eventually
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -78,3 +78,14 @@ def failed(runtime: Any, name: str) -> None:
     execution = runtime.start_execution(failing, id=name)
     with pytest.raises(ValueError, match="row 219"):
         execution.result(WAIT)
+
+
+def pause_resume_and_trigger(runtime: Any, page: Page) -> None:
+    """Do so with the schedule that is called nightly, on the page of schedules."""
+    page.get_by_role("link", name="Pause").click()
+    page.get_by_label("Why").fill("the shop moves")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("row", name="nightly")).to_contain_text("the shop moves")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Trigger").click()
+    eventually(lambda: runtime.list_executions(workflow=scheduled, status="completed"))

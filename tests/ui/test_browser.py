@@ -15,7 +15,14 @@ from playwright.sync_api import Browser, expect
 
 from mini_workflow import LocalRuntime
 from tests.paths import ROOT
-from tests.ui.browsing import Opening, failed, open_chromium, opening, waiting
+from tests.ui.browsing import (
+    Opening,
+    failed,
+    open_chromium,
+    opening,
+    pause_resume_and_trigger,
+    waiting,
+)
 from tests.ui.flows import (
     HOSTILE,
     fan_out,
@@ -342,13 +349,7 @@ def test_the_overviews_lead_to_each_other(runtime: LocalRuntime, opened: Opening
     expect(page.get_by_role("row", name="parse")).to_be_visible()
 
     page.get_by_role("link", name="Schedules").click()
-    page.get_by_role("link", name="Pause").click()
-    page.get_by_label("Why").fill("the shop moves")
-    page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("row", name="nightly")).to_contain_text("the shop moves")
-    page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Trigger").click()
-    eventually(lambda: runtime.list_executions(workflow=scheduled, status="completed"))
+    pause_resume_and_trigger(runtime, page)
     page.get_by_role("link", name="Backfill").click()
     page.get_by_label("From").fill("2026-01-01T00:00:00")
     page.get_by_label("Until").fill("2026-01-01T01:00:00")

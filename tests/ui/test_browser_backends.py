@@ -9,7 +9,14 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from mini_workflow import LocalRuntime
-from tests.ui.browsing import Opening, failed, open_chromium, opening, waiting
+from tests.ui.browsing import (
+    Opening,
+    failed,
+    open_chromium,
+    opening,
+    pause_resume_and_trigger,
+    waiting,
+)
 from tests.ui.flows import paying, scheduled
 from tests.ui.test_serving import served
 from tests.waiting import WAIT, eventually
@@ -141,13 +148,7 @@ def test_the_overviews_are_read_and_a_schedule_is_paused_resumed_and_triggered(
 ) -> None:
     runtime.schedules.create("nightly", scheduled, every=3600)
     page = opened("/schedules")
-    page.get_by_role("link", name="Pause").click()
-    page.get_by_label("Why").fill("the shop moves")
-    page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("row", name="nightly")).to_contain_text("the shop moves")
-    page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Trigger").click()
-    eventually(lambda: runtime.list_executions(workflow=scheduled, status="completed"))
+    pause_resume_and_trigger(runtime, page)
 
     for name in ("Workflows", "Limits", "Doctor", "Workers"):
         page.get_by_role("link", name=name).first.click()
