@@ -32,6 +32,7 @@ _LONGEST_CHARACTER: Final = 4
 """Bytes of a character in UTF-8, at most."""
 
 _NO_ARGUMENTS: Final = Payload(text="[[],{}]")
+"""Shared, since each execution keeps its own for as long as it waits."""
 
 _TOLD: Final = 200
 """Characters of the message that are told of an exception which is too large."""
@@ -94,9 +95,7 @@ class StandardCodec:
     def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """See `Codec.encode_arguments`."""
         if not args and not kwargs:
-            return (
-                _NO_ARGUMENTS  # shared, since each execution keeps its own for as long as it waits
-            )
+            return _NO_ARGUMENTS
         encode = self.encode
         positional = ",".join(
             [encode(value, f"argument {number}").text for number, value in enumerate(args, 1)]

@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -264,10 +264,8 @@ class FileTransport:
     def post(self, requests: Sequence[Post]) -> None:
         """See `Transport.post`. What is to be deleted, and nobody has, is deleted here."""
         self._check_writable()
-        if not self._wakes_holders:
-            asked = [one for one in requests if asks_to_delete(one)]
-            done = self._delete(asked) if asked else []
-            requests = [one for one in requests if one not in done]
+        if not self._wakes_holders and any(map(asks_to_delete, requests)):
+            requests = self._delete(requests)
         for request in requests:
             try:
                 request.reply.give(self._post(request))
@@ -275,52 +273,46 @@ class FileTransport:
                 request.reply.fail(error)
 
     def _delete(self, requests: Sequence[Post]) -> list[Post]:
-        """Delete what was asked for, as far as no other process has it; answers which were answered.
+        """Delete what is to be deleted, as far as no other process has it; answers the other requests.
 
         A message that arrives after the others were read has a deletion refused: it is read then, too.
         """
-        now, answered = self._clock.now(), list[Post]()
+        now = self._clock.now()
+        asked = {one.execution_id: one for one in requests if asks_to_delete(one)}
+        left = dict(asked)
         with self._owning():
             for _ in range(READ_AGAIN):
-                left = [one for one in requests if one not in answered]
                 wanted, refused = self._to_delete(left)
-                for request, head in refused:
-                    request.reply.fail(run_again_before(head.execution_id))
-                    answered.append(request)
-                commits = [Commit(one.execution_id, n, deleted_at=now) for one, _, n in wanted]
-                if not commits:
+                for name in refused:
+                    left.pop(name).reply.fail(run_again_before(name))
+                if not wanted:
                     break
-                for deleted, (request, head, _) in zip(
-                    self._store.commit(commits), wanted, strict=True
-                ):
+                commits = [Commit(h.execution_id, n, deleted_at=now) for h, n in wanted]
+                for deleted, (head, _) in zip(self._store.commit(commits), wanted, strict=True):
                     if deleted:
-                        request.reply.give(head)
-                        answered.append(request)
-        while answered and self._store.sweep(now, SWEPT_AT_ONCE):
+                        left.pop(head.execution_id).reply.give(head)
+        while len(left) < len(asked) and self._store.sweep(now, SWEPT_AT_ONCE):
             pass
-        return answered
+        done = {id(one) for name, one in asked.items() if name not in left}
+        return [one for one in requests if id(one) not in done]
 
-    def _to_delete(
-        self, requests: Sequence[Post]
-    ) -> tuple[list[tuple[Post, Head, int]], list[tuple[Post, Head]]]:
+    def _to_delete(self, requests: Mapping[str, Post]) -> tuple[list[tuple[Head, int]], list[str]]:
         """Return what can be deleted now, with how many events it has, and what another message has run
         again before. Those who ask what is to be deleted are told that it is not there.
         """
-        messages = self._unread({one.execution_id for one in requests})
-        wanted: dict[str, tuple[Post, Head, int]] = {}
-        refused: list[tuple[Post, Head]] = []
-        for request in requests:
-            name = request.execution_id
+        messages = self._unread(requests.keys())
+        wanted, refused = list[tuple[Head, int]](), list[str]()
+        for name, request in requests.items():
             head, extent = self._store.head(name), self._store.extent(name)
-            if not (head and extent and extent.held) or name in wanted:
+            if not (head and extent and extent.held):
                 continue
             if deletion_asked([*messages[name], request.message], head):
-                wanted[name] = request, head, extent.length
+                wanted.append((head, extent.length))
                 for told in for_nobody(name, messages[name]):
                     self._backend.mailbox.post(told.execution_id, told.body, told.key)
             elif deletion_asked([request.message], head):
-                refused.append((request, head))
-        return list(wanted.values()), refused
+                refused.append(name)
+        return wanted, refused
 
     def _unread(self, names: Collection[str]) -> dict[str, list[Message]]:
         """Read the messages to what this process holds; answers those to the executions named."""
