@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mini_workflow.core.codec import CapturedCall
-from mini_workflow.core.events import Event, Letter, Request
+from mini_workflow.core.events import Event, Request, UnrecordedMessage
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import record
 from mini_workflow.core.timing import UNTIMED, Timing
@@ -89,7 +89,7 @@ class SendMessage:
     """Deliver a message to another execution. `key` is the same whenever it is sent again."""
 
     execution_id: str
-    message: Event | Letter | Request
+    message: Event | UnrecordedMessage | Request
     key: str
 
 

@@ -804,14 +804,14 @@ class DeletionRequested:
     started_at: int
 
 
-Letter = UpdateRequested | Asked | PromiseHeartbeat
+UnrecordedMessage = UpdateRequested | Asked | PromiseHeartbeat
 """What is sent to an execution, and not recorded as it is."""
 
-LETTERS: Final = frozenset({UpdateRequested, Asked, PromiseHeartbeat})
+UNRECORDED: Final = frozenset({UpdateRequested, Asked, PromiseHeartbeat})
 
 Request = ResetRequested | PauseRequested | DeletionRequested
 """What is asked about an execution as a whole; its code does not hear of it."""
 
 REQUESTS: Final = frozenset(Request.__args__)
 
-Message = Incoming | Tick | Letter | Request
+Message = Incoming | Tick | UnrecordedMessage | Request

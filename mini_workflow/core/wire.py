@@ -29,7 +29,7 @@ UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 _KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind
-    for kind in (*events.INCOMING, *events.RECORDED, *events.LETTERS, *events.REQUESTS)
+    for kind in (*events.INCOMING, *events.RECORDED, *events.UNRECORDED, *events.REQUESTS)
 }
 _PAYLOADS: Final = {"arguments", "result", "value"}
 _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
@@ -66,7 +66,7 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 }
 
 
-def encode(event: Event | events.Letter | events.Request) -> str:
+def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
     """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
         # What most of every history consists of, written out.
@@ -100,7 +100,7 @@ def encode(event: Event | events.Letter | events.Request) -> str:
     return encode_any(event)
 
 
-def encode_any(event: Event | events.Letter | events.Request) -> str:
+def encode_any(event: Event | events.UnrecordedMessage | events.Request) -> str:
     """Return the same for every kind of event alike."""
     kind = type(event)
     # In parts: an encoder for the whole would be made anew for every event, and take longer.

@@ -105,7 +105,7 @@ class Batch:
         self.starts.append(start)
         return True
 
-    def answer(self, store: Store, inquiries: PendingUpdates) -> None:
+    def answer(self, store: Store, updates: PendingUpdates) -> None:
         """Tell everybody who waits. A store that fails now, and a history that is damaged, fail
         only those who need them.
         """
@@ -123,7 +123,7 @@ class Batch:
                     if turn is not None and turn.deletes and not asks_to_delete(request):
                         request.reply.fail(not_found(name))
                     elif isinstance(request, Update):
-                        answer_update(request, turn, store, inquiries)
+                        answer_update(request, turn, store, updates)
                     else:
                         answer_head(request, delivery, turn, store)
                 except MiniWorkflowError as error:

@@ -158,5 +158,5 @@ class QueueTurn:
     def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
         """Return the effects of the last commit if they may not have been done."""
         pending, ids = standing.pending, self.arrival.ids
-        again = pending.doubtful or self.resume or not set(pending.causes).isdisjoint(ids)
+        again = pending.unconfirmed or self.resume or not set(pending.causes).isdisjoint(ids)
         return pending if again and not standing.done else NO_EFFECTS

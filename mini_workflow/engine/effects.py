@@ -157,14 +157,14 @@ def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
         outbox=(*owed.outbox, *new.outbox),
         alarm=owed.alarm or new.alarm,
         causes=new.causes,
-        doubtful=True,
+        unconfirmed=True,
         chunks=(*owed.chunks, *new.chunks),
     )
 
 
 def put_off(pending: PendingEffects) -> PendingEffects:
     """PendingEffects that wait until the execution is resumed."""
-    return replace(pending, doubtful=True) if pending else NO_EFFECTS
+    return replace(pending, unconfirmed=True) if pending else NO_EFFECTS
 
 
 @frozen

@@ -453,7 +453,7 @@ class Engine:
         name = turn.head.execution_id
         self._dispatcher.disown(name, "the execution was deleted")
         self._cleanup.deleted()
-        if turn.parting:
+        if turn.final_messages:
             self._mailbox_due = True
             self._notify_peers()
         batch.start_again(name)

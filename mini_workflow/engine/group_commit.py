@@ -45,8 +45,8 @@ class GroupCommit:
         a start is told the error. Raises what the store raises else, and has written nothing then.
         """
         for turn in batch.turns.values():
-            for letter in turn.parting:  # a commit that deletes posts nothing
-                self._mailbox.post(letter.execution_id, letter.body, letter.key)
+            for message in turn.final_messages:  # a commit that deletes posts nothing
+                self._mailbox.post(message.execution_id, message.body, message.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:

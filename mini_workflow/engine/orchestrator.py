@@ -451,7 +451,7 @@ class Orchestrator:
     def _commit(self, work: QueueTurn) -> None:
         turn, standing, started = work.turn, work.standing, work.started
         if turn is not None and turn.commit.deleted_at is not None:
-            self._dispatch.post((*work.held, *turn.parting))
+            self._dispatch.post((*work.held, *turn.final_messages))
             if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
                 self._lose_race(work)
             return
@@ -469,8 +469,8 @@ class Orchestrator:
         if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
             # Setting the same alarm again is done before this message is done with.
             pending = NO_EFFECTS
-        # Effects that are done and doubtful would be done again by whoever reads of them.
-        same = not (pending or standing.pending.doubtful) and alarm == standing.alarm
+        # Effects that are done and unconfirmed would be done again by whoever reads of them.
+        same = not (pending or standing.pending.unconfirmed) and alarm == standing.alarm
         if same and turn is None:
             return  # closed, and nothing is left of it
         if same and empty and standing.listed and not standing.tries:

@@ -239,7 +239,7 @@ def _came_too_late(request: Post | Resume, turn: Turn) -> bool:
 
 
 def answer_update(
-    request: Update, turn: Turn | None, store: Store, inquiries: PendingUpdates
+    request: Update, turn: Turn | None, store: Store, updates: PendingUpdates
 ) -> None:
     """Answer an update that is done or refused; have one that is at work answered later."""
     name, update_id = request.execution_id, request.update_id
@@ -273,7 +273,7 @@ def answer_update(
     elif turn is None:
         request.reply.give(Answer())
     else:
-        inquiries.add(request)
+        updates.add(request)
 
 
 def existing(name: str, found: T | None) -> T:

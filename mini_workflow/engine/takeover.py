@@ -29,7 +29,7 @@ from mini_workflow.ports import (
 
 log = logging.getLogger("mini_workflow.engine")
 
-Sent = Incoming | events.Letter | events.Request
+Sent = Incoming | events.UnrecordedMessage | events.Request
 """What can be left for another process."""
 
 _OF_CLOSED: Final = (events.ResetRequested, events.DeletionRequested)
@@ -68,7 +68,7 @@ class Takeover:
         self._ports = ports
         self._known = known
         self._notify_peers = notify_peers
-        self._letter = 0
+        self._read_up_to = 0
         self._behind: dict[str, int] = {}
         """The executions with more messages than one turn takes, and the last one that was taken."""
         self._unrecovered = True
@@ -119,9 +119,9 @@ class Takeover:
         taken = 0
         more = True
         while taken < AT_ONCE:
-            entries = self._ports.mailbox.entries(self._letter, AT_ONCE)
+            entries = self._ports.mailbox.entries(self._read_up_to, AT_ONCE)
             for entry in entries:
-                self._letter = entry.number
+                self._read_up_to = entry.number
                 if entry.execution_id not in self._behind:
                     self._deliver(entry, batch)
                     taken += 1
@@ -144,7 +144,7 @@ class Takeover:
             message = None if entry.body == RESUME else decode_message(entry.body)
         except WireError as error:
             # It stays in the mailbox, for a process that can read it.
-            log.error("[%s] an unreadable letter: %s", entry.execution_id, error)
+            log.error("[%s] an unreadable message: %s", entry.execution_id, error)
             return
         delivery.entries.append(entry.number)
         if message is None:
@@ -156,7 +156,7 @@ class Takeover:
 
     def read_again(self) -> None:
         """Begin at the first message again: what was read has not been committed."""
-        self._letter = 0
+        self._read_up_to = 0
         self._behind = {}
 
     def is_behind(self, execution_id: str) -> bool:

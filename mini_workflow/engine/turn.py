@@ -194,7 +194,7 @@ class Turns:
             self._drop(delivery.execution_id)
             asked = self._asking.of_closed(delivery)
             turn = deletion_turn(delivery, head, extent.length, now)
-            turn.parting = () if asked is None else outbox(asked[1])
+            turn.final_messages = () if asked is None else outbox(asked[1])
             return turn
         pauses = [m for m in delivery.messages if isinstance(m, events.PauseRequested)]
         resets = [m for m in delivery.messages if isinstance(m, events.ResetRequested)]
@@ -336,9 +336,9 @@ class Turns:
         stopped = decision.fault is not None or decision.cut
         if stopped and (end := termination(decision.left)) is not None:
             # Ending it takes none of the code that is at fault, or that still has far to go.
-            parting = family_messages(run, end, decision.left)
+            final_messages = family_messages(run, end, decision.left)
             ended, written = (*decision.events, end), decision.chunks
-            decision = Decision(ended, parting, "terminated", False, None, chunks=written)
+            decision = Decision(ended, final_messages, "terminated", False, None, chunks=written)
         if known:
             # The first event is recorded already.
             decision = replace(decision, events=decision.events[known:])
@@ -358,13 +358,13 @@ class Turns:
             taken, after, left = next_run(run, decision, after, live.length, self._entropy())
             if (end := termination(left)) is not None:
                 # The next run has not begun, and no code of it has to.
-                parting = family_messages(run, end, left)
+                final_messages = family_messages(run, end, left)
                 taken = (*taken, end, *unhandled(left))
                 continues, left = False, ()
                 after = replace(after, status="terminated", closed_at=end.at, busy=False)
                 decision = replace(
                     decision,
-                    commands=(*decision.commands, *parting),
+                    commands=(*decision.commands, *final_messages),
                     condition="terminated",
                     busy=False,
                 )

@@ -61,7 +61,7 @@ class Turn:
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
-    parting: tuple[QueuedMessage, ...] = ()
+    final_messages: tuple[QueuedMessage, ...] = ()
     """What an execution that it deletes has to say still. It is posted before the commit."""
     commands: frozenset[type[Command]] = frozenset()
     """The kinds of commands that its decision has."""

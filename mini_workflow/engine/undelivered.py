@@ -28,8 +28,8 @@ def warn_of_nobody(turn: Turn, store: Store, mailbox: Mailbox) -> None:
     """
     name = turn.head.execution_id
     try:
-        for letter in asked_of_nobody(turn, store.head):
-            mailbox.post(letter.execution_id, letter.body, letter.key)
+        for message in asked_of_nobody(turn, store.head):
+            mailbox.post(message.execution_id, message.body, message.key)
     except StoreError as error:
         log.error("[%s] what it has asked could not be looked after: %s", name, error)
     for event in turn.decision.events if turn.decision is not None else ():

@@ -47,14 +47,14 @@ class PendingEffects:
     streams.
 
     `causes` are the ids of the queue's messages that led to them: one that comes again says that
-    they may not have been done. `doubtful` says so although none will come.
+    they may not have been done. `unconfirmed` says so although none will come.
     """
 
     tasks: tuple[tuple[int, int], ...] = ()
     outbox: tuple[QueuedMessage, ...] = ()
     alarm: bool = False
     causes: tuple[str, ...] = ()
-    doubtful: bool = False
+    unconfirmed: bool = False
     chunks: tuple[StreamWrite, ...] = ()
 
     def __bool__(self) -> bool:

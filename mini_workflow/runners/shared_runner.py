@@ -38,7 +38,7 @@ class SharedRunner:
     Args:
         tasks: the table of them.
         call: makes the captured call of an attempt into what another process can run.
-        letter: makes an outcome into the message that tells it to the execution.
+        message: makes an outcome into the message that tells it to the execution.
         report: takes to the engine what cannot be offered, or need not be any more.
         notify: tells other processes to look at the store, where the store does not do so itself.
         interval: seconds after which it looks by itself for what somebody has left behind.
@@ -49,14 +49,14 @@ class SharedRunner:
         tasks: SharedTasks,
         *,
         call: Callable[[TaskRequest], bytes],
-        letter: Callable[[TaskOutcome], str],
+        message: Callable[[TaskOutcome], str],
         report: Report,
         notify: Callable[[], None],
         interval: float,
     ) -> None:
         self._tasks: Final = tasks
         self._call: Final = call
-        self._letter: Final = letter
+        self._message: Final = message
         self._report: Final = report
         self._notify: Final = notify
         self._interval: Final = interval
@@ -288,12 +288,12 @@ class SharedRunner:
         return bool(offers or cancels or outcomes)
 
     def _settle(self, known: Sequence[tuple[SharedTask, TaskOutcome]]) -> None:
-        self._tasks.settle([(task, self._letter(outcome)) for task, outcome in known])
+        self._tasks.settle([(task, self._message(outcome)) for task, outcome in known])
 
     def _cannot_settle(self, known: tuple[SharedTask, TaskOutcome], error: StoreRefused) -> None:
         task, outcome = known
         request = TaskRequest(*outcome.key, name="", payload=b"")
-        self._tasks.settle([(task, self._letter(failed(request, TaskError(str(error)))))])
+        self._tasks.settle([(task, self._message(failed(request, TaskError(str(error)))))])
 
     def _cannot_offer(self, offer: tuple[TaskRequest, SharedTask], error: StoreRefused) -> None:
         self._report(failed(offer[0], error))
@@ -304,7 +304,7 @@ class SharedRunner:
         gone = self._tasks.lost()
         if gone:
             log.info("attempts whose worker process is gone: %d", len(gone))
-            self._tasks.settle([(task, self._letter(_lost(task))) for task in gone])
+            self._tasks.settle([(task, self._message(_lost(task))) for task in gone])
         if not self._serves:
             # Whoever offers something meanwhile says so behind this.
             with self._changed:

@@ -46,7 +46,7 @@ def sharing(
         _make,
         tasks,
         partial(_call, codec, outgoing),
-        partial(_letter, clock),
+        partial(_message, clock),
         notify,
         INTERVAL if lease is None else lease / 3,
     )
@@ -55,13 +55,13 @@ def sharing(
 def _make(
     tasks: SharedTasks,
     call: Callable[[TaskRequest], bytes],
-    letter: Callable[[TaskOutcome], str],
+    message: Callable[[TaskOutcome], str],
     notify: Callable[[], None],
     interval: float,
     report: Report,
 ) -> SharedRunner:
     return SharedRunner(
-        tasks, call=call, letter=letter, report=report, notify=notify, interval=interval
+        tasks, call=call, message=message, report=report, notify=notify, interval=interval
     )
 
 
@@ -75,5 +75,5 @@ def _call(codec: Codec, outgoing: Codec, request: TaskRequest) -> bytes:
     return bytes_of_call(outgoing.for_execution(name).capture(*call))
 
 
-def _letter(clock: Clock, outcome: TaskOutcome) -> str:
+def _message(clock: Clock, outcome: TaskOutcome) -> str:
     return wire.encode(ended(outcome, clock.now()))

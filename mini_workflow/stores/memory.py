@@ -292,9 +292,9 @@ class MemoryStore:
         ):
             return False
         if item.deleted_at is not None:
-            letters = (entry for entry, _ in state.entries.values())
+            messages = (entry for entry, _ in state.entries.values())
             read = self._session.read
-            if any(e.execution_id == item.execution_id and e.number > read for e in letters):
+            if any(e.execution_id == item.execution_id and e.number > read for e in messages):
                 return False
             state.delete(item.execution_id, item.deleted_at)
             return True

@@ -23,13 +23,13 @@ class TaskTable:
     """
 
     tasks: dict[Key, SharedTask] = field(default_factory=dict[Key, SharedTask])
-    letters: dict[Key, int] = field(default_factory=dict[Key, int])
+    messages: dict[Key, int] = field(default_factory=dict[Key, int])
 
     def remove(self, execution_id: str) -> None:
         """Forget the attempts of an execution that is deleted."""
         for key in [key for key in self.tasks if key[0] == execution_id]:
             del self.tasks[key]
-            self.letters.pop(key, None)
+            self.messages.pop(key, None)
 
 
 class Session(Protocol):
@@ -115,7 +115,7 @@ class MemorySharedTasks:
             for task, body in outcomes:
                 if _find(state, task) is not None:
                     state.post(task.execution_id, body, f"task {task.seq} {task.attempt}")
-                    state.tasks.letters[task.key] = state.last
+                    state.tasks.messages[task.key] = state.last
 
     def lost(self) -> list[SharedTask]:
         """See `SharedTasks.lost`."""
@@ -129,7 +129,7 @@ class MemorySharedTasks:
             dropped: list[Key] = []
             if self._holds(state, execution_id):
                 for key, task in list(state.tasks.tasks.items()):
-                    if key[:2] != (execution_id, seq) or key in state.tasks.letters:
+                    if key[:2] != (execution_id, seq) or key in state.tasks.messages:
                         continue
                     if task.taker is None:
                         del state.tasks.tasks[key]
@@ -141,13 +141,13 @@ class MemorySharedTasks:
     def kept(self, key: Key | None = None) -> list[Key]:
         """See `SharedTasks.kept`."""
         with self._opened() as state:
-            letters = state.tasks.letters
+            messages = state.tasks.messages
             return [
                 one
                 for one in state.tasks.tasks
                 if key in (None, one)
                 and self._holds(state, one[0])
-                and (one not in letters or letters[one] in state.entries)
+                and (one not in messages or messages[one] in state.entries)
             ]
 
     def waiting(self, execution_id: str | None = None) -> list[tuple[str, str]]:
@@ -163,9 +163,9 @@ class MemorySharedTasks:
 
     def _open(self, wanted: Callable[[MemoryState, SharedTask], bool]) -> list[SharedTask]:
         with self._opened() as state:
-            letters = state.tasks.letters
+            messages = state.tasks.messages
             tasks = state.tasks.tasks.items()
-            return [task for key, task in tasks if key not in letters and wanted(state, task)]
+            return [task for key, task in tasks if key not in messages and wanted(state, task)]
 
     def _holds(self, state: MemoryState, execution_id: str) -> bool:
         found = state.executions.get(execution_id)
@@ -181,14 +181,14 @@ class MemorySharedTasks:
 def _find(state: MemoryState, task: SharedTask) -> SharedTask | None:
     """Return what there is of an attempt, if it is still with that taker and not settled."""
     found = state.tasks.tasks.get(task.key)
-    if found is None or found.taker != task.taker or task.key in state.tasks.letters:
+    if found is None or found.taker != task.taker or task.key in state.tasks.messages:
         return None
     return found
 
 
 def _over(state: MemoryState, task: SharedTask) -> bool:
     return (
-        task.key in state.tasks.letters
+        task.key in state.tasks.messages
         or state.executions[task.execution_id].head.closed_at is not None
     )
 
@@ -197,8 +197,8 @@ def _clean(state: MemoryState) -> None:
     """Keep what is settled until its message is taken, and what waits as long as its execution is open."""
     table = state.tasks
     for key, task in list(table.tasks.items()):
-        letter = table.letters.get(key)
-        if letter is not None and letter not in state.entries:
-            del table.tasks[key], table.letters[key]
-        elif letter is None and task.taker is None and _over(state, task):
+        message = table.messages.get(key)
+        if message is not None and message not in state.entries:
+            del table.tasks[key], table.messages[key]
+        elif message is None and task.taker is None and _over(state, task):
             del table.tasks[key]

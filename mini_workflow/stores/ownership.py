@@ -25,7 +25,7 @@ class Ownership:
         """The partitions of new executions, one after the other, where an owner has several."""
         self.commits = 0
         """How many commits the store has counted for the lease, where it does."""
-        self.doubtful = False
+        self.unconfirmed = False
         """Whether the last commit may have been done although it has raised."""
         self.serves = ""
         """The names of the workers that the owner serves, with spaces between them."""

@@ -51,7 +51,7 @@ class WakeupSocket:
             self._thread = threading.Thread(
                 target=self._listen,
                 args=(self._socket, heard),
-                name="mini-workflow-doorbell",
+                name="mini-workflow-wakeup-socket",
                 daemon=True,
             )
             self._thread.start()

@@ -28,7 +28,7 @@ from mini_workflow.testing.clock import ManualClock
 from tests.aws.cloud import Raw
 from tests.aws.tables import Tables
 
-ERRANDS = ("lambda.Invoke", "scheduler.CreateSchedule", "sqs.SendMessageBatch")
+EFFECTS = ("lambda.Invoke", "scheduler.CreateSchedule", "sqs.SendMessageBatch")
 TIMERS = b'/timers"'
 DEDUPLICATED = 5 * 60 * 1000
 """Milliseconds for which a FIFO queue knows the id of a message again."""
@@ -119,7 +119,7 @@ class Services:
     def answer(self, call: str, request: Any) -> AWSResponse:
         """Do what a request asks for."""
         if self.refuses and (
-            call in ERRANDS or (call == "sqs.SendMessage" and TIMERS in _body(request))
+            call in EFFECTS or (call == "sqs.SendMessage" and TIMERS in _body(request))
         ):
             status, headers, body = _json({"message": "no"}, 403, {"x-amzn-errortype": "Denied"})
         elif call.startswith("sqs.SendMessage") and self._too_fast(json.loads(_body(request))):

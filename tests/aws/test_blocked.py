@@ -241,8 +241,8 @@ def test_an_execution_whose_errands_cannot_be_done_is_blocked(scenario: str) -> 
         assert statuses(world, "e") == ["blocked"]
         # No process has ended, and nobody says so.
         assert "StoreUnavailable" in reason(world, "e")
-        assert world.client._parts.histories.read("e").pending.doubtful  # type: ignore[union-attr]
-        world.client.get_execution("e").signal("item", "is kept, and so are the errands")
+        assert world.client._parts.histories.read("e").pending.unconfirmed  # type: ignore[union-attr]
+        world.client.get_execution("e").signal("item", "is kept, and so are the effects")
         world.deliver()
         assert world.services.queue == []
         # In vain at first.

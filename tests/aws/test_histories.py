@@ -37,7 +37,7 @@ pending = st.builds(
     outbox=st.lists(st.builds(QueuedMessage, texts, texts, texts), max_size=3).map(tuple),
     alarm=st.booleans(),
     causes=st.lists(texts, max_size=3).map(tuple),
-    doubtful=st.booleans(),
+    unconfirmed=st.booleans(),
 )
 heads = st.builds(
     Head,
@@ -491,8 +491,8 @@ def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
 ) -> None:
     create(histories)
     first, second = CachedStore(histories, 2), CachedStore(histories, 2)
-    for shelf in (first, second):
-        assert shelf.head("a") == head("a")
+    for cached in (first, second):
+        assert cached.head("a") == head("a")
     assert first.commit(Commit("a", 1, ("{}",)), NO_EFFECTS, NO_WAKEUPS, 0)
     before = len(world.calls)
     stored = first.load("a")
@@ -512,26 +512,26 @@ def test_a_shelf_answers_from_memory_and_is_told_when_it_is_wrong(
 def test_a_shelf_keeps_the_newest(world: World, histories: ObjectStore) -> None:
     for name in "abc":
         create(histories, name)
-    shelf = CachedStore(histories, 2)
+    cached = CachedStore(histories, 2)
     for name in "abcbc":
-        shelf.head(name)
+        cached.head(name)
     before = len(world.calls)
-    shelf.head("b")
-    shelf.head("c")
+    cached.head("b")
+    cached.head("c")
     assert len(world.calls) == before
-    shelf.head("a")
+    cached.head("a")
     assert world.cost(before) == {"s3.GetObject": 1}
 
 
 def test_a_write_that_may_have_happened_is_forgotten(world: World, histories: ObjectStore) -> None:
     create(histories)
-    shelf = CachedStore(histories, 2)
-    shelf.head("a")
+    cached = CachedStore(histories, 2)
+    cached.head("a")
     world.after(Fault(1, "fails", after=True))
     with pytest.raises(StoreUnavailable, match=r"writing 'executions/a.json'"):
-        shelf.commit(Commit("a", 1, ("{}",)), PendingEffects(tasks=((1, 1),)), NO_WAKEUPS, 0)
+        cached.commit(Commit("a", 1, ("{}",)), PendingEffects(tasks=((1, 1),)), NO_WAKEUPS, 0)
     world.faults.clear()
-    standing = shelf.standing("a")
+    standing = cached.standing("a")
     assert standing is not None
     assert standing.length == 2
     assert not standing.done

@@ -142,22 +142,22 @@ def test_30_a_signal_after_the_timeout_is_kept(runtime: Stage) -> None:
 
 
 @dataclass
-class Letter:
+class Said:
     text: str
 
 
 @pytest.fixture
-def letter_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def message_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
-    sys.modules[__name__].__dict__["Letter"] = Letter_
+    sys.modules[__name__].__dict__["Said"] = Said_
 
 
-Letter_ = Letter
+Said_ = Said
 
 
-@workflow("behaviours.reads_letters")
-async def reads_letters(ctx: Context) -> list[Any]:
-    await ctx.task(go_through, "letters")
+@workflow("behaviours.reads_messages")
+async def reads_messages(ctx: Context) -> list[Any]:
+    await ctx.task(go_through, "messages")
     first = await ctx.wait_for_signal("item")
     got: list[Any] = []
     ctx.on_signal("handled", got.append)
@@ -165,19 +165,19 @@ async def reads_letters(ctx: Context) -> list[Any]:
     return [first, *got]
 
 
-@pytest.mark.usefixtures("letter_class")
+@pytest.mark.usefixtures("message_class")
 def test_30_an_undecodable_signal_is_reported_and_stops_nothing(
     runtime: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A signal whose class is gone is dropped with a warning that names it; the next ones arrive."""
-    execution = runtime.start(reads_letters)
-    gate("letters").wait_until_reached()
+    execution = runtime.start(reads_messages)
+    gate("messages").wait_until_reached()
     for name in ("item", "handled"):
-        execution.signal(name, Letter("lost"))
+        execution.signal(name, Said("lost"))
         execution.signal(name, "fine")
-    del sys.modules[__name__].__dict__["Letter"]
+    del sys.modules[__name__].__dict__["Said"]
     with caplog.at_level(logging.WARNING, logger="mini_workflow"):
-        gate("letters").open()
+        gate("messages").open()
         assert execution.result(WAIT) == ["fine", "fine"]
     found = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
     assert len(found) == 2

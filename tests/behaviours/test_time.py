@@ -224,7 +224,7 @@ async def reminder(ctx: Context, month: float, year: int, signals: int) -> list[
     while months < year or entries < signals:
         try:
             async with asyncio.timeout(month):
-                await ctx.wait_for_signal("letter")
+                await ctx.wait_for_signal("message")
             entries += 1
         except TimeoutError:
             months += 1
@@ -236,7 +236,7 @@ async def writes_now_and_then(ctx: Context, wait: float, n: int) -> None:
     assert ctx.info.parent_id is not None
     for _ in range(n):
         await ctx.sleep(wait)
-        ctx.execution(ctx.info.parent_id).signal("letter")
+        ctx.execution(ctx.info.parent_id).signal("message")
 
 
 def test_17_a_month_against_a_signal_for_a_year(runtime: Stage) -> None:

@@ -82,7 +82,7 @@ def test_it_blocks_its_own_execution_only(path: Path, how: str, number: str) -> 
         assert bad.describe().status == "terminated"
 
 
-def test_a_damaged_letter_stays_and_hurts_nobody(path: Path) -> None:
+def test_a_damaged_message_stays_and_hurts_nobody(path: Path) -> None:
     with LocalRuntime(path) as runtime:
         runtime.start_execution(holds, "idle", id="one")
     with LocalClient(path) as client:

@@ -72,16 +72,16 @@ def test_one_of_a_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             assert stepper.faults(name) == []
 
 
-def test_request_and_letters_of_a_refused_turn_are_taken_again(
+def test_request_and_messages_of_a_refused_turn_are_taken_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for by_letter in (False, True):
+    for by_message in (False, True):
         with stepping(in_memory) as stepper:
             stepper.open()
             stepper.start("sleeping", execution_id=ID)
             stepper.settle()
             before_each_commit(stepper, monkeypatch, lambda n, item: n == 1)
-            if by_letter:
+            if by_message:
                 body = wire.encode(ExecutionTerminated(stepper.clock.now()))
                 stepper.backend.mailbox.post(ID, body, body)
                 stepper.inbox.append(WakeUp())

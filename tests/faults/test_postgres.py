@@ -151,7 +151,7 @@ def test_a_commit_whose_end_is_not_known_when_the_server_is_gone(postgres: Postg
         one.leases.acquire(clock.now())
         assert one.store.commit([creation("a")]) == [True]
         holding = one.store._holding
-        holding.doubtful = True  # as an error has left it
+        holding.unconfirmed = True  # as an error has left it
         if done:
             postgres.ask(f"UPDATE {schema}.owners SET commits = commits + 1")
             with pytest.raises(Exception, match="taken over"):

@@ -86,7 +86,7 @@ def test_started_by_both_is_one(path: Path, listening: Open) -> None:
         assert execution.result(WAIT) == "gate"
 
 
-def test_terminated_by_letter(path: Path, listening: Open) -> None:
+def test_terminated_by_message(path: Path, listening: Open) -> None:
     code = f"""
         with LocalRuntime(path, lease={LONG_LEASE}) as runtime:
             execution = runtime.start_execution(flows.sleeper, 1000, id="one")
@@ -107,7 +107,7 @@ def test_terminated_by_letter(path: Path, listening: Open) -> None:
         other.end()
 
 
-def test_resumed_by_letter(path: Path, listening: Open) -> None:
+def test_resumed_by_message(path: Path, listening: Open) -> None:
     code = f"""
         with LocalRuntime(path, lease={LONG_LEASE}) as runtime:
             execution = runtime.start_execution(flows.wants_permission, id="one")

@@ -106,7 +106,7 @@ def test_law_13_time_that_comes_in_jumps(name: str) -> None:
         assert stepper.lines(ID) == expected
 
 
-def test_law_13_letters_twice() -> None:
+def test_law_13_messages_twice() -> None:
     """A message that is read again, because its commit was refused, is taken once."""
     with stepping(in_memory) as stepper:
         stepper.open()

@@ -17,7 +17,7 @@ from mini_workflow.core import events
 from mini_workflow.core.duplicates import RULES, admit
 from mini_workflow.core.events import (
     INCOMING,
-    LETTERS,
+    UNRECORDED,
     Asked,
     Event,
     Message,
@@ -215,7 +215,7 @@ def kind_of(case: Any) -> str:
 
 
 def test_law_13_each_kind_of_message_has_one_rule_and_cases_for_it() -> None:
-    assert set(RULES) == (INCOMING - DECIDED) | LETTERS
+    assert set(RULES) == (INCOMING - DECIDED) | UNRECORDED
     assert {type(message) for _, message, _ in NEW} == set(RULES) - {events.PromiseHeartbeat}
     assert {type(message) for _, message in LATE} == set(RULES)
 

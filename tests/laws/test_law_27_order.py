@@ -56,7 +56,7 @@ class Conversation:
         self.counts[sender] += 1
         value = self.codec.encode([sender, number], "value")
         signal = events.SignalReceived(stepper.clock.now(), "say", value, f"{sender}-{number}")
-        if how == "letter":
+        if how == "message":
             body = wire.encode(signal)
             stepper.backend.mailbox.post(ID, body, body)
         else:
@@ -89,7 +89,7 @@ STEPS = st.lists(
             st.just("say"),
             st.sampled_from(SENDERS),
             st.integers(0, 1),
-            st.sampled_from(["runtime", "letter"]),
+            st.sampled_from(["runtime", "message"]),
         ),
         st.tuples(st.just("pause"), st.integers(0, 1)),
         st.tuples(st.just("process"), st.integers(0, 1)),
@@ -130,15 +130,15 @@ def test_order_of_each_sender(steps: list[Any]) -> None:
     converse(in_memory, steps)
 
 
-@pytest.mark.parametrize("first", ["runtime", "letter"])
-@pytest.mark.parametrize("second", ["runtime", "letter"])
+@pytest.mark.parametrize("first", ["runtime", "message"])
+@pytest.mark.parametrize("second", ["runtime", "message"])
 def test_order_across_a_takeover(first: str, second: str) -> None:
     said = [("say", "ann", 1, first), ("pause", 0), ("say", "ann", 1, second)]
     converse(in_memory, [*said, ("say", "ben", 0, second), *said])
 
 
-def test_letters_of_a_client_come_before_what_its_process_sends_next() -> None:
-    converse(in_memory, [("say", "ann", 0, "letter"), ("say", "ann", 0, "runtime")] * 3)
+def test_messages_of_a_client_come_before_what_its_process_sends_next() -> None:
+    converse(in_memory, [("say", "ann", 0, "message"), ("say", "ann", 0, "runtime")] * 3)
 
 
 def test_child_to_parent_across_a_takeover() -> None:

@@ -126,7 +126,7 @@ class SqsMessage(Machine):
         self.opener = self.make()
         self.stepper = self.another()
         self.stale: Stepper | None = None
-        self.by_letter: set[int] = set()
+        self.by_message: set[int] = set()
         """What was said to a stale process. It comes by mail, and has an order of its own."""
         self.losses = 0
         self.is_open = False
@@ -235,7 +235,7 @@ class SqsMessage(Machine):
                 self.asked.remove(request)  # of two processes only one knows which came first
             signal = getattr(request, "signal", None) or getattr(request, "message", None)
             if isinstance(signal, events.SignalReceived):
-                self.by_letter.add(int(signal.id.removeprefix("say-")))
+                self.by_message.add(int(signal.id.removeprefix("say-")))
         self.stepper = self.another()
         self.stepper.clock = clock
         self.stepper.share(stale)
@@ -251,7 +251,7 @@ class SqsMessage(Machine):
         stale, self.stale = self.stale, None
         assert stale is not None
         request = Post(name, self.signal(says))
-        self.by_letter.add(self.numbers)
+        self.by_message.add(self.numbers)
         self.asked.append(request)
         stale.inbox.append(request)
         for attempt in stale.runner.ready():
@@ -388,7 +388,7 @@ class SqsMessage(Machine):
         unhandled = left[-1].signals.get("say", 0) if left else 0
         said = outcome["said"]
         assert len(said) == len(set(said)), "twice"
-        straight = [n for n in said if n not in self.by_letter]
+        straight = [n for n in said if n not in self.by_message]
         assert all(a < b for a, b in pairwise(straight)), "out of order"
         received = {name for name in arrived if name.startswith("say-")}
         assert {f"say-{n}" for n in said} <= received
@@ -398,7 +398,7 @@ class SqsMessage(Machine):
         told = [tuple(entry) for entry in outcome["told"]]
         assert len(told) == len(set(told))
         for sender in IDS:
-            mine = [n for by, n in told if by == sender and n not in self.by_letter]
+            mine = [n for by, n in told if by == sender and n not in self.by_message]
             assert mine == sorted(mine)
         assert all(n == 0 for n in outcome["grown"])
         assert len(outcome["given"]) == len(set(outcome["given"]))

@@ -57,7 +57,7 @@ PULLED: Final = ReportLimits(
 """Of attempts that a worker takes from its queue, where they wait until there is one. The death of a
 worker is noticed by the next one, long before."""
 
-INQUIRIES: Final = ("query", "update", "promise")
+ASKED: Final = ("query", "update", "promise")
 
 
 class Handlers:
@@ -149,7 +149,7 @@ class Handlers:
         return Retention(self._parts, keep)
 
     @cached_property
-    def _inquiry(self) -> QueryHandler:
+    def _query_handler(self) -> QueryHandler:
         from mini_workflow.runtimes.aws.query_handler import QueryHandler
 
         return QueryHandler(self._parts, self._orchestrator.inspection, self._shelf, self._claim)
@@ -177,9 +177,9 @@ class Handlers:
                 if self._retention is not None:
                     self._retention.work(time_left)
                 return answer
-        if isinstance(event, dict) and event.get("mini_workflow") in INQUIRIES:  # pyright: ignore[reportUnknownMemberType]
+        if isinstance(event, dict) and event.get("mini_workflow") in ASKED:  # pyright: ignore[reportUnknownMemberType]
             with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
-                return self._inquiry.answer(event)  # pyright: ignore[reportUnknownArgumentType]
+                return self._query_handler.answer(event)  # pyright: ignore[reportUnknownArgumentType]
         raise UsageError(
             "the orchestrator takes batches of its queue, and what a runtime asks of it; this is "
             f"neither: {str(event)[:500]}"  # pyright: ignore[reportUnknownArgumentType]

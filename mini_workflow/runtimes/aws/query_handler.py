@@ -32,13 +32,13 @@ class QueryHandler:
         self,
         parts: Container,
         inspection: Inspection,
-        shelf: FencedStore,
+        store: FencedStore,
         claim: Callable[[str], object],
     ) -> None:
         self._parts = parts
         self._claim = claim
         self._inspection = inspection
-        self._shelf = shelf
+        self._store = store
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return the answer, as an envelope. Raises SignatureInvalid or WireError if it is not
@@ -46,7 +46,7 @@ class QueryHandler:
         """
         kind, name = event["mini_workflow"], event.get("execution_id")
         if not isinstance(name, str):
-            raise WireError(f"an inquiry about no execution: {str(event)[:200]}")
+            raise WireError(f"a query about no execution: {str(event)[:200]}")
         check_id(name)
         envelopes = self._parts.envelopes
         content = parse(envelopes.open(event, ("ask", name, kind)))
@@ -68,7 +68,7 @@ class QueryHandler:
     def _update(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         request = wire.decode(content["request"])
         if not isinstance(request, events.UpdateRequested):
-            raise WireError("an inquiry with something else than an update")
+            raise WireError("a query with something else than an update")
         refusal = self._inspection.refusal(name, request)
         if refusal is not None:
             return {"refusal": refusal.to_plain()}
@@ -78,7 +78,7 @@ class QueryHandler:
 
     def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         is_open = self._inspection.is_open(name, content["seq"], content["secret"])
-        standing, head = self._shelf.standing(name), self._shelf.head(name)
+        standing, head = self._store.standing(name), self._store.head(name)
         assert standing is not None
         assert head is not None
         # What comes behind the end is kept, for one that is retried; who asks is told that it has ended.

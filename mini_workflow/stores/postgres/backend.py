@@ -11,7 +11,7 @@ from mini_workflow.stores.postgres.clock import DatabaseClock
 from mini_workflow.stores.postgres.connection import Address, Connection, Pool, Raw
 from mini_workflow.stores.postgres.heartbeats import PostgresHeartbeats
 from mini_workflow.stores.postgres.leases import NoLeases, PostgresLeases, set_clock
-from mini_workflow.stores.postgres.mailbox import Letters, PostgresMailbox
+from mini_workflow.stores.postgres.mailbox import PostgresMailbox, ReceivedMessages
 from mini_workflow.stores.postgres.schema import check, upgrade, version
 from mini_workflow.stores.postgres.shared_tasks import PostgresSharedTasks
 from mini_workflow.stores.postgres.store import PostgresStore
@@ -88,19 +88,19 @@ class PostgresBackend:
         self.wakeups: Final = Wakeups(
             database, None if borrowed is None else self._writer, direct=direct
         )
-        holding, letters = Ownership(), Letters()
+        holding, received = Ownership(), ReceivedMessages()
         ring = self.wakeups.ring
         self.store = PostgresStore(
             self._writer,
             self._readers,
             holding,
-            letters,
+            received,
             ring,
             is_client=is_client,
             keep_runs=keep_runs,
         )
         self.agenda = PostgresAgenda(self._writer, holding)
-        self.mailbox = PostgresMailbox(self._writer, self._readers, holding, letters, ring)
+        self.mailbox = PostgresMailbox(self._writer, self._readers, holding, received, ring)
         self.streams = PostgresStreams(self._readers, PostgresHeartbeats(self._readers))
         self.transactions = PostgresTransactions(database)
         self.shared_tasks = PostgresSharedTasks(self._readers, holding, clock, ring)

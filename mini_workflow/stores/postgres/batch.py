@@ -9,7 +9,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.ports import Commit, Head, StreamWrite
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import flags, numbers, texts
-from mini_workflow.stores.postgres.mailbox import Letters, digest
+from mini_workflow.stores.postgres.mailbox import ReceivedMessages, digest
 
 
 class Events:
@@ -40,7 +40,7 @@ class Batch:
     def __init__(
         self,
         holding: Ownership,
-        letters: Letters,
+        received: ReceivedMessages,
         found: dict[str, tuple[int, int]],
         *,
         keep_runs: bool,
@@ -50,7 +50,7 @@ class Batch:
         self._dropped: dict[int, int] = {}
         self.events = Events()
         self._holding = holding
-        self._letters = letters
+        self._received = received
         self._places = found
         self._items: list[tuple[str, int] | None] = []
         """Of each item the execution and its reference, or None for one that is refused."""
@@ -106,7 +106,7 @@ class Batch:
         if item.park:
             self._parked.setdefault(ref, []).extend(item.park)
         for number in item.taken:
-            if (stored := self._letters.stored_number(number, name)) is not None:
+            if (stored := self._received.stored_number(number, name)) is not None:
                 self._taken.append((ref, stored))
         self._post(ref, item)
         self._chunks.extend((ref, write) for write in item.chunks)
@@ -146,7 +146,7 @@ class Batch:
     def asked_for(self) -> list[str]:
         """Return the arrays for that."""
         return [
-            numbers(self._letters.read()),
+            numbers(self._received.read()),
             numbers(ref for ref, *_ in self._otherwise),
             texts(name for _, name, *_ in self._otherwise),
             texts(body for *_, body, _ in self._otherwise),
@@ -227,7 +227,7 @@ class Batch:
                 self._holding.remember(name, key, self._places[name][1])
             answers.append(key is not None)
         for _, number in self._taken:
-            self._letters.done(number)
+            self._received.done(number)
         return answers
 
 

@@ -20,11 +20,11 @@ class Fence:
         had happened, so that what it knows is out of date. Raises LeaseLost.
         """
         holding = self._holding
-        if not holding.doubtful or holding.lease is None:
+        if not holding.unconfirmed or holding.lease is None:
             return
         if self.is_done():
             holding.lost()
-        holding.doubtful = False
+        holding.unconfirmed = False
 
     def is_done(self) -> bool:
         """Return whether the server has counted the commit that may have been done. Raises LeaseLost

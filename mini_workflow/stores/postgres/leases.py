@@ -114,7 +114,7 @@ class PostgresLeases:
                     partitions.append(partition)
         self._unsure = False
         if holding.lease is None:
-            holding.commits, holding.doubtful, holding.former = first, False, None
+            holding.commits, holding.unconfirmed, holding.former = first, False, None
         holding.lease, holding.partitions, holding.homes = lease, partitions, homes
         return bool(taken)
 

@@ -18,7 +18,7 @@ def digest(key: str) -> str:
     return blake2b(key.encode(), digest_size=20).hexdigest()
 
 
-class Letters:
+class ReceivedMessages:
     """The messages that were read and that no commit has taken yet, by the numbers that they were given
     here.
 
@@ -78,13 +78,13 @@ class PostgresMailbox:
         writer: Connection,
         readers: Pool,
         holding: Ownership,
-        letters: Letters,
+        received: ReceivedMessages,
         ring: Callable[[Iterable[str]], None],
     ) -> None:
         self._writer = writer
         self._readers = readers
         self._holding = holding
-        self._letters = letters
+        self._received = received
         self._ring = ring
 
     def post(self, execution_id: str, body: str, key: str) -> None:
@@ -102,15 +102,15 @@ class PostgresMailbox:
             self._writer.row("SELECT 1")  # says if it was closed
             return []
         found: list[MailboxEntry] = []
-        again = self._letters.behind(after, execution_id)
+        again = self._received.behind(after, execution_id)
         if again:
             rows = {row[0]: row for row in self._rows(_AGAIN, again, len(again), execution_id)}
             for stored in again:
                 if stored not in rows:
-                    self._letters.done(stored)
+                    self._received.done(stored)
             found = [self._entry(rows[stored]) for stored in again if stored in rows][:limit]
         if len(found) < limit:
-            rest = self._rows(_NEW, self._letters.read(), limit - len(found), execution_id)
+            rest = self._rows(_NEW, self._received.read(), limit - len(found), execution_id)
             found += map(self._entry, rest)
         return found
 
@@ -119,12 +119,12 @@ class PostgresMailbox:
     ) -> list[Any]:
         mine = "" if execution_id is None else "AND executions.id = %s"
         values = () if execution_id is None else (execution_id,)
-        sql = _LETTERS.format(condition=condition, mine=mine)
+        sql = _MESSAGES.format(condition=condition, mine=mine)
         return self._writer.rows(sql, (numbers(stored), self._holding.lease, *values, limit))
 
     def _entry(self, row: Any) -> MailboxEntry:
         stored, execution_id, body = row
-        return MailboxEntry(self._letters.enter(stored, execution_id), execution_id, body)
+        return MailboxEntry(self._received.enter(stored, execution_id), execution_id, body)
 
 
 def post(connection: Connection, execution_id: str, body: str, key: str) -> str | None:
@@ -141,7 +141,7 @@ def post(connection: Connection, execution_id: str, body: str, key: str) -> str 
 
 # The mailbox is short, since messages leave it as they are taken: it leads, and what a message is
 # for is looked up.
-_LETTERS: Final = """
+_MESSAGES: Final = """
     SELECT mailbox.number, executions.id, mailbox.body
     FROM @mailbox AS mailbox
         JOIN @executions AS executions ON executions.key = mailbox.execution

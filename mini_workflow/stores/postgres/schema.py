@@ -240,14 +240,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             heartbeat text,
             taker bigint,
             cancelled text,
-            letter bigint,
+            message bigint,
             UNIQUE (execution, seq, attempt)
         ) WITH (fillfactor = 50)
         """,
         """
-        CREATE INDEX tasks_waiting ON @tasks (worker, number) WHERE taker IS NULL AND letter IS NULL
+        CREATE INDEX tasks_waiting ON @tasks (worker, number) WHERE taker IS NULL AND message IS NULL
         """,
-        "CREATE INDEX tasks_taken ON @tasks (taker) WHERE letter IS NULL",
+        "CREATE INDEX tasks_taken ON @tasks (taker) WHERE message IS NULL",
         *_gone_with_executions("tasks"),
     ),
     (

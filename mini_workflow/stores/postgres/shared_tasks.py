@@ -131,8 +131,8 @@ _SERVING: Final = "SELECT id, address, until, host, pid, born, serves FROM @owne
 # What is settled is kept until its message is taken, and what waits as long as its execution is open.
 _CLEAN: Final = """
     DELETE FROM @tasks AS tasks
-    WHERE (letter IS NOT NULL AND NOT EXISTS (SELECT 1 FROM @mailbox WHERE number = letter))
-        OR (letter IS NULL AND taker IS NULL AND EXISTS (
+    WHERE (message IS NOT NULL AND NOT EXISTS (SELECT 1 FROM @mailbox WHERE number = message))
+        OR (message IS NULL AND taker IS NULL AND EXISTS (
             SELECT 1 FROM @executions WHERE key = execution AND closed_at IS NOT NULL
         ))
 """
@@ -157,7 +157,7 @@ _TAKE: Final = """
     WITH lease AS (SELECT id FROM @owners WHERE id = %s FOR KEY SHARE), free AS (
         SELECT tasks.number FROM @tasks AS tasks
             JOIN @executions AS executions ON executions.key = tasks.execution
-        WHERE tasks.worker = %s AND tasks.taker IS NULL AND tasks.letter IS NULL
+        WHERE tasks.worker = %s AND tasks.taker IS NULL AND tasks.message IS NULL
             AND executions.closed_at IS NULL
         ORDER BY tasks.number LIMIT %s FOR UPDATE OF tasks SKIP LOCKED
     )
@@ -171,7 +171,7 @@ _GIVEN: Final = """
         JOIN @executions AS executions ON executions.id = given.id
         JOIN @tasks AS tasks ON tasks.execution = executions.key AND tasks.seq = given.seq
             AND tasks.attempt = given.attempt AND tasks.taker = given.taker
-    WHERE tasks.letter IS NULL
+    WHERE tasks.message IS NULL
     FOR UPDATE OF tasks
 """
 _BEATEN: Final = _GIVEN.format(types="%s::text[]", fields="given_heartbeat")
@@ -192,7 +192,7 @@ _SETTLE: Final = f"""
         SELECT execution, outcome, digest FROM found ORDER BY place
         RETURNING number, execution, digest
     )
-    UPDATE @tasks AS tasks SET letter = posted.number, body = '' FROM found, posted
+    UPDATE @tasks AS tasks SET message = posted.number, body = '' FROM found, posted
     WHERE tasks.number = found.number AND posted.execution = found.execution
         AND posted.digest = found.digest
 """
@@ -206,7 +206,7 @@ _TASK: Final = """
     SELECT executions.id, tasks.seq, tasks.attempt, tasks.worker, tasks.body, tasks.heartbeat,
         tasks.taker, tasks.cancelled
     FROM @tasks AS tasks JOIN @executions AS executions ON executions.key = tasks.execution
-    WHERE tasks.letter IS NULL AND tasks.taker
+    WHERE tasks.message IS NULL AND tasks.taker
 """
 _TAKEN: Final = f"{_TASK} = %s ORDER BY tasks.number"
 _LOST: Final = f"""{_TASK} IS NOT NULL
@@ -216,7 +216,7 @@ _LOST: Final = f"""{_TASK} IS NOT NULL
 _HELD: Final = """
     executions.key = tasks.execution AND executions.id = %s AND tasks.seq = %s
         AND partitions.id = executions.partition AND partitions.owner = %s
-        AND tasks.letter IS NULL
+        AND tasks.message IS NULL
 """
 _DROP: Final = f"""
     DELETE FROM @tasks AS tasks USING @executions AS executions, @partitions AS partitions
@@ -235,14 +235,14 @@ _KEPT: Final = """
     FROM @tasks AS tasks
         JOIN @executions AS executions ON executions.key = tasks.execution
         JOIN @partitions AS partitions ON partitions.id = executions.partition
-    WHERE partitions.owner = %s AND executions.closed_at IS NULL AND (tasks.letter IS NULL
-        OR EXISTS (SELECT 1 FROM @mailbox AS mailbox WHERE mailbox.number = tasks.letter))
+    WHERE partitions.owner = %s AND executions.closed_at IS NULL AND (tasks.message IS NULL
+        OR EXISTS (SELECT 1 FROM @mailbox AS mailbox WHERE mailbox.number = tasks.message))
 """
 _KEPT_ONE: Final = f"{_KEPT} AND executions.id = %s AND tasks.seq = %s AND tasks.attempt = %s"
 _WAITING: Final = """
     SELECT DISTINCT executions.id, tasks.worker
     FROM @tasks AS tasks JOIN @executions AS executions ON executions.key = tasks.execution
-    WHERE tasks.taker IS NULL AND tasks.letter IS NULL AND executions.closed_at IS NULL
+    WHERE tasks.taker IS NULL AND tasks.message IS NULL AND executions.closed_at IS NULL
         AND (%s::text IS NULL OR executions.id = %s)
     ORDER BY executions.id, tasks.worker LIMIT 1000
 """

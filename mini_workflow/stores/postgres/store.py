@@ -13,7 +13,7 @@ from mini_workflow.stores.postgres.batch import Batch
 from mini_workflow.stores.postgres.connection import LOST, UNREAD, Connection, ConnectionLost, Pool
 from mini_workflow.stores.postgres.fence import Fence
 from mini_workflow.stores.postgres.functions import HEAD
-from mini_workflow.stores.postgres.mailbox import Letters
+from mini_workflow.stores.postgres.mailbox import ReceivedMessages
 from mini_workflow.stores.sql_listing import Dialect, Source, sources
 
 _ELSEWHERE: Final = (-1, -1)
@@ -31,7 +31,7 @@ class PostgresStore:
         writer: Connection,
         readers: Pool,
         holding: Ownership,
-        letters: Letters,
+        received: ReceivedMessages,
         ring: Callable[[Iterable[str]], None],
         *,
         keep_runs: bool = True,
@@ -42,7 +42,7 @@ class PostgresStore:
         self._writer = writer
         self._readers = readers
         self._holding = holding
-        self._letters = letters
+        self._received = received
         self._ring = ring
         self._fence: Final = Fence(writer, holding)
         self._keep_runs = keep_runs
@@ -133,7 +133,7 @@ class PostgresStore:
         if self._is_client:
             return self._create(commits)
         holding.require()
-        batch = Batch(holding, self._letters, self._found(commits), keep_runs=self._keep_runs)
+        batch = Batch(holding, self._received, self._found(commits), keep_runs=self._keep_runs)
         for item in commits:
             batch.add(item)
         if not commits:
@@ -156,7 +156,7 @@ class PostgresStore:
         """Create executions for whoever runs some; a client can write nothing else."""
         holding = Ownership()
         holding.homes = [0]
-        batch = Batch(holding, self._letters, self._found(commits), keep_runs=True)
+        batch = Batch(holding, self._received, self._found(commits), keep_runs=True)
         for item in commits:
             batch.add(item)
         parameters = (None, 0, *batch.literals())
@@ -216,12 +216,12 @@ class PostgresStore:
         try:
             rows = self._writer.once(sql, (lease, holding.commits, *parameters))
         except ConnectionLost:
-            holding.doubtful = True
+            holding.unconfirmed = True
             if self._fence.is_done():
                 rows = None
             else:
                 rows = self._writer.once(sql, (lease, holding.commits, *parameters))
-            holding.doubtful = False
+            holding.unconfirmed = False
         except StoreError as error:
             if getattr(error.__cause__, "sqlstate", None) == LOST:
                 holding.lost()

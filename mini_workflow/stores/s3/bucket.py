@@ -130,7 +130,7 @@ class Bucket:
                 raise
 
     def _put_if(self, key: str, body: bytes, condition: dict[str, str]) -> str | None:
-        doubtful = False
+        unconfirmed = False
         for attempt in range(CONFLICTS):
             with translate_errors(self._doing("writing", key)):
                 try:
@@ -142,8 +142,8 @@ class Bucket:
                     code = code_of(error)
                     if code not in CONFLICT and code not in LOST:
                         raise
-                    doubtful = code in CONFLICT
-            if not doubtful:
+                    unconfirmed = code in CONFLICT
+            if not unconfirmed:
                 # The write may be our own: stored, its answer lost, and tried again by boto3.
                 found = self.get(key)
                 return found.etag if found is not None and found.body == body else None

@@ -170,7 +170,7 @@ def encode(document: ExecutionObject) -> bytes:
         plain["alarm"] = True
     if pending and pending.causes:
         plain["causes"] = pending.causes
-    if pending.doubtful:
+    if pending.unconfirmed:
         plain["doubtful"] = True
     if pending.chunks:
         plain["chunks"] = [
@@ -204,7 +204,7 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
             outbox=tuple(QueuedMessage(*fields) for fields in plain.get("outbox", ())),
             alarm=plain.get("alarm", False),
             causes=tuple(plain.get("causes", ())),
-            doubtful=plain.get("doubtful", False),
+            unconfirmed=plain.get("doubtful", False),
             chunks=tuple(
                 StreamWrite(document.head.execution_id, *fields)
                 for fields in plain.get("chunks", ())

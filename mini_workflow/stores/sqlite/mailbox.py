@@ -40,11 +40,11 @@ class SQLiteMailbox:
     ) -> list[MailboxEntry]:
         """See `Mailbox.entries`."""
         if execution_id is None:
-            rows = self._writer.rows(_LETTERS, (after, self._holding.lease, limit))
+            rows = self._writer.rows(_MESSAGES, (after, self._holding.lease, limit))
             self._holding.read = rows[-1][0] if rows else after
         else:
             rows = self._writer.rows(
-                _LETTERS_OF_ONE, (after, execution_id, self._holding.lease, limit)
+                _MESSAGES_OF_ONE, (after, execution_id, self._holding.lease, limit)
             )
         return [MailboxEntry(*row) for row in rows]
 
@@ -52,7 +52,7 @@ class SQLiteMailbox:
 # The mailbox is short, since messages leave it as they are taken: it leads, and what a message is
 # for is looked up. (CROSS JOIN is SQLite's way to say so.) An empty one costs one look, however
 # many partitions are held.
-_LETTERS = """
+_MESSAGES = """
     SELECT mailbox.number, executions.id, mailbox.body
     FROM mailbox
         CROSS JOIN executions ON executions.key = mailbox.execution
@@ -62,7 +62,7 @@ _LETTERS = """
 """
 # The messages of one execution with many: they follow each other closely, so that few others are
 # passed over.
-_LETTERS_OF_ONE = """
+_MESSAGES_OF_ONE = """
     SELECT mailbox.number, executions.id, mailbox.body
     FROM mailbox
         CROSS JOIN executions ON executions.key = mailbox.execution

@@ -197,14 +197,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             heartbeat TEXT,
             taker INTEGER,
             cancelled TEXT,
-            letter INTEGER,
+            message INTEGER,
             UNIQUE (execution, seq, attempt)
         )
         """,
         """
-        CREATE INDEX tasks_waiting ON tasks (worker, number) WHERE taker IS NULL AND letter IS NULL
+        CREATE INDEX tasks_waiting ON tasks (worker, number) WHERE taker IS NULL AND message IS NULL
         """,
-        "CREATE INDEX tasks_taken ON tasks (taker) WHERE letter IS NULL",
+        "CREATE INDEX tasks_taken ON tasks (taker) WHERE message IS NULL",
         # A key is free when its execution is gone.
         """
         CREATE TRIGGER tasks_deleted AFTER DELETE ON executions BEGIN

@@ -83,8 +83,8 @@ class SQLiteSharedTasks:
                 number = _number_of(raw, task)
                 if number is None:
                     continue
-                letter = raw.execute(_POST, (body, f"task {task.seq} {task.attempt}", number))
-                raw.execute(_SETTLE, (letter.lastrowid, number))
+                posted = raw.execute(_POST, (body, f"task {task.seq} {task.attempt}", number))
+                raw.execute(_SETTLE, (posted.lastrowid, number))
 
     def lost(self) -> list[SharedTask]:
         """See `SharedTasks.lost`."""
@@ -134,11 +134,11 @@ _SERVING: Final = "SELECT id, address, until, host, pid, born, serves FROM owner
 _CLEAN: Final = (
     """
     DELETE FROM tasks
-    WHERE letter IS NOT NULL AND NOT EXISTS (SELECT 1 FROM mailbox WHERE number = letter)
+    WHERE message IS NOT NULL AND NOT EXISTS (SELECT 1 FROM mailbox WHERE number = message)
     """,
     """
     DELETE FROM tasks
-    WHERE letter IS NULL AND taker IS NULL
+    WHERE message IS NULL AND taker IS NULL
         AND EXISTS (SELECT 1 FROM executions WHERE key = execution AND closed_at IS NOT NULL)
     """,
 )
@@ -151,7 +151,7 @@ _OFFER: Final = """
 """
 _FREE: Final = """
     SELECT tasks.number FROM tasks JOIN executions ON executions.key = tasks.execution
-    WHERE tasks.worker = ? AND tasks.taker IS NULL AND tasks.letter IS NULL
+    WHERE tasks.worker = ? AND tasks.taker IS NULL AND tasks.message IS NULL
         AND executions.closed_at IS NULL
     ORDER BY tasks.number LIMIT ?
 """
@@ -162,17 +162,17 @@ _TAKE: Final = """
 _FIND: Final = """
     SELECT tasks.number FROM tasks JOIN executions ON executions.key = tasks.execution
     WHERE executions.id = ? AND tasks.seq = ? AND tasks.attempt = ? AND tasks.taker = ?
-        AND tasks.letter IS NULL
+        AND tasks.message IS NULL
 """
 _POST: Final = """
     INSERT INTO mailbox (execution, body, key) SELECT execution, ?, ? FROM tasks WHERE number = ?
 """
-_SETTLE: Final = "UPDATE tasks SET letter = ?, body = '' WHERE number = ?"
+_SETTLE: Final = "UPDATE tasks SET message = ?, body = '' WHERE number = ?"
 _TASK: Final = """
     SELECT executions.id, tasks.seq, tasks.attempt, tasks.worker, tasks.body, tasks.heartbeat,
         tasks.taker, tasks.cancelled
     FROM tasks CROSS JOIN executions ON executions.key = tasks.execution
-    WHERE tasks.letter IS NULL AND tasks.taker
+    WHERE tasks.message IS NULL AND tasks.taker
 """
 _TAKEN: Final = f"{_TASK} = ? ORDER BY tasks.number"
 _LOST: Final = f"{_TASK} NOT IN (SELECT id FROM owners) ORDER BY tasks.number"
@@ -181,7 +181,7 @@ _TO_CANCEL: Final = """
     FROM executions
         JOIN partitions ON partitions.id = executions.partition
         JOIN tasks ON tasks.execution = executions.key
-    WHERE executions.id = ? AND tasks.seq = ? AND partitions.owner = ? AND tasks.letter IS NULL
+    WHERE executions.id = ? AND tasks.seq = ? AND partitions.owner = ? AND tasks.message IS NULL
         AND tasks.cancelled IS NULL
 """
 _KEPT: Final = """
@@ -189,14 +189,14 @@ _KEPT: Final = """
     FROM tasks
         CROSS JOIN executions ON executions.key = tasks.execution
         CROSS JOIN partitions ON partitions.id = executions.partition
-    WHERE partitions.owner = ? AND executions.closed_at IS NULL AND (tasks.letter IS NULL
-        OR EXISTS (SELECT 1 FROM mailbox WHERE mailbox.number = tasks.letter))
+    WHERE partitions.owner = ? AND executions.closed_at IS NULL AND (tasks.message IS NULL
+        OR EXISTS (SELECT 1 FROM mailbox WHERE mailbox.number = tasks.message))
 """
 _KEPT_ONE: Final = f"{_KEPT} AND executions.id = ? AND tasks.seq = ? AND tasks.attempt = ?"
 _WAITING: Final = """
     SELECT DISTINCT executions.id, tasks.worker
     FROM tasks CROSS JOIN executions ON executions.key = tasks.execution
-    WHERE tasks.taker IS NULL AND tasks.letter IS NULL AND executions.closed_at IS NULL
+    WHERE tasks.taker IS NULL AND tasks.message IS NULL AND executions.closed_at IS NULL
         AND (? IS NULL OR executions.id = ?)
     ORDER BY executions.id, tasks.worker LIMIT 1000
 """

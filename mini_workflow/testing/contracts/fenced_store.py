@@ -32,7 +32,7 @@ EFFECTS: Final = PendingEffects(
     outbox=(QueuedMessage("b", '{"x":"é\n"}', "a/1"), QueuedMessage("c", "", "")),
     alarm=True,
     causes=("m1", "m2"),
-    doubtful=True,
+    unconfirmed=True,
 )
 WAKEUPS: Final = Wakeups(Wakeup(5_000), Wakeup(9_000, "by a schedule"))
 PARENT: Final = {"id": "parent", "seq": 7}

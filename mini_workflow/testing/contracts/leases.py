@@ -232,7 +232,7 @@ class LeasesContract(BackendContract):
     def test_who_has_released_holds_nothing(self) -> None:
         one = self.owner("one")
         create(one, "a", wake_at=5)
-        one.mailbox.post("a", "letter", "key")
+        one.mailbox.post("a", "message", "key")
         one.leases.release()
         one.leases.release()
         assert one.agenda.due(10, 10) == []
@@ -241,7 +241,7 @@ class LeasesContract(BackendContract):
             with pytest.raises(LeaseLost):
                 call()
         assert self.acquire(one)
-        assert bodies(one) == ["letter"]
+        assert bodies(one) == ["message"]
         assert self.writes(one, "a")
 
     def test_only_one_takes_over(self) -> None:

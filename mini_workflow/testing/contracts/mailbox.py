@@ -89,14 +89,14 @@ class MailboxContract(BackendContract):
             own = [body for body in found if body.startswith(f"{number}/")]
             assert own == [f"{number}/{n}" for n in range(10)]
 
-    def test_a_letter_arrives_as_it_was_sent(self) -> None:
+    def test_a_message_arrives_as_it_was_sent(self) -> None:
         one = self.owner()
         create(one, "a")
         one.mailbox.post("a", "é\n\U0001f9ea", "key")
         (entry,) = one.mailbox.entries(0, 10)
         assert (entry.execution_id, entry.body) == ("a", "é\n\U0001f9ea")
 
-    def test_letters_keep_their_order_and_can_be_read_in_parts(self) -> None:
+    def test_messages_keep_their_order_and_can_be_read_in_parts(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         for number in range(9):
@@ -113,12 +113,12 @@ class MailboxContract(BackendContract):
     def test_nobody_posts_to_an_unknown_execution(self) -> None:
         one = self.owner()
         with pytest.raises(ExecutionNotFound) as caught:
-            one.mailbox.post("a", "letter", "key")
+            one.mailbox.post("a", "message", "key")
         assert caught.value.execution_id == "a"
         create(one, "a")
         assert bodies(one) == []
 
-    def test_the_letters_of_one_execution_can_be_read_alone(self) -> None:
+    def test_the_messages_of_one_execution_can_be_read_alone(self) -> None:
         one = self.owner("one")
         create(one, "a", "b")
         for number in range(3):
@@ -131,7 +131,7 @@ class MailboxContract(BackendContract):
         assert one.mailbox.entries(0, 10, "c") == []
         assert self.onlooker("two").mailbox.entries(0, 10, "b") == []
 
-    def test_a_second_letter_of_the_same_key_is_ignored_while_the_first_is_there(self) -> None:
+    def test_a_second_message_of_the_same_key_is_ignored_while_the_first_is_there(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         one.mailbox.post("a", "first", "key")
@@ -165,7 +165,7 @@ class MailboxContract(BackendContract):
         assert bodies(two) == ["to b"] * 3
         assert bodies(self.onlooker()) == []
 
-    def test_letters_go_to_whoever_takes_over(self) -> None:
+    def test_messages_go_to_whoever_takes_over(self) -> None:
         one = self.owner("one")
         create(one, "a", "b")
         one.mailbox.post("a", "first", "1")
@@ -178,7 +178,7 @@ class MailboxContract(BackendContract):
         two.mailbox.post("a", "fourth", "4")
         assert bodies(two) == ["first", "second", "third", "fourth"]
 
-    def test_letters_keep_their_order_over_what_was_taken_over(self) -> None:
+    def test_messages_keep_their_order_over_what_was_taken_over(self) -> None:
         owners = [self.owner(str(number)) for number in range(3)]
         for number, owner in enumerate(owners):
             create(owner, f"e{number}")
@@ -189,7 +189,7 @@ class MailboxContract(BackendContract):
         assert owners[0].leases.acquire(self.clock.now())
         assert bodies(owners[0]) == [str(number) for number in range(9)]
 
-    def test_letters_to_closed_and_blocked_executions_are_delivered_too(self) -> None:
+    def test_messages_to_closed_and_blocked_executions_are_delivered_too(self) -> None:
         one = self.owner()
         create(one, "a", status="completed", closed_at=5)
         create(one, "b", status="blocked", blocked_kind="code")
@@ -256,7 +256,7 @@ class OutboxContract(BackendContract):
         assert one.store.commit([writing]) == [True]
         assert bodies(one) == ["hi"]
 
-    def test_whoever_holds_the_addressee_finds_the_letter(self) -> None:
+    def test_whoever_holds_the_addressee_finds_the_message(self) -> None:
         one, two = self.owner("one"), self.owner("two")
         create(one, "a")
         create(two, "b")
@@ -296,7 +296,7 @@ class OutboxContract(BackendContract):
         create(one, "gone")
         assert bodies(one) == ["found"]
 
-    def test_letters_to_closed_and_blocked_executions_are_kept_too(self) -> None:
+    def test_messages_to_closed_and_blocked_executions_are_kept_too(self) -> None:
         one = self.owner()
         create(one, "a", status="completed", closed_at=5)
         create(one, "b", status="blocked", blocked_kind="code")
@@ -304,7 +304,7 @@ class OutboxContract(BackendContract):
         assert one.store.commit([creation("c"), Commit("c", 1, outbox=sent)]) == [True, True]
         assert bodies(one) == ["to a", "to b"]
 
-    def test_a_second_letter_of_the_same_key_is_ignored_wherever_it_comes_from(self) -> None:
+    def test_a_second_message_of_the_same_key_is_ignored_wherever_it_comes_from(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         one.mailbox.post("a", "posted", "1")
@@ -320,7 +320,7 @@ class OutboxContract(BackendContract):
         one.mailbox.post("a", "again", "2")
         assert bodies(one) == ["posted", "sent", "another execution", "another key"]
 
-    def test_what_is_taken_makes_room_for_the_letters_of_the_same_step(self) -> None:
+    def test_what_is_taken_makes_room_for_the_messages_of_the_same_step(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         one.mailbox.post("a", "first", "key")
@@ -336,7 +336,7 @@ class OutboxContract(BackendContract):
         assert bodies(one) == ["second"]
         assert one.mailbox.entries(0, 10)[0].number > entry.number
 
-    def test_letters_are_in_the_order_of_the_items_among_those_posted(self) -> None:
+    def test_messages_are_in_the_order_of_the_items_among_those_posted(self) -> None:
         one = self.owner()
         create(one, "a", "b", "c")
         one.mailbox.post("c", "0", "0")
@@ -401,7 +401,7 @@ class OutboxContract(BackendContract):
         self.clock.advance(self.LEASE + 1)
         assert bodies(self.owner("two")) == ["hi"]
 
-    def test_letters_to_an_execution_that_begins_again_are_kept(self) -> None:
+    def test_messages_to_an_execution_that_begins_again_are_kept(self) -> None:
         one = self.owner()
         create(one, "a")
         one.mailbox.post("a", "before", "1")

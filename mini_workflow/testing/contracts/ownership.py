@@ -72,16 +72,16 @@ class OwnershipContract(BackendContract):
         create(one, *names)
         assert {item.execution_id for item in one.store.list(Query()).heads} == set(names)
 
-    def test_a_letter_stays_where_its_commit_is_refused(self) -> None:
+    def test_a_message_stays_where_its_commit_is_refused(self) -> None:
         one = self.owner()
         create(one, "a")
-        one.mailbox.post("a", "letter", "key")
+        one.mailbox.post("a", "message", "key")
         (entry,) = one.mailbox.entries(0, 10)
         stale = Commit("a", 2, ("third",), taken=(entry.number,))
         assert one.store.commit([stale]) == [False]
-        assert bodies(one) == ["letter"]
+        assert bodies(one) == ["message"]
 
-    def test_a_letter_leaves_with_the_commit_that_takes_it(self) -> None:
+    def test_a_message_leaves_with_the_commit_that_takes_it(self) -> None:
         one = self.owner()
         create(one, "a", "b")
         for name in "ab":
@@ -106,7 +106,7 @@ class OwnershipContract(BackendContract):
             lambda: one.store.list(Query()),
             lambda: one.store.commit([creation("b")]),
             lambda: one.agenda.due(0, 1),
-            lambda: one.mailbox.post("a", "letter", "key"),
+            lambda: one.mailbox.post("a", "message", "key"),
             lambda: one.leases.renew(self.clock.now()),
             one.leases.peers,
         ]

@@ -36,7 +36,7 @@ class SharedTaskContract(BackendContract):
         two.leases.acquire(self.clock.now())
         return one, two
 
-    def letters(self, backend: Backend) -> list[tuple[str, str]]:
+    def messages(self, backend: Backend) -> list[tuple[str, str]]:
         """Return the messages to what an owner holds."""
         return [(e.execution_id, e.body) for e in backend.mailbox.entries(0, 100)]
 
@@ -91,13 +91,13 @@ class SharedTaskContract(BackendContract):
         first, second = self.taken(two)
         shared(two).settle([(first, "done"), (second, "failed")])
         assert shared(two).taken() == []
-        assert self.letters(one) == [("a", "done"), ("a", "failed")]
+        assert self.messages(one) == [("a", "done"), ("a", "failed")]
         one.leases.release()
         three = self.owner("three")
-        if not self.letters(three):  # each takes its share
+        if not self.messages(three):  # each takes its share
             two.leases.acquire(self.clock.now())
             three = two
-        assert self.letters(three) == [("a", "done"), ("a", "failed")]
+        assert self.messages(three) == [("a", "done"), ("a", "failed")]
 
     def test_an_outcome_that_comes_twice_is_one_message(self) -> None:
         one, two = self.pair()
@@ -105,7 +105,7 @@ class SharedTaskContract(BackendContract):
         found = self.taken(two)
         shared(two).settle([(found[0], "done")])
         shared(two).settle([(found[0], "again")])
-        assert self.letters(one) == [("a", "done")]
+        assert self.messages(one) == [("a", "done")]
 
     def test_what_is_settled_is_not_offered_again_before_its_message_is_taken(self) -> None:
         one, two = self.pair()
@@ -133,7 +133,7 @@ class SharedTaskContract(BackendContract):
         assert shared(one).lost() == []
         # It was only slow: what it says comes too late.
         shared(two).settle([(first, "done")])
-        assert self.letters(one) == [("a", "lost")] * 2
+        assert self.messages(one) == [("a", "lost")] * 2
 
     def test_an_owner_without_a_lease_takes_nothing_and_has_nothing(self) -> None:
         one, two = self.pair()
@@ -155,7 +155,7 @@ class SharedTaskContract(BackendContract):
         three = self.owner("three")
         assert [t.heartbeat for t in self.taken(three)] == ['"half"']
         shared(two).settle([(found, "late")])
-        assert self.letters(one) == []
+        assert self.messages(one) == []
 
     def test_cancelling_drops_what_nobody_has_taken(self) -> None:
         one, two = self.pair()
@@ -173,7 +173,7 @@ class SharedTaskContract(BackendContract):
         # Who does not hold the execution cancels nothing.
         assert shared(two).cancel("a", 1, "no") == []
         shared(two).settle([(first, "done"), (second, "cancelled")])
-        assert self.letters(one) == [("a", "done"), ("a", "cancelled")]
+        assert self.messages(one) == [("a", "done"), ("a", "cancelled")]
         assert shared(one).cancel("a", 2, "enough") == []
 
     def test_the_next_owner_finds_what_is_kept_for_it(self) -> None:
@@ -249,4 +249,4 @@ class SharedTaskContract(BackendContract):
         assert shared(one).cancel("a", 1, odd) == []
         assert shared(two).taken()[0].cancelled == odd
         shared(two).settle([(found, odd)])
-        assert self.letters(one) == [("a", odd)]
+        assert self.messages(one) == [("a", odd)]

@@ -11,7 +11,7 @@ from mini_workflow.context import Context
 from mini_workflow.core import wire
 from mini_workflow.core.events import ExecutionTerminated
 from mini_workflow.engine import engine as engine_module
-from mini_workflow.engine import takeover as lookout
+from mini_workflow.engine import takeover
 from mini_workflow.engine.engine import RETRY_AFTER
 from mini_workflow.engine.requests import WakeUp
 from mini_workflow.errors import StoreFull, StoreUnavailable
@@ -102,7 +102,7 @@ def test_what_another_process_has_blocked_goes_on_here_when_it_comes_back() -> N
         assert first.faults(ID) == []
 
 
-def test_letters_older_than_those_already_read_are_read_after_a_takeover() -> None:
+def test_messages_older_than_those_already_read_are_read_after_a_takeover() -> None:
     opener, clock = in_memory(), ManualClock(START)
     with (
         stepping(lambda: opener, clock=clock) as first,
@@ -125,7 +125,7 @@ def test_letters_older_than_those_already_read_are_read_after_a_takeover() -> No
         assert second.outcome("theirs") == "ExecutionTerminated"
 
 
-def test_letter_that_cannot_be_read_stays_and_hinders_nothing() -> None:
+def test_message_that_cannot_be_read_stays_and_hinders_nothing() -> None:
     with stepping(in_memory) as stepper:
         stepper.open()
         stepper.start("sleeping", execution_id=ID)
@@ -142,7 +142,7 @@ def test_letter_that_cannot_be_read_stays_and_hinders_nothing() -> None:
         assert left == ['{"event":"FromTheFuture","v":99}', "nonsense"]
 
 
-def test_letter_to_a_closed_execution_is_taken() -> None:
+def test_message_to_a_closed_execution_is_taken() -> None:
     with stepping(in_memory) as stepper:
         stepper.open()
         stepper.start("nothing", execution_id=ID)
@@ -161,7 +161,7 @@ def test_letter_to_a_closed_execution_is_taken() -> None:
 
 def test_more_executions_in_flight_than_fit_into_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "AT_ONCE", 2)
-    monkeypatch.setattr(lookout, "AT_ONCE", 2)
+    monkeypatch.setattr(takeover, "AT_ONCE", 2)
     names = [f"x-{i}" for i in range(7)]
     with Ledger() as ledger, stepping(in_memory) as stepper:
         stepper.open()
@@ -182,7 +182,7 @@ def test_more_executions_in_flight_than_fit_into_a_batch(monkeypatch: pytest.Mon
 
 def test_more_unblocked_executions_than_fit_into_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "AT_ONCE", 2)
-    monkeypatch.setattr(lookout, "AT_ONCE", 2)
+    monkeypatch.setattr(takeover, "AT_ONCE", 2)
     names = [f"x-{i}" for i in range(5)]
     with stepping(in_memory) as stepper:
         stepper.open()

@@ -98,30 +98,30 @@ class Flaky:
         self.posted += messages
 
 
-def begin(courier: Effects, name: str, requests: Sequence[TaskRequest]) -> None:
+def begin(sender: Effects, name: str, requests: Sequence[TaskRequest]) -> None:
     pending = PendingEffects(tuple(request.key[1:] for request in requests))
-    courier.do(name, pending, (), requests, lambda: 10**12, lambda left, goes_on: None)
+    sender.do(name, pending, (), requests, lambda: 10**12, lambda left, goes_on: None)
 
 
 def test_what_was_dispatched_is_not_dispatched_again_when_others_failed() -> None:
     flaky = Flaky()
-    courier = Effects(flaky, ManualClock())  # type: ignore[arg-type]
+    sender = Effects(flaky, ManualClock())  # type: ignore[arg-type]
     requests = [TaskRequest("e", seq, 1, "t", b"") for seq in range(1, 5)]
     flaky.bad = {2, 3}
     with pytest.raises(StoreUnavailable):
-        begin(courier, "e", requests)
+        begin(sender, "e", requests)
     assert flaky.ran == [1, 4]
     flaky.bad = {3}
     with pytest.raises(StoreUnavailable):
-        begin(courier, "e", requests)
+        begin(sender, "e", requests)
     flaky.bad = set()
-    begin(courier, "e", requests)
+    begin(sender, "e", requests)
     assert flaky.ran == [1, 4, 2, 3]
     # Those of another execution have nothing to do with it.
-    begin(courier, "f", [TaskRequest("f", 1, 1, "t", b"")])
+    begin(sender, "f", [TaskRequest("f", 1, 1, "t", b"")])
     assert flaky.ran == [1, 4, 2, 3, 1]
-    courier.done("e")
-    begin(courier, "e", requests[:1])
+    sender.done("e")
+    begin(sender, "e", requests[:1])
     assert flaky.ran[-1] == 1
 
 
@@ -191,14 +191,14 @@ def test_errands_that_are_owed_come_before_new_ones() -> None:
     both = together(put_off(old), new)
     assert both.tasks == ((1, 1), (2, 1))
     assert [out.body for out in both.outbox] == ["1", "2"]
-    assert (both.alarm, both.causes, both.doubtful) == (True, ("m2",), True)
+    assert (both.alarm, both.causes, both.unconfirmed) == (True, ("m2",), True)
     assert put_off(NO_EFFECTS) == NO_EFFECTS
 
 
 def test_what_is_for_one_that_is_behind_waits_with_all_that_follows_it_there() -> None:
     """And nothing else does: neither what is for others, nor what no sender can make more of."""
     flaky, full = Flaky(), {"full"}
-    courier = Effects(flaky, ManualClock(), behind=lambda name: name in full)  # type: ignore[arg-type]
+    sender = Effects(flaky, ManualClock(), behind=lambda name: name in full)  # type: ignore[arg-type]
 
     def message(name: str, kind: str) -> QueuedMessage:
         return QueuedMessage(name, f'{{"event":"{kind}"}}', f"{len(bodies)}")
@@ -219,13 +219,13 @@ def test_what_is_for_one_that_is_behind_waits_with_all_that_follows_it_there() -
 
     def note(left: PendingEffects, goes_on: bool) -> None: ...
 
-    undone = courier.do("e", pending, (), (), lambda: 10**12, note, earlier)
+    undone = sender.do("e", pending, (), (), lambda: 10**12, note, earlier)
     assert flaky.posted == [end, to_other, asked]
     assert undone.held == (signal, cancel, behind_earlier)
     assert undone.left == NO_EFFECTS
     # Once it has caught up, all of it goes.
     full.clear()
-    later = courier.do("e", PendingEffects(outbox=undone.held), (), (), lambda: 10**12, note)
+    later = sender.do("e", PendingEffects(outbox=undone.held), (), (), lambda: 10**12, note)
     assert later.held == ()
     assert flaky.posted[3:] == [signal, cancel, behind_earlier]
 
@@ -234,13 +234,13 @@ def test_what_is_held_is_among_what_is_left_when_the_time_is_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(effects, "WAVE", 2)
-    courier = Effects(Flaky(), ManualClock(), behind=lambda name: True)  # type: ignore[arg-type]
+    sender = Effects(Flaky(), ManualClock(), behind=lambda name: True)  # type: ignore[arg-type]
     outbox = tuple(QueuedMessage("a", '{"event":"Asked"}', str(n)) for n in range(5))
     noted: list[PendingEffects] = []
 
     def note(left: PendingEffects, goes_on: bool) -> None:
         noted.append(left)
 
-    undone = courier.do("e", PendingEffects(outbox=outbox), (), (), lambda: 0, note)
+    undone = sender.do("e", PendingEffects(outbox=outbox), (), (), lambda: 0, note)
     assert [left.outbox for left in noted] == [outbox]
     assert (undone.left.outbox, undone.held) == (outbox, ())

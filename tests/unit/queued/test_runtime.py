@@ -327,7 +327,7 @@ def test_what_another_process_owes_is_not_lost_when_memory_forgets_within_a_turn
     one = life(talks)
     execution = one.runtime.start_execution("talks", id="a")
     one.run()
-    owed = PendingEffects(outbox=(QueuedMessage("b", "", "owed"),), doubtful=True)
+    owed = PendingEffects(outbox=(QueuedMessage("b", "", "owed"),), unconfirmed=True)
 
     def write() -> None:
         other = CachedStore(one.documents, 100)

@@ -34,7 +34,7 @@ ROUND_TRIPS: Final = {
     "start 1,000": 1,
     "a step": 1,
     "a step of 1,000 executions": 1,
-    "a step with a letter, a head and a parked message": 1,
+    "a step with a message, a head and a parked message": 1,
     "load": 1,
     "head": 1,
     "history": 1,
@@ -58,7 +58,7 @@ def test_round_trips(open_backend: Open, request: pytest.FixtureRequest) -> None
     one.leases.acquire(0)
     many = [f"m{number}" for number in range(1_000)]
     create(one, "a")
-    letter = (QueuedMessage("a", "x", "k"),)
+    message = (QueuedMessage("a", "x", "k"),)
     calls: dict[str, Callable[[], Any]] = {
         "look up 1,000": lambda: one.store.lookup(many),
         "start 1": lambda: create(one, "b"),
@@ -67,8 +67,8 @@ def test_round_trips(open_backend: Open, request: pytest.FixtureRequest) -> None
         "a step of 1,000 executions": lambda: one.store.commit(
             [Commit(each, 1, ("x",)) for each in many]
         ),
-        "a step with a letter, a head and a parked message": lambda: one.store.commit(
-            [Commit("b", 3, ("z",), head("b", run=2), park=("p",), outbox=letter)]
+        "a step with a message, a head and a parked message": lambda: one.store.commit(
+            [Commit("b", 3, ("z",), head("b", run=2), park=("p",), outbox=message)]
         ),
         "load": lambda: one.store.load("b"),
         "head": lambda: one.store.head("b"),

@@ -372,7 +372,7 @@ def test_a_lock_that_is_never_released(path: Path, open_store: Open):
         with pytest.raises(StoreUnavailable, match=r"locked by another process .* 0.05 s"):
             one.store.commit([Commit("a", 1, ("more",))])
         with pytest.raises(StoreUnavailable, match="locked"):
-            one.mailbox.post("a", "letter", "key")
+            one.mailbox.post("a", "message", "key")
         # Reading needs no lock.
         assert one.store.history("a") == ["started"]
         assert one.agenda.next_wake() is None
@@ -388,7 +388,7 @@ def test_a_lock_that_is_held_for_a_moment(path: Path, open_store: Open):
 
         timer = threading.Timer(0.05, lambda: other.execute("COMMIT"))
         timer.start()
-        one.mailbox.post("a", "letter", "key")
+        one.mailbox.post("a", "message", "key")
         timer.join()
     assert len(one.mailbox.entries(0, 10)) == 1
 
@@ -423,8 +423,8 @@ def test_no_statement_reads_more_than_it_has_to(open_store: Open):
         connection.set_trace_callback(statements.append)
     create(one, "a", "b", busy=True, wake_at=5)
     one.store.commit([Commit("a", 1, ("x",), park=("p",)), Commit("b", 1, unpark=True)])
-    one.store.commit([Commit("a", 2, outbox=(QueuedMessage("b", "letter", "key"),))])
-    one.mailbox.post("a", "letter", "key")
+    one.store.commit([Commit("a", 2, outbox=(QueuedMessage("b", "message", "key"),))])
+    one.mailbox.post("a", "message", "key")
     entries = one.mailbox.entries(0, 10)
     one.store.commit([Commit("a", 2, taken=tuple(entry.number for entry in entries))])
     change(one, "b", status="blocked", blocked_kind="code")
@@ -510,7 +510,7 @@ def test_earlier_runs_cost_nothing(open_store: Open):
 def test_an_empty_mailbox_and_an_empty_outbox_cost_next_to_nothing(open_store: Open):
     one = open_store()
     create(one, "a", *(f"e{number}" for number in range(1_000)))
-    one.mailbox.post("a", "letter", "key")
+    one.mailbox.post("a", "message", "key")
     assert steps(one._writer.raw, lambda: one.mailbox.entries(0, 10)) > 20
     (entry,) = one.mailbox.entries(0, 10)
     # Behind what was read, and when it has been taken, however many partitions are held.

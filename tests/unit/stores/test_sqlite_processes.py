@@ -97,9 +97,9 @@ names = [f"e{number}" for number in range(5)]
 create(backend, *names)
 length = 1
 while True:
-    letter = QueuedMessage("e4", str(length), str(length))
+    message = QueuedMessage("e4", str(length), str(length))
     commits = [Commit(name, length, (str(length), str(length + 1))) for name in names[1:]]
-    commits.insert(0, Commit("e0", length, (str(length), str(length + 1)), outbox=(letter,)))
+    commits.insert(0, Commit("e0", length, (str(length), str(length + 1)), outbox=(message,)))
     assert all(backend.store.commit(commits))
     length += 2
     say(length)
@@ -165,11 +165,11 @@ def test_the_living_are_left_alone_by_other_processes(path: Path, run: Scripts):
 backend = SQLiteBackend(path, owner=name, clock=clock)
 say(backend.leases.acquire(clock.now()), backend.leases.peers())
 say(backend.store.commit([Commit("a", 1, ("stolen",)), creation("b")]))
-backend.mailbox.post("a", "letter", "key")
+backend.mailbox.post("a", "message", "key")
 backend.close()
 """
         assert run(script, path).rest() == ["False ['here']", "[False, True]"]
-        assert [entry.body for entry in backend.mailbox.entries(0, 10)] == ["letter"]
+        assert [entry.body for entry in backend.mailbox.entries(0, 10)] == ["message"]
         assert backend.leases.acquire(0)
         stored = backend.store.load("b")
         assert stored is not None
@@ -192,9 +192,9 @@ for length in range(1, 151):
         backend.leases.renew(clock.now())
 say("done")
 sys.stdin.read()
-letters = backend.mailbox.entries(0, 100)
-say(*(letter.body for letter in letters))
-taken = tuple(letter.number for letter in letters)
+messages = backend.mailbox.entries(0, 100)
+say(*(message.body for message in messages))
+taken = tuple(message.number for message in messages)
 assert backend.store.commit([Commit(name, 151, taken=taken)]) == [True]
 backend.leases.release()
 backend.close()
