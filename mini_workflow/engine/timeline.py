@@ -195,8 +195,9 @@ class Reader:
         self._number = 0
         self._now = 0
         self._started = 0
-        self._begun: dict[int, Event] = {}
-        """What began an operation, by its number."""
+        self._names: dict[int, str] = {}
+        """The names of operations, by their numbers."""
+        self._promises: set[int] = set()
         self._since: dict[int, int] = {}
         self._updates: dict[str, tuple[str, int]] = {}
 
@@ -210,15 +211,33 @@ class Reader:
         since: int | None = None
         if kind in _STARTS:
             seq: int = event.seq  # type: ignore[union-attr]
-            self._begun[seq] = event
+            self._names[seq] = getattr(event, "name", "")
             self._since[seq] = self._now
-            if kind is events.ChildStarted or kind is events.AskSent:
+            if kind is events.PromiseCreated:
+                self._promises.add(seq)
+            elif kind is events.ChildStarted or kind is events.AskSent:
                 codec_of(event, self._codec, self._others)
         elif kind in _OUTCOMES:
             since = self._since.get(event.seq)  # type: ignore[union-attr]
         elif kind in _REMEMBERED:
             since = self._remember(event)
         return Entry(self._number, self._now, event, since, self)
+
+    def pass_by(self, events_: int, now: int) -> None:
+        """Take in that so many events were read by somebody else, the last of them at that time."""
+        self._number += events_
+        self._now = now
+
+    def begin(self, names: Mapping[int, str], since: Mapping[int, int]) -> None:
+        """Take in tasks that have begun among such events: their names, and since when, by their numbers."""
+        self._names.update(names)
+        self._since.update(since)
+
+    def entry(self, number: int, now: int, event: Event) -> Entry:
+        """Return the entry of an event that was passed by."""
+        is_outcome = type(event) in _OUTCOMES
+        since = self._since.get(event.seq) if is_outcome else None  # type: ignore[union-attr]
+        return Entry(number, now, event, since, self)
 
     def _remember(self, event: Event) -> int | None:
         """Take in an event of a rare kind; answers since when there was what it ends."""
@@ -241,9 +260,7 @@ class Reader:
 
     def is_late(self, event: Event) -> bool:
         """Return whether a promise has ended with it because its time has passed."""
-        return isinstance(event, events.TimerFired) and isinstance(
-            self._begun.get(event.seq), events.PromiseCreated
-        )
+        return isinstance(event, events.TimerFired) and event.seq in self._promises
 
     def subject(self, event: Event) -> str:
         """Return what an event that was read is about."""
@@ -251,7 +268,7 @@ class Reader:
         seq: int | None = getattr(event, "seq", None)
         name: str = getattr(event, "name", "")
         if seq is not None and not name:
-            name = getattr(self._begun.get(seq), "name", "")
+            name = self._names.get(seq, "")
         word = next((word for start, word in _WORDS if kind.startswith(start)), "execution")
         if isinstance(event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused)):
             name = self._updates.get(event.id, (event.id, 0))[0]

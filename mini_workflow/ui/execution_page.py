@@ -228,7 +228,7 @@ class ExecutionPage:
         beats = NO_BEATS
         if looks is not None:
             beats = last_heartbeats(looks, execution.id, execution.codec, one.counts, description)
-        lines, older = _events(one.kinds[kind], text, before)
+        lines, older = _events(one.of_kind(kind), text, before)
         closing = entries[-1]
         sentence, line = _sentence(description, closing, now)
         lasted = (description.closed_at or now) - description.started_at
@@ -252,7 +252,7 @@ class ExecutionPage:
             text,
             older,
             len(entries),
-            len(one.kinds["failures"]),
+            len(one.of_kind("failures")),
             possible(description),
             _arguments(entries),
             _result(closing),

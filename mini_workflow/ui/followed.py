@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Final, cast
 
-from mini_workflow.core import events, wire
+from mini_workflow.core import events
 from mini_workflow.engine.activity import Activity, Look
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.description import Description, described, told_by
 from mini_workflow.engine.picture.counts import Counts
-from mini_workflow.engine.picture.operations import CourseReader
+from mini_workflow.engine.picture.entries import Entries
 from mini_workflow.engine.timeline import Entry
-from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
 from mini_workflow.ui.usage import Usage
 
@@ -34,22 +33,12 @@ whatever it has."""
 ROUNDS: Final = 3
 """How often a history that grows while it is read is read on, until a page is made of what there is."""
 
-_MESSAGES: Final = (
-    "Signal",
-    "Update",
-    "Promise",
-    "Ask",
-    "ResultAsked",
-    "CancelRequested",
-    "Messages",
-)
-
 
 class Followed:
     """An execution as far as its history was read. For one thread at a time.
 
-    `entries` are those of its present run, `kinds` the same by what pages can be limited to, `counts`
-    what a picture is drawn from, and `usage` what models have taken. `head` is no older than the entries.
+    `entries` are those of its present run, `counts` what a picture is drawn from, and `usage` what models
+    have taken. `head` is no older than the entries.
     """
 
     def __init__(self, client: Client, name: str) -> None:
@@ -61,15 +50,11 @@ class Followed:
         self._run: tuple[int, int] | None = None
         """What tells the run from others of that id, also from those of an execution that was deleted."""
         codec = self.execution.codec
-        self._reader = self.execution.reader()
-        self._course = CourseReader()
         self._look = Look(told=told_by(codec))
         self._looked = 0
-        self.counts = Counts(self._course.course)
         self.usage = Usage()
-        self.entries: list[Entry] = []
-        self.kinds: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
-        self.kinds["all"] = self.entries
+        self.entries = Entries(self.execution.reader())
+        self.counts = Counts(self.entries.course)
 
     def read_on(self) -> None:
         """Take in what is new. Raises ExecutionNotFound, or WireError if it cannot be read."""
@@ -88,23 +73,14 @@ class Followed:
                 if round_number >= ROUNDS:
                     return
 
-    def _take(self, lines: Iterable[str]) -> None:
+    def _take(self, lines: Sequence[str]) -> None:
         self._run = None  # if a line cannot be read, all of it is read anew the next time
-        for line in lines:
-            event = wire.decode_shown(line)
-            if not self.entries and not isinstance(event, events.ExecutionStarted):
-                raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
-            entry = self._reader.read(event)
-            self._course.read(entry)
-            self.usage.take(event)
-            self.entries.append(entry)
-            if entry.has_failed:
-                self.kinds["failures"].append(entry)
-            kind = entry.kind
-            if kind.startswith(("Task", "InlineTask")):
-                self.kinds["tasks"].append(entry)
-            elif kind.startswith(_MESSAGES):
-                self.kinds["messages"].append(entry)
+        self.entries.take(lines)
+        self.usage.take(lines)
+
+    def of_kind(self, kind: str) -> Sequence[Entry]:
+        """Return the entries of one of KINDS, in order."""
+        return self.entries if kind == "all" else self.entries.of_kind(kind)
 
     def describe(self) -> Description:
         """Return what `Execution.describe` does."""

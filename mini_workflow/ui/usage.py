@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
-from mini_workflow.core.events import Event, TaskCompleted
-from mini_workflow.core.payload import text_at_hand
+from mini_workflow.core import wire
+from mini_workflow.core.events import TaskCompleted
 
 
 class Usage:
@@ -19,13 +20,17 @@ class Usage:
         self.input = 0
         self.output = 0
 
-    def take(self, event: Event) -> None:
-        """Take in the next event: the response of a model is a dict whose `usage` has both numbers."""
-        if type(event) is not TaskCompleted:
-            return
-        text = text_at_hand(event.result)
-        if text is not None and '"input_tokens"' not in text:
-            return  # of most results nothing is parsed
+    def take(self, lines: Iterable[str]) -> None:
+        """Take in the next lines of a history: the response of a model is a dict whose `usage` has both
+        numbers.
+        """
+        for line in lines:
+            if '"input_tokens"' in line:  # of most results nothing is parsed
+                event = wire.decode_shown(line)
+                if type(event) is TaskCompleted:
+                    self._add(event)
+
+    def _add(self, event: TaskCompleted) -> None:
         try:
             usage = _in(event.result.tree, "usage")
         except (ValueError, RecursionError):

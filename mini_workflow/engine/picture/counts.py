@@ -5,11 +5,14 @@ any history.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from heapq import nsmallest
+from itertools import compress
+from operator import attrgetter, gt
 from typing import Final
 
 from mini_workflow.engine.picture.folding import Folding, put_in_order
-from mini_workflow.engine.picture.operations import Course, Operation, State
+from mini_workflow.engine.picture.operations import Course, Operation, PlainTask, State
 from mini_workflow.engine.picture.scale import LONG
 
 MOST_GAPS: Final = 64
@@ -39,6 +42,19 @@ class Active:
         ends[first:last] = [end]
         if len(starts) > MOST_GAPS:
             self._shorten()
+
+    def add_all(self, stretches: Iterable[tuple[int, int]]) -> None:
+        """Take in many stretches, in the order of their starts."""
+        start, end = None, 0
+        for first, last in stretches:
+            if start is None or first > end:
+                if start is not None:
+                    self.add(start, end)
+                start, end = first, max(first, last)
+            elif last > end:
+                end = last
+        if start is not None:
+            self.add(start, end)
 
     def _shorten(self) -> None:
         """Leave out the gaps that are too short for a break: what a run has lasted only grows."""
@@ -81,9 +97,16 @@ class Counts:
     def update(self) -> None:
         """Take in what has changed since the last time."""
         course = self.course
+        begun = [one for one in course.changed.values() if one.seq not in self._open]
+        if course.plain:
+            self._take_plain(course.plain)
+            self.folding.add(sorted([*begun, *course.plain], key=attrgetter("event")))
+        else:
+            self.folding.add(begun)
         for one in course.changed.values():
             self._take(one)
         course.changed.clear()
+        course.plain.clear()
         for mark in course.marks[self._marks :]:
             self._fresh.append(mark.at)
             self._active.add(mark.at, mark.at)
@@ -92,13 +115,22 @@ class Counts:
         put_in_order(self._fresh, self.moments)
         put_in_order(self._fresh_failed, self.failed)
 
+    def _take_plain(self, tasks: list[PlainTask]) -> None:
+        """Take in tasks that were never seen before."""
+        self.updates += len(tasks)
+        starts, ends = [one.started for one in tasks], [one.ended for one in tasks]
+        self._fresh += starts
+        self._fresh += ends
+        self._active.add_all(zip(starts, ends, strict=True))
+        for one in compress(tasks, map(gt, starts, ends)):  # by the clocks of two machines
+            self._active.add(one.ended, one.ended)
+
     def _take(self, one: Operation) -> None:
         self.updates += 1
         known = self._open.pop(one.seq, None)
         taken = 0
         if known is None:
             self._fresh.append(one.started)
-            self.folding.add(one)
         else:
             _, state, taken = known
             self.folding.move(one, state)

@@ -12,7 +12,7 @@ from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
-from mini_workflow.engine.picture.operations import Mark, Operation, Stretch
+from mini_workflow.engine.picture.operations import Mark, Shown, Stretch
 from mini_workflow.engine.picture.scale import Break, Scale, Tick
 
 BUCKETS: Final = 60
@@ -189,7 +189,7 @@ def group_of(
 
 
 def rows_of(
-    operations: Iterable[Operation],
+    operations: Iterable[Shown],
     scale: Scale,
     counts: Counts,
     now: int,
@@ -278,7 +278,7 @@ class _Drawing:
             shapes,
         )
 
-    def _operation(self, one: Operation) -> Row:
+    def _operation(self, one: Shown) -> Row:
         shapes: list[Shape] = []
         for part in one.stretches:
             shapes += self._stretch(one, part)
@@ -311,7 +311,7 @@ class _Drawing:
             child=one.child,
         )
 
-    def _stretch(self, one: Operation, part: Stretch) -> list[Shape]:
+    def _stretch(self, one: Shown, part: Stretch) -> list[Shape]:
         x = self._scale.at(part.start)
         # It may have begun after the page was asked for, or by a clock that is ahead.
         x2 = max(x, self._scale.at(self._until if part.end is None else part.end))
@@ -329,7 +329,7 @@ class _Drawing:
             found.append(Shape("cross", "bad", x2))
         return found
 
-    def _beside(self, one: Operation, text: str, cls: str) -> Shape:
+    def _beside(self, one: Shown, text: str, cls: str) -> Shape:
         """Return a text right of the operation where there is room, else left of it."""
         end = self._scale.at(self._until if one.ended is None else one.ended)
         if end < 70:

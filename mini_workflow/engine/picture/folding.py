@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from heapq import nsmallest
@@ -10,7 +11,7 @@ from itertools import chain
 from typing import Final
 
 from mini_workflow.core.records import mutable
-from mini_workflow.engine.picture.operations import Operation, State
+from mini_workflow.engine.picture.operations import PlainTask, Shown, State, order_of
 
 MANY: Final = 20
 """More operations of one kind and name than this are one row."""
@@ -41,17 +42,13 @@ class Crowd:
     `fresh` ones are not in order yet), the slowest of them, and when the last has ended.
     """
 
-    states: dict[State, dict[int, Operation]] = field(
-        default_factory=dict[State, dict[int, Operation]]
-    )
+    states: dict[State, dict[int, Shown]] = field(default_factory=dict[State, dict[int, Shown]])
     ends: list[int] = field(default_factory=list[int])
     fresh: list[int] = field(default_factory=list[int])
-    slowest: list[tuple[int, int, Operation]] = field(
-        default_factory=list[tuple[int, int, Operation]]
-    )
+    slowest: list[tuple[int, int, Shown]] = field(default_factory=list[tuple[int, int, Shown]])
     last_end: int = 0
 
-    def enter(self, one: Operation) -> None:
+    def enter(self, one: Shown) -> None:
         """Take in an operation in its state."""
         same = self.states.setdefault(one.state, {})
         if one.ended is None or one.seq in same:
@@ -64,12 +61,23 @@ class Crowd:
             insort(self.slowest, (one.started - one.ended, one.seq, one))
             del self.slowest[SLOWEST:]
 
+    def enter_plain(self, tasks: list[PlainTask]) -> None:
+        """Take in many tasks at once."""
+        if not tasks:
+            return
+        ends = [one.ended for one in tasks]
+        self.states.setdefault("completed", {}).update({one.seq: one for one in tasks})
+        self.last_end = max(self.last_end, *ends)
+        self.fresh += ends
+        took = ((one.started - one.ended, one.seq, one) for one in tasks)
+        self.slowest = nsmallest(SLOWEST, chain(self.slowest, took))
+
     def ended(self) -> list[int]:
         """Return when those ended that completed, in order."""
         put_in_order(self.fresh, self.ends)
         return self.ends
 
-    def leave(self, one: Operation, state: State) -> None:
+    def leave(self, one: Shown, state: State) -> None:
         """Take an operation out of the state in which it was, open."""
         self.states.get(state, {}).pop(one.seq, None)
 
@@ -79,7 +87,7 @@ class Group:
     """Operations of one kind and name, as one row."""
 
     name: str
-    members: list[Operation]
+    members: list[Shown]
     crowd: Crowd = field(default_factory=Crowd)
 
     @property
@@ -96,18 +104,18 @@ class Group:
         """Return how many members are in one of these states."""
         return sum(len(self.crowd.states.get(state, ())) for state in states)
 
-    def of(self, *states: State) -> Iterator[Operation]:
+    def of(self, *states: State) -> Iterator[Shown]:
         """Iterate over the members in one of these states."""
         return chain.from_iterable(self.crowd.states.get(state, {}).values() for state in states)
 
-    def shown(self) -> list[Operation]:
+    def shown(self) -> list[Shown]:
         """Return those that are worth a row when the group is open: what has failed, waits for another
         attempt or is at work, and the slowest.
         """
         return [
-            *nsmallest(EACH, self.of("failed"), key=_order),
-            *nsmallest(EACH, self.of("retrying"), key=_order),
-            *nsmallest(EACH, self.of("running", "waiting"), key=_order),
+            *nsmallest(EACH, self.of("failed"), key=order_of),
+            *nsmallest(EACH, self.of("retrying"), key=order_of),
+            *nsmallest(EACH, self.of("running", "waiting"), key=order_of),
             *(one for _, _, one in self.crowd.slowest),
         ]
 
@@ -118,7 +126,7 @@ class Single:
     it, as the times at which they did.
     """
 
-    operation: Operation
+    operation: Shown
     ticks: list[int] = field(default_factory=list[int])
 
 
@@ -144,13 +152,14 @@ class Folding:
         # Names that differ, such as those of files: what they have in common is their first word.
         self._by_word: _Groups | None = None
 
-    def add(self, one: Operation) -> None:
-        """Take in an operation that has begun."""
-        self._by_name.add(one)
+    def add(self, ones: Iterable[Shown]) -> None:
+        """Take in operations that have begun, in that order."""
+        ones = list(ones)
+        self._by_name.add(ones)
         if self._by_word is not None:
-            self._by_word.add(one)
+            self._by_word.add(ones)
 
-    def move(self, one: Operation, state: State) -> None:
+    def move(self, one: Shown, state: State) -> None:
         """Take in that an operation has gone on, which was in that state."""
         self._by_name.move(one, state)
         if self._by_word is not None:
@@ -164,66 +173,69 @@ class Folding:
                 return Folded(rows, 0)
         if self._by_word is None:
             self._by_word = _Groups(lambda one: one.name.partition(" ")[0])
-            for one in self._by_name.all():
-                self._by_word.add(one)
+            self._by_word.add(self._by_name.all())
         return _drop_earliest(self._by_word.rows(), most)
 
 
-def fold(operations: Iterable[Operation], most: int = ROWS) -> Folded:
+def fold(operations: Iterable[Shown], most: int = ROWS) -> Folded:
     """Return the rows for operations that are in order of their start."""
     folding = Folding()
-    for one in operations:
-        folding.add(one)
+    folding.add(operations)
     return folding.folded(most)
 
 
 class _Groups:
     """Operations by their kind and one part of their name. Those of a few have rows of their own."""
 
-    def __init__(self, name_of: Callable[[Operation], str]) -> None:
+    def __init__(self, name_of: Callable[[Shown], str]) -> None:
         self._name_of = name_of
-        self._few: dict[tuple[str, str], list[Operation]] = {}
+        self._few: dict[tuple[str, str], list[Shown]] = {}
         self._many: dict[tuple[str, str], Group] = {}
         self.single = 0
         """How many have a row of their own."""
 
-    def add(self, one: Operation) -> None:
-        key = (one.kind, self._name_of(one))
-        group = self._many.get(key)
-        if group is not None:
-            group.members.append(one)
-            group.crowd.enter(one)
-            return
-        few = self._few.setdefault(key, [])
-        few.append(one)
-        self.single += not _is_tick(one)
-        if len(few) > MANY:
-            del self._few[key]
-            self.single -= sum(not _is_tick(member) for member in few)
-            group = self._many[key] = Group(key[1], few)
-            for member in few:
-                group.crowd.enter(member)
+    def add(self, ones: list[Shown]) -> None:
+        parts: dict[tuple[str, str], list[Shown]] = defaultdict(list)
+        name_of = self._name_of
+        for one in ones:
+            parts[one.kind, name_of(one)].append(one)
+        for key, part in parts.items():
+            if key not in self._many:
+                few = self._few.setdefault(key, [])
+                if len(few) + len(part) <= MANY:
+                    few += part
+                    self.single += sum(not _is_tick(one) for one in part)
+                    continue
+                self.single -= sum(not _is_tick(one) for one in few)
+                part = [*self._few.pop(key), *part]  # noqa: PLW2901
+                self._many[key] = Group(key[1], [])
+            group = self._many[key]
+            group.members += part
+            group.crowd.enter_plain([one for one in part if isinstance(one, PlainTask)])
+            for one in part:
+                if not isinstance(one, PlainTask):
+                    group.crowd.enter(one)
 
-    def move(self, one: Operation, state: State) -> None:
+    def move(self, one: Shown, state: State) -> None:
         group = self._many.get((one.kind, self._name_of(one)))
         if group is not None:
             group.crowd.leave(one, state)
             group.crowd.enter(one)
 
-    def all(self) -> list[Operation]:
+    def all(self) -> list[Shown]:
         few = chain.from_iterable(self._few.values())
         many = chain.from_iterable(group.members for group in self._many.values())
-        return sorted(chain(few, many), key=_order)
+        return sorted(chain(few, many), key=order_of)
 
     def rows(self) -> list[Single | Group]:
         rows: list[Single | Group] = []
         last: Single | None = None
-        few = sorted(chain.from_iterable(self._few.values()), key=_order)
-        groups = sorted(self._many.values(), key=lambda group: _order(group.members[0]))
+        few = sorted(chain.from_iterable(self._few.values()), key=order_of)
+        groups = sorted(self._many.values(), key=lambda group: order_of(group.members[0]))
         following = iter(groups)
         group = next(following, None)
         for one in few:
-            while group is not None and _order(group.members[0]) < _order(one):
+            while group is not None and order_of(group.members[0]) < order_of(one):
                 rows.append(group)
                 group = next(following, None)
             if last is not None and _is_tick(one):
@@ -234,12 +246,8 @@ class _Groups:
         return [*rows, *([] if group is None else [group]), *following]
 
 
-def _is_tick(one: Operation) -> bool:
+def _is_tick(one: Shown) -> bool:
     return one.inline and one.state == "completed"
-
-
-def _order(one: Operation) -> tuple[int, int]:
-    return one.started, one.seq
 
 
 def _drop_earliest(rows: list[Single | Group], most: int) -> Folded:

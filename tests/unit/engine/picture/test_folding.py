@@ -11,7 +11,7 @@ from mini_workflow.engine.picture.operations import Operation, State
 
 def operation(seq: int, name: str = "load", state: State = "completed", took: int = 5) -> Operation:
     ended = None if state in ("running", "waiting", "retrying") else seq + took
-    return Operation("task", seq, name, seq, seq, seq, state, ended)
+    return Operation("task", seq, name, seq, seq, state, ended)
 
 
 def rows_of(operations: list[Operation]) -> list[str]:
