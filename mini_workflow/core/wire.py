@@ -210,10 +210,11 @@ def task_rows(lines: Sequence[str]) -> list[tuple[str, str, str, str]]:
     """
     rows: list[tuple[str, str, str, str]] = _TASK_ROWS("\n".join(lines))
     # A line that is damaged may have an end of line in it.
-    return rows if len(rows) == len(lines) else [_OTHER_ROW] * len(lines)
+    return rows if len(rows) == len(lines) else [OTHER_ROW] * len(lines)
 
 
-_OTHER_ROW: Final = ("", "", "", "")
+OTHER_ROW: Final = ("", "", "", "")
+"""What stands for a line that is of none of both kinds."""
 
 
 def decode_shown(line: str) -> Event:

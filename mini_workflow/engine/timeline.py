@@ -223,9 +223,9 @@ class Reader:
             since = self._remember(event)
         return Entry(self._number, self._now, event, since, self)
 
-    def pass_by(self, events_: int, now: int) -> None:
-        """Take in that so many events were read by somebody else, the last of them at that time."""
-        self._number += events_
+    def pass_by(self, number: int, now: int) -> None:
+        """Take in that so many events were read, or passed by, the last of them at that time."""
+        self._number = number
         self._now = now
 
     def begin(self, names: Mapping[int, str], since: Mapping[int, int]) -> None:

@@ -8,11 +8,11 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from heapq import nsmallest
 from itertools import compress
-from operator import attrgetter, gt
+from operator import gt
 from typing import Final
 
-from mini_workflow.engine.picture.folding import Folding, put_in_order
-from mini_workflow.engine.picture.operations import Course, Operation, PlainTask, State
+from mini_workflow.engine.picture.folding import Folding, Kept, put_in_order
+from mini_workflow.engine.picture.operations import Course, Operation, Plain, State, event_of
 from mini_workflow.engine.picture.scale import LONG
 
 MOST_GAPS: Final = 64
@@ -97,16 +97,13 @@ class Counts:
     def update(self) -> None:
         """Take in what has changed since the last time."""
         course = self.course
-        begun = [one for one in course.changed.values() if one.seq not in self._open]
-        if course.plain:
-            self._take_plain(course.plain)
-            self.folding.add(sorted([*begun, *course.plain], key=attrgetter("event")))
-        else:
-            self.folding.add(begun)
+        begun: list[Kept] = [one for one in course.changed.values() if one.seq not in self._open]
+        self.folding.add(sorted([*begun, *course.fresh], key=event_of) if begun else course.fresh)
+        self._take_plain(course.fresh)
         for one in course.changed.values():
             self._take(one)
         course.changed.clear()
-        course.plain.clear()
+        course.fresh.clear()
         for mark in course.marks[self._marks :]:
             self._fresh.append(mark.at)
             self._active.add(mark.at, mark.at)
@@ -115,15 +112,15 @@ class Counts:
         put_in_order(self._fresh, self.moments)
         put_in_order(self._fresh_failed, self.failed)
 
-    def _take_plain(self, tasks: list[PlainTask]) -> None:
+    def _take_plain(self, tasks: list[Plain]) -> None:
         """Take in tasks that were never seen before."""
         self.updates += len(tasks)
-        starts, ends = [one.started for one in tasks], [one.ended for one in tasks]
+        starts, ends = [one[0] for one in tasks], [one[4] for one in tasks]
         self._fresh += starts
         self._fresh += ends
         self._active.add_all(zip(starts, ends, strict=True))
-        for one in compress(tasks, map(gt, starts, ends)):  # by the clocks of two machines
-            self._active.add(one.ended, one.ended)
+        for end in compress(ends, map(gt, starts, ends)):  # by the clocks of two machines
+            self._active.add(end, end)
 
     def _take(self, one: Operation) -> None:
         self.updates += 1

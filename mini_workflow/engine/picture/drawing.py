@@ -6,13 +6,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import pairwise
+from operator import itemgetter
 from typing import Final
 
 from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
-from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
-from mini_workflow.engine.picture.operations import Mark, Shown, Stretch
+from mini_workflow.engine.picture.folding import Folded, Group, Kept, Single, fold
+from mini_workflow.engine.picture.operations import Mark, Shown, Stretch, order_of
 from mini_workflow.engine.picture.scale import Break, Scale, Tick
 
 BUCKETS: Final = 60
@@ -208,13 +209,17 @@ def _until(counts: Counts, now: int) -> int:
 def _folded(counts: Counts, until: int, window: tuple[int, int] | None) -> Folded:
     if window is None:
         return counts.folding.folded()
-    operations = counts.course.operations
-    begun = bisect_right(operations, window[1], key=lambda one: one.started)
-    return fold(
+    first, last = window
+    course = counts.course
+    begun = bisect_right(course.operations, last, key=lambda one: one.started)
+    found: list[Kept] = [
         one
-        for one in operations[:begun]
-        if (until if one.ended is None else one.ended) >= window[0]
-    )
+        for one in course.operations[:begun]
+        if (until if one.ended is None else one.ended) >= first
+    ]
+    begun = bisect_right(course.plain, last, key=itemgetter(0))
+    found += [one for one in course.plain[:begun] if one[4] >= first]
+    return fold(sorted(found, key=order_of))
 
 
 def _rows(

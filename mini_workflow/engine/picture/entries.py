@@ -72,52 +72,65 @@ class Entries(Sequence[Entry]):
 
     def take(self, lines: Sequence[str]) -> None:
         """Take in the next lines. Raises WireError if one cannot be read: then it is of no use any more."""
-        kept, at, tasks = self._kept, self._at, self.numbers["tasks"]
         found = _Tasks()
-        places, names, starts, firsts, lasts = (
-            *(found.places, found.names, found.starts),
-            *(found.firsts, found.lasts),
-        )
-        now = at[-1] if at else 0
-        number = known = len(kept)
-        """The reader knows of so many."""
         for start in range(0, len(lines), CHUNK):
             chunk = lines[start : start + CHUNK]
-            for line, (begun, name, then, ended) in zip(chunk, wire.task_rows(chunk), strict=True):
-                number += 1
-                if begun and begun not in places and number > 1:
-                    places[begun] = len(names)
-                    names.append(name)
-                    starts.append(now)
-                    firsts.append(number)
-                    lasts.append(0)
-                elif ended and (place := places.get(ended)) is not None and not lasts[place]:
-                    now = int(then)
-                    lasts[place] = number
-                else:
-                    self._reader.pass_by(number - 1 - known, now)
-                    now = self._read(line, found)
-                    known = number
-                    continue
-                kept.append(line)
-                at.append(now)
-                tasks.append(number)
-        self._reader.pass_by(number - known, now)
+            rows = wire.task_rows(chunk)
+            if not self._kept:
+                rows[0] = wire.OTHER_ROW
+            first = 0
+            while first < len(rows):
+                last = (
+                    rows.index(wire.OTHER_ROW, first)
+                    if wire.OTHER_ROW in rows[first:]
+                    else len(rows)
+                )
+                self._take_tasks(chunk[first:last], rows[first:last], found)
+                for line in chunk[last : last + 1]:
+                    self._read(line, found)
+                first = last + 1
+        self._pass_by()
         self._end(found)
 
-    def _read(self, line: str, found: _Tasks) -> int:
-        """Take in a line by itself; answers its time."""
+    def _take_tasks(
+        self, lines: Sequence[str], rows: list[tuple[str, str, str, str]], found: _Tasks
+    ) -> None:
+        """Take in lines of plain tasks."""
+        if not rows:
+            return
+        seqs, names, times, ended = zip(*rows, strict=True)
+        numbers = range(len(self._kept) + 1, len(self._kept) + 1 + len(rows))
+        firsts = dict(zip(compress(seqs, seqs), compress(numbers, seqs), strict=True))
+        lasts = dict(zip(compress(ended, ended), compress(numbers, ended), strict=True))
+        if not found.follow(firsts, lasts, len(rows)):
+            for line in lines:
+                self._read(line, found)
+            return
+        found.firsts.update(firsts)
+        found.lasts.update(lasts)
+        found.names.update(zip(compress(seqs, seqs), compress(names, seqs), strict=True))
+        now = self._at[-1]
+        self._at += (now := int(time) if time else now for time in times)
+        self._kept += lines
+        self.numbers["tasks"] += numbers
+
+    def _pass_by(self) -> None:
+        """Have the reader know where it is."""
+        self._reader.pass_by(len(self._kept), self._at[-1] if self._at else 0)
+
+    def _read(self, line: str, found: _Tasks) -> None:
+        """Take in a line by itself."""
         event = wire.decode_shown(line)
         if not self._kept and not isinstance(event, events.ExecutionStarted):
             raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
-        number: int = getattr(event, "seq", 0)
-        place = found.places.pop(str(number), None)
-        if place is not None:  # the task is no plain one after all
-            self._reader.begin({number: found.names[place]}, {number: found.starts[place]})
-            self._course.read(self[found.firsts[place] - 1])
-            if found.lasts[place]:
-                self._course.read(self[found.lasts[place] - 1])
-            found.firsts[place] = 0
+        seq = str(getattr(event, "seq", 0))
+        first, last = found.firsts.pop(seq, 0), found.lasts.pop(seq, 0)
+        if first:  # the task is no plain one after all
+            self._reader.begin({int(seq): found.names[seq]}, {int(seq): self._at[first - 1]})
+            self._course.read(self[first - 1])
+            if last:
+                self._course.read(self[last - 1])
+        self._pass_by()
         entry = self._reader.read(event)
         self._course.read(entry)
         kind = entry.kind
@@ -129,24 +142,46 @@ class Entries(Sequence[Entry]):
             self.numbers["messages"].append(entry.number)
         self._kept.append(entry)
         self._at.append(entry.milliseconds)
-        return entry.milliseconds
 
     def _end(self, found: _Tasks) -> None:
         """Take in the tasks whose lines were taken in together."""
-        seqs = list(map(int, found.places))
-        names, starts, firsts, lasts = (
-            list(compress(column, found.firsts))
-            for column in (found.names, found.starts, found.firsts, found.lasts)
-        )
+        at = self._at
+        seqs = list(map(int, found.firsts))
+        names = list(map(found.names.__getitem__, found.firsts))
+        firsts = found.firsts.values()
+        starts = [at[first - 1] for first in firsts]
         self._reader.begin(
             dict(zip(seqs, names, strict=True)), dict(zip(seqs, starts, strict=True))
         )
-        for first, last in zip(firsts, lasts, strict=True):
-            if not last:
-                self._course.read(self[first - 1])
-        ends = map(self._at.__getitem__, [last - 1 for last in lasts])
-        columns = (compress(column, lasts) for column in (starts, seqs, names, firsts, ends))
-        self.course.add_plain(list(map(PlainTask._make, zip(*columns, strict=True))))
+        lasts = [found.lasts.get(seq, 0) for seq in found.firsts]
+        if 0 in lasts:
+            for first, last in zip(firsts, lasts, strict=True):
+                if not last:
+                    self._course.read(self[first - 1])
+        ends = [at[last - 1] for last in lasts if last]
+        columns = (compress(column, lasts) for column in (starts, seqs, names, firsts))
+        self.course.add_plain(list(zip(*columns, ends, strict=True)))
+
+
+class _Tasks:
+    """Tasks whose lines were taken in without decoding them: their names, and the numbers of the events that
+    began and ended them, by their numbers as they stand in the lines.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.firsts: dict[str, int] = {}
+        self.lasts: dict[str, int] = {}
+
+    def follow(self, firsts: dict[str, int], lasts: dict[str, int], events_: int) -> bool:
+        """Return whether so many events are of tasks that have begun now, once, or end now, once."""
+        if len(firsts) + len(lasts) != events_:
+            return False
+        known = self.firsts
+        if not (known.keys().isdisjoint(firsts) and self.lasts.keys().isdisjoint(lasts)):
+            return False
+        new = [seq for seq in lasts if seq not in known]
+        return all(firsts.get(seq, events_) < lasts[seq] for seq in new)
 
 
 class _Some(Sequence[Entry]):
@@ -165,17 +200,3 @@ class _Some(Sequence[Entry]):
 
     def __len__(self) -> int:
         return len(self._numbers)
-
-
-class _Tasks:
-    """Tasks whose lines were taken in without decoding them, in the order in which they began: the place of
-    each by its number, its name, when it began, and the numbers of its two events: 0 for the first once it
-    was taken in otherwise, and for the second while there is none.
-    """
-
-    def __init__(self) -> None:
-        self.places: dict[str, int] = {}
-        self.names: list[str] = []
-        self.starts: list[int] = []
-        self.firsts: list[int] = []
-        self.lasts: list[int] = []

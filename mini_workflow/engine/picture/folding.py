@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from heapq import nsmallest
 from itertools import chain
-from typing import Final
+from operator import sub
+from typing import Final, overload
 
 from mini_workflow.core.records import mutable
-from mini_workflow.engine.picture.operations import PlainTask, Shown, State, order_of
+from mini_workflow.engine.picture.operations import (
+    Operation,
+    Plain,
+    Shown,
+    State,
+    order_of,
+    shown,
+)
 
 MANY: Final = 20
 """More operations of one kind and name than this are one row."""
@@ -36,19 +44,23 @@ def put_in_order(fresh: list[int], times: list[int]) -> None:
     fresh.clear()
 
 
+Kept = Operation | Plain
+"""An operation as it is kept among many."""
+
+
 @mutable
 class Crowd:
     """What is told of many operations together: those in each state, when those ended that completed (the
     `fresh` ones are not in order yet), the slowest of them, and when the last has ended.
     """
 
-    states: dict[State, dict[int, Shown]] = field(default_factory=dict[State, dict[int, Shown]])
+    states: dict[State, dict[int, Kept]] = field(default_factory=dict[State, dict[int, Kept]])
     ends: list[int] = field(default_factory=list[int])
     fresh: list[int] = field(default_factory=list[int])
-    slowest: list[tuple[int, int, Shown]] = field(default_factory=list[tuple[int, int, Shown]])
+    slowest: list[tuple[int, int, Kept]] = field(default_factory=list[tuple[int, int, Kept]])
     last_end: int = 0
 
-    def enter(self, one: Shown) -> None:
+    def enter(self, one: Operation) -> None:
         """Take in an operation in its state."""
         same = self.states.setdefault(one.state, {})
         if one.ended is None or one.seq in same:
@@ -61,15 +73,13 @@ class Crowd:
             insort(self.slowest, (one.started - one.ended, one.seq, one))
             del self.slowest[SLOWEST:]
 
-    def enter_plain(self, tasks: list[PlainTask]) -> None:
-        """Take in many tasks at once."""
-        if not tasks:
-            return
-        ends = [one.ended for one in tasks]
-        self.states.setdefault("completed", {}).update({one.seq: one for one in tasks})
+    def enter_plain(self, tasks: list[Plain]) -> None:
+        """Take in many plain tasks."""
+        starts, seqs, _, _, ends = zip(*tasks, strict=True)
+        self.states.setdefault("completed", {}).update(zip(seqs, tasks, strict=True))
         self.last_end = max(self.last_end, *ends)
         self.fresh += ends
-        took = ((one.started - one.ended, one.seq, one) for one in tasks)
+        took = zip(map(sub, starts, ends), seqs, tasks, strict=True)
         self.slowest = nsmallest(SLOWEST, chain(self.slowest, took))
 
     def ended(self) -> list[int]:
@@ -77,7 +87,7 @@ class Crowd:
         put_in_order(self.fresh, self.ends)
         return self.ends
 
-    def leave(self, one: Shown, state: State) -> None:
+    def leave(self, one: Operation, state: State) -> None:
         """Take an operation out of the state in which it was, open."""
         self.states.get(state, {}).pop(one.seq, None)
 
@@ -87,8 +97,25 @@ class Group:
     """Operations of one kind and name, as one row."""
 
     name: str
-    members: list[Shown]
+    kept: list[Kept] = field(default_factory=list[Kept])
     crowd: Crowd = field(default_factory=Crowd)
+
+    def add(self, part: list[Kept]) -> None:
+        """Take in some more, in that order."""
+        self.kept += part
+        plain: list[Plain] = []
+        for one in part:
+            if isinstance(one, Operation):
+                self.crowd.enter(one)
+            else:
+                plain.append(one)
+        if plain:
+            self.crowd.enter_plain(plain)
+
+    @property
+    def members(self) -> Sequence[Shown]:
+        """All of them, in order."""
+        return _Members(self.kept)
 
     @property
     def key(self) -> str:
@@ -106,7 +133,8 @@ class Group:
 
     def of(self, *states: State) -> Iterator[Shown]:
         """Iterate over the members in one of these states."""
-        return chain.from_iterable(self.crowd.states.get(state, {}).values() for state in states)
+        found = (self.crowd.states.get(state, {}).values() for state in states)
+        return map(shown, chain.from_iterable(found))
 
     def shown(self) -> list[Shown]:
         """Return those that are worth a row when the group is open: what has failed, waits for another
@@ -116,8 +144,24 @@ class Group:
             *nsmallest(EACH, self.of("failed"), key=order_of),
             *nsmallest(EACH, self.of("retrying"), key=order_of),
             *nsmallest(EACH, self.of("running", "waiting"), key=order_of),
-            *(one for _, _, one in self.crowd.slowest),
+            *(shown(one) for _, _, one in self.crowd.slowest),
         ]
+
+
+class _Members(Sequence[Shown]):
+    def __init__(self, kept: list[Kept]) -> None:
+        self._kept = kept
+
+    @overload
+    def __getitem__(self, index: int) -> Shown: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Shown]: ...
+    def __getitem__(self, index: int | slice) -> Shown | list[Shown]:
+        found = self._kept[index]
+        return list(map(shown, found)) if isinstance(found, list) else shown(found)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 @mutable
@@ -148,18 +192,17 @@ class Folding:
     """Operations by kind and name, kept while they go on: the rows of many cost no more than those of few."""
 
     def __init__(self) -> None:
-        self._by_name = _Groups(lambda one: one.name)
+        self._by_name = _Groups(str)
         # Names that differ, such as those of files: what they have in common is their first word.
         self._by_word: _Groups | None = None
 
-    def add(self, ones: Iterable[Shown]) -> None:
+    def add(self, ones: list[Kept]) -> None:
         """Take in operations that have begun, in that order."""
-        ones = list(ones)
         self._by_name.add(ones)
         if self._by_word is not None:
             self._by_word.add(ones)
 
-    def move(self, one: Shown, state: State) -> None:
+    def move(self, one: Operation, state: State) -> None:
         """Take in that an operation has gone on, which was in that state."""
         self._by_name.move(one, state)
         if self._by_word is not None:
@@ -172,12 +215,12 @@ class Folding:
             if len(rows) <= most:
                 return Folded(rows, 0)
         if self._by_word is None:
-            self._by_word = _Groups(lambda one: one.name.partition(" ")[0])
+            self._by_word = _Groups(lambda name: name.partition(" ")[0])
             self._by_word.add(self._by_name.all())
         return _drop_earliest(self._by_word.rows(), most)
 
 
-def fold(operations: Iterable[Shown], most: int = ROWS) -> Folded:
+def fold(operations: list[Kept], most: int = ROWS) -> Folded:
     """Return the rows for operations that are in order of their start."""
     folding = Folding()
     folding.add(operations)
@@ -187,50 +230,49 @@ def fold(operations: Iterable[Shown], most: int = ROWS) -> Folded:
 class _Groups:
     """Operations by their kind and one part of their name. Those of a few have rows of their own."""
 
-    def __init__(self, name_of: Callable[[Shown], str]) -> None:
-        self._name_of = name_of
-        self._few: dict[tuple[str, str], list[Shown]] = {}
+    def __init__(self, part_of: Callable[[str], str]) -> None:
+        self._part_of = part_of
+        self._few: dict[tuple[str, str], list[Kept]] = {}
         self._many: dict[tuple[str, str], Group] = {}
         self.single = 0
         """How many have a row of their own."""
 
-    def add(self, ones: list[Shown]) -> None:
-        parts: dict[tuple[str, str], list[Shown]] = defaultdict(list)
-        name_of = self._name_of
+    def add(self, ones: list[Kept]) -> None:
+        parts: dict[tuple[str, str], list[Kept]] = defaultdict(list)
+        part_of = self._part_of
         for one in ones:
-            parts[one.kind, name_of(one)].append(one)
+            if isinstance(one, Operation):
+                parts[one.kind, part_of(one.name)].append(one)
+            else:
+                parts["task", part_of(one[2])].append(one)
         for key, part in parts.items():
-            if key not in self._many:
+            group = self._many.get(key)
+            if group is None:
                 few = self._few.setdefault(key, [])
                 if len(few) + len(part) <= MANY:
                     few += part
                     self.single += sum(not _is_tick(one) for one in part)
                     continue
                 self.single -= sum(not _is_tick(one) for one in few)
-                part = [*self._few.pop(key), *part]  # noqa: PLW2901
-                self._many[key] = Group(key[1], [])
-            group = self._many[key]
-            group.members += part
-            group.crowd.enter_plain([one for one in part if isinstance(one, PlainTask)])
-            for one in part:
-                if not isinstance(one, PlainTask):
-                    group.crowd.enter(one)
+                group = self._many[key] = Group(key[1])
+                group.add(self._few.pop(key))
+            group.add(part)
 
-    def move(self, one: Shown, state: State) -> None:
-        group = self._many.get((one.kind, self._name_of(one)))
+    def move(self, one: Operation, state: State) -> None:
+        group = self._many.get((one.kind, self._part_of(one.name)))
         if group is not None:
             group.crowd.leave(one, state)
             group.crowd.enter(one)
 
-    def all(self) -> list[Shown]:
+    def all(self) -> list[Kept]:
         few = chain.from_iterable(self._few.values())
-        many = chain.from_iterable(group.members for group in self._many.values())
+        many = chain.from_iterable(group.kept for group in self._many.values())
         return sorted(chain(few, many), key=order_of)
 
     def rows(self) -> list[Single | Group]:
         rows: list[Single | Group] = []
         last: Single | None = None
-        few = sorted(chain.from_iterable(self._few.values()), key=order_of)
+        few = map(shown, sorted(chain.from_iterable(self._few.values()), key=order_of))
         groups = sorted(self._many.values(), key=lambda group: order_of(group.members[0]))
         following = iter(groups)
         group = next(following, None)
@@ -246,8 +288,8 @@ class _Groups:
         return [*rows, *([] if group is None else [group]), *following]
 
 
-def _is_tick(one: Shown) -> bool:
-    return one.inline and one.state == "completed"
+def _is_tick(one: Kept) -> bool:
+    return isinstance(one, Operation) and one.inline and one.state == "completed"
 
 
 def _drop_earliest(rows: list[Single | Group], most: int) -> Folded:

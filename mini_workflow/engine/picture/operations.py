@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from mini_workflow.core import events
@@ -72,7 +73,7 @@ class Operation:
 
 class PlainTask(NamedTuple):
     """A task whose first attempt has completed, and of which there is nothing else to tell: the same as an
-    `Operation` to who reads it, but made at a fraction of the cost. They are ordered as operations are.
+    `Operation` to who reads it. Of many of them what is kept are tuples of the same values.
     """
 
     started: int
@@ -103,8 +104,16 @@ class PlainTask(NamedTuple):
         return f"op-{self.seq}"
 
 
+Plain = tuple[int, int, str, int, int]
+"""The values of a `PlainTask`: such tuples take little time to make, and none of the garbage collector's."""
+
 Shown = Operation | PlainTask
 """What has a row, or a part in one."""
+
+
+def shown(one: Operation | Plain) -> Shown:
+    """Return what is kept as it is read."""
+    return one if isinstance(one, Operation) else PlainTask._make(one)
 
 
 @frozen
@@ -117,39 +126,42 @@ class Mark:
     event: int
 
 
-def order_of(one: Shown) -> tuple[int, int]:
+def order_of(one: Operation | Plain) -> tuple[int, int]:
     """Return what operations are ordered by."""
-    return one.started, one.seq
+    return (one.started, one.seq) if isinstance(one, Operation) else (one[0], one[1])
+
+
+def event_of(one: Operation | Plain) -> int:
+    """Return the number of the event that began it."""
+    return one.event if isinstance(one, Operation) else one[3]
 
 
 @mutable
 class Course:
-    """What has happened in a run: its operations in order of their start, the messages, the ids of the
-    children, and from when to when; `ended` is None while it is open. `changed` are the operations that were
-    begun, or went on, since somebody took them out, and `plain` those of them that are plain tasks.
+    """What has happened in a run: its operations in order of their start, and the `plain` tasks beside them,
+    the messages, the ids of the children, and from when to when; `ended` is None while it is open. `changed`
+    are the operations that were begun, or went on, since somebody took them out, and `fresh` the plain tasks,
+    in the order of their events.
     """
 
-    operations: list[Shown] = field(default_factory=list[Shown])
+    operations: list[Operation] = field(default_factory=list[Operation])
+    plain: list[Plain] = field(default_factory=list[Plain])
     marks: list[Mark] = field(default_factory=list[Mark])
     children: list[str] = field(default_factory=list[str])
     began: int = 0
     ended: int | None = None
     latest: int = 0
     changed: dict[int, Operation] = field(default_factory=dict[int, Operation])
-    plain: list[PlainTask] = field(default_factory=list[PlainTask])
+    fresh: list[Plain] = field(default_factory=list[Plain])
 
-    def add_plain(self, tasks: list[PlainTask]) -> None:
-        """Take in many of them at once, whose events were not read one at a time."""
+    def add_plain(self, tasks: list[Plain]) -> None:
+        """Take in many of them, in the order of their events."""
         if not tasks:
             return
-        tasks.sort()
-        self.plain += tasks
-        self.latest = max(self.latest, max(one.ended for one in tasks))
-        known = self.operations
-        first = bisect_left(known, tasks[0][:2], key=order_of)
-        known[first:] = (
-            sorted([*known[first:], *tasks], key=order_of) if first < len(known) else tasks
-        )
+        self.fresh += tasks
+        self.latest = max(self.latest, max(map(itemgetter(4), tasks)))
+        first = bisect_left(self.plain, min(tasks))
+        self.plain[first:] = sorted([*self.plain[first:], *tasks])
 
 
 _STATES: Final[dict[type[Event], State]] = {
