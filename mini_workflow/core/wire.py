@@ -193,28 +193,30 @@ _SCHEDULED: Final = re.compile(
 """What `encode` writes out."""
 
 
-_TASK_ROWS: Final = re.compile(
+_SIMPLE: Final = r'[^"\\\x00-\x1f]*+'
+_TASK_LINES: Final = re.compile(
     r'^(?:\{"event":"Task(?:'
-    r'Scheduled","seq":([1-9][0-9]{0,17}),"name":"([^"\\\x00-\x1f]*)"(?:,"call":"[^"\\\x00-\x1f]*")?'
+    rf'Scheduled","seq":([1-9][0-9]{{0,17}}),"name":"({_SIMPLE})"(?:,"call":"{_SIMPLE}")?'
     r'(?:,"part_of":[0-9]+)?|'
     r'Completed","at":([0-9]{1,18}),"seq":([1-9][0-9]{0,17}),"attempt":1(?:,"begun":[0-9]+)?'
-    r'(?:,"ran_on":"[^"\\\x00-\x1f]*")?,"result":.+)\}|.*)$',
+    rf'(?:,"ran_on":"{_SIMPLE}")?,"result":.+)\}}|.*)$',
     re.MULTILINE,
-).findall
+).split
+
+Columns = tuple["list[str | None]", "list[str | None]", "list[str | None]", "list[str | None]"]
 
 
-def task_rows(lines: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Return what a picture takes of each line, without decoding it: of a task that was scheduled with nothing
-    but what `encode` writes out its number and name, of one whose first attempt completed, behind two empty
-    texts, when it did and its number. Four empty texts stand for every other line.
+def task_columns(lines: Sequence[str]) -> Columns:
+    """Return what a picture takes of each line, without decoding it, as four columns: of a task that was
+    scheduled with nothing but what `encode` writes out its number and name, and of one whose first attempt
+    has completed when it did, and its number. All else is None, and all of every other line.
     """
-    rows: list[tuple[str, str, str, str]] = _TASK_ROWS("\n".join(lines))
-    # A line that is damaged may have an end of line in it.
-    return rows if len(rows) == len(lines) else [OTHER_ROW] * len(lines)
-
-
-OTHER_ROW: Final = ("", "", "", "")
-"""What stands for a line that is of none of both kinds."""
+    # No object is made of each line, of which there are very many.
+    found: list[Any] = _TASK_LINES("\n".join(lines))
+    if len(found) != 5 * len(lines) + 1:  # a line that is damaged may have an end of line in it
+        nothing: list[str | None] = [None] * len(lines)
+        return nothing, nothing, nothing, nothing
+    return found[1::5], found[2::5], found[3::5], found[4::5]
 
 
 def decode_shown(line: str) -> Event:

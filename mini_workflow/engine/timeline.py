@@ -198,6 +198,7 @@ class Reader:
         self._names: dict[int, str] = {}
         """The names of operations, by their numbers."""
         self._promises: set[int] = set()
+        self._tasks: Mapping[int, tuple[int, int, str, int, int]] = {}
         self._since: dict[int, int] = {}
         self._updates: dict[str, tuple[str, int]] = {}
 
@@ -218,7 +219,7 @@ class Reader:
             elif kind is events.ChildStarted or kind is events.AskSent:
                 codec_of(event, self._codec, self._others)
         elif kind in _OUTCOMES:
-            since = self._since.get(event.seq)  # type: ignore[union-attr]
+            since = self._since_of(event.seq)  # type: ignore[union-attr]
         elif kind in _REMEMBERED:
             since = self._remember(event)
         return Entry(self._number, self._now, event, since, self)
@@ -228,16 +229,33 @@ class Reader:
         self._number = number
         self._now = now
 
-    def begin(self, names: Mapping[int, str], since: Mapping[int, int]) -> None:
-        """Take in tasks that have begun among such events: their names, and since when, by their numbers."""
-        self._names.update(names)
-        self._since.update(since)
+    def know(self, tasks: Mapping[int, tuple[int, int, str, int, int]]) -> None:
+        """Take in tasks that have begun among such events, by their numbers: when, and the name in the third
+        place.
+        """
+        if self._tasks:
+            self._tasks = {**self._tasks, **tasks}
+        else:
+            self._tasks = tasks
+
+    def begin(self, seq: int, name: str, since: int) -> None:
+        """Take in one of them."""
+        self._names[seq] = name
+        self._since[seq] = since
 
     def entry(self, number: int, now: int, event: Event) -> Entry:
         """Return the entry of an event that was passed by."""
         is_outcome = type(event) in _OUTCOMES
-        since = self._since.get(event.seq) if is_outcome else None  # type: ignore[union-attr]
+        since = self._since_of(event.seq) if is_outcome else None  # type: ignore[union-attr]
         return Entry(number, now, event, since, self)
+
+    def _since_of(self, seq: int) -> int | None:
+        since = self._since.get(seq)
+        return self._tasks[seq][0] if since is None and seq in self._tasks else since
+
+    def _name_of(self, seq: int) -> str:
+        name = self._names.get(seq)
+        return name or (self._tasks[seq][2] if name is None and seq in self._tasks else "")
 
     def _remember(self, event: Event) -> int | None:
         """Take in an event of a rare kind; answers since when there was what it ends."""
@@ -268,7 +286,7 @@ class Reader:
         seq: int | None = getattr(event, "seq", None)
         name: str = getattr(event, "name", "")
         if seq is not None and not name:
-            name = self._names.get(seq, "")
+            name = self._name_of(seq)
         word = next((word for start, word in _WORDS if kind.startswith(start)), "execution")
         if isinstance(event, (events.UpdateCompleted, events.UpdateFailed, events.UpdateRefused)):
             name = self._updates.get(event.id, (event.id, 0))[0]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import compress
+from operator import itemgetter
 from typing import Final, overload
 
 from mini_workflow.core import events, wire
-from mini_workflow.engine.picture.operations import Course, CourseReader, PlainTask
+from mini_workflow.engine.picture.operations import Course, CourseReader
 from mini_workflow.engine.timeline import Entry, Reader
 from mini_workflow.errors import WireError
 
@@ -73,64 +74,51 @@ class Entries(Sequence[Entry]):
     def take(self, lines: Sequence[str]) -> None:
         """Take in the next lines. Raises WireError if one cannot be read: then it is of no use any more."""
         found = _Tasks()
+        if not self._kept:
+            self._read(lines[0], found)
+            lines = lines[1:]
         for start in range(0, len(lines), CHUNK):
             chunk = lines[start : start + CHUNK]
-            rows = wire.task_rows(chunk)
-            if not self._kept:
-                rows[0] = wire.OTHER_ROW
+            columns = wire.task_columns(chunk)
+            told = zip(columns[0], columns[2], strict=True)
+            others = [place for place, (seq, time) in enumerate(told) if seq is time is None]
             first = 0
-            while first < len(rows):
-                last = (
-                    rows.index(wire.OTHER_ROW, first)
-                    if wire.OTHER_ROW in rows[first:]
-                    else len(rows)
-                )
-                self._take_tasks(chunk[first:last], rows[first:last], found)
-                for line in chunk[last : last + 1]:
-                    self._read(line, found)
-                first = last + 1
-        self._pass_by()
+            for place in (*others, len(chunk)):
+                if first < place:
+                    self._pass(chunk, columns, slice(first, place), found)
+                if place < len(chunk):
+                    self._read(chunk[place], found)
+                first = place + 1
         self._end(found)
 
-    def _take_tasks(
-        self, lines: Sequence[str], rows: list[tuple[str, str, str, str]], found: _Tasks
+    def _pass(
+        self, lines: Sequence[str], columns: wire.Columns, part: slice, found: _Tasks
     ) -> None:
-        """Take in lines of plain tasks."""
-        if not rows:
-            return
-        seqs, names, times, ended = zip(*rows, strict=True)
-        numbers = range(len(self._kept) + 1, len(self._kept) + 1 + len(rows))
-        firsts = dict(zip(compress(seqs, seqs), compress(numbers, seqs), strict=True))
-        lasts = dict(zip(compress(ended, ended), compress(numbers, ended), strict=True))
-        if not found.follow(firsts, lasts, len(rows)):
-            for line in lines:
-                self._read(line, found)
-            return
-        found.firsts.update(firsts)
-        found.lasts.update(lasts)
-        found.names.update(zip(compress(seqs, seqs), compress(names, seqs), strict=True))
-        now = self._at[-1]
-        self._at += (now := int(time) if time else now for time in times)
-        self._kept += lines
+        """Take in lines that tell of plain tasks, if the task of each turns out to be one."""
+        seqs, names, times, ended = (column[part] for column in columns)
+        now, number = self._at[-1], len(self._kept) + 1
+        at = [now := int(time) if time else now for time in times]
+        numbers = list(range(number, number + len(at)))
+        found.seqs += compress(seqs, seqs)
+        found.names += compress(names, seqs)
+        found.firsts += compress(numbers, seqs)
+        found.ended += compress(ended, ended)
+        found.lasts += compress(numbers, ended)
+        found.ends += compress(at, ended)
+        self._at += at
+        self._kept += lines[part]
         self.numbers["tasks"] += numbers
-
-    def _pass_by(self) -> None:
-        """Have the reader know where it is."""
-        self._reader.pass_by(len(self._kept), self._at[-1] if self._at else 0)
 
     def _read(self, line: str, found: _Tasks) -> None:
         """Take in a line by itself."""
         event = wire.decode_shown(line)
         if not self._kept and not isinstance(event, events.ExecutionStarted):
             raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
-        seq = str(getattr(event, "seq", 0))
-        first, last = found.firsts.pop(seq, 0), found.lasts.pop(seq, 0)
+        seq: int = getattr(event, "seq", 0)
+        first = found.take_out(str(seq)) if seq else 0
         if first:  # the task is no plain one after all
-            self._reader.begin({int(seq): found.names[seq]}, {int(seq): self._at[first - 1]})
-            self._course.read(self[first - 1])
-            if last:
-                self._course.read(self[last - 1])
-        self._pass_by()
+            self._course.read(self._begun(seq, first))
+        self._reader.pass_by(len(self._kept), self._at[-1] if self._at else 0)
         entry = self._reader.read(event)
         self._course.read(entry)
         kind = entry.kind
@@ -143,45 +131,61 @@ class Entries(Sequence[Entry]):
         self._kept.append(entry)
         self._at.append(entry.milliseconds)
 
+    def _begun(self, seq: int, first: int) -> Entry:
+        """Return the entry that began a task, of which the reader has not heard."""
+        entry = self[first - 1]
+        self._reader.begin(seq, getattr(entry.event, "name", ""), entry.milliseconds)
+        return entry
+
     def _end(self, found: _Tasks) -> None:
-        """Take in the tasks whose lines were taken in together."""
+        """Take in the tasks whose lines were passed."""
         at = self._at
-        seqs = list(map(int, found.firsts))
-        names = list(map(found.names.__getitem__, found.firsts))
-        firsts = found.firsts.values()
+        self._reader.pass_by(len(at), at[-1])
+        seqs = list(map(int, compress(found.seqs, found.firsts)))
+        names = compress(found.names, found.firsts)
+        firsts = list(filter(None, found.firsts))
         starts = [at[first - 1] for first in firsts]
-        self._reader.begin(
-            dict(zip(seqs, names, strict=True)), dict(zip(seqs, starts, strict=True))
-        )
-        lasts = [found.lasts.get(seq, 0) for seq in found.firsts]
-        if 0 in lasts:
-            for first, last in zip(firsts, lasts, strict=True):
-                if not last:
-                    self._course.read(self[first - 1])
-        ends = [at[last - 1] for last in lasts if last]
-        columns = (compress(column, lasts) for column in (starts, seqs, names, firsts))
-        self.course.add_plain(list(zip(*columns, ends, strict=True)))
+        over = dict(zip(map(int, found.ended), found.ends, strict=True))
+        ends = list(map(over.get, seqs))
+        tasks = list(zip(starts, seqs, names, firsts, ends, strict=True))
+        if None in ends or len(ends) != len(over):
+            apart = [(task[3], task[1]) for task in tasks if task[4] is None]
+            known = set(seqs)
+            ended = zip(found.lasts, map(int, found.ended), strict=True)
+            apart += [(last, seq) for last, seq in ended if seq not in known]
+            for number, seq in sorted(apart):
+                self._course.read(self._begun(seq, number) if seq in known else self[number - 1])
+            tasks = [task for task in tasks if task[4] is not None]
+        self._reader.know(dict(zip(map(itemgetter(1), tasks), tasks, strict=True)))
+        self.course.add_plain(tasks)
 
 
 class _Tasks:
-    """Tasks whose lines were taken in without decoding them: their names, and the numbers of the events that
-    began and ended them, by their numbers as they stand in the lines.
+    """What was passed: the tasks that have begun, by their numbers, names, and the events that began them, and
+    those that have ended, by their numbers, the events that ended them, and when. Numbers of tasks are as
+    they stand in the lines.
     """
 
     def __init__(self) -> None:
-        self.names: dict[str, str] = {}
-        self.firsts: dict[str, int] = {}
-        self.lasts: dict[str, int] = {}
+        self.seqs: list[str] = []
+        self.names: list[str] = []
+        self.firsts: list[int] = []
+        """0 for a task that was taken out."""
+        self.ended: list[str] = []
+        self.lasts: list[int] = []
+        self.ends: list[int] = []
+        self._places: dict[str, int] = {}
 
-    def follow(self, firsts: dict[str, int], lasts: dict[str, int], events_: int) -> bool:
-        """Return whether so many events are of tasks that have begun now, once, or end now, once."""
-        if len(firsts) + len(lasts) != events_:
-            return False
-        known = self.firsts
-        if not (known.keys().isdisjoint(firsts) and self.lasts.keys().isdisjoint(lasts)):
-            return False
-        new = [seq for seq in lasts if seq not in known]
-        return all(firsts.get(seq, events_) < lasts[seq] for seq in new)
+    def take_out(self, seq: str) -> int:
+        """Return the number of the event that began a task, which is none of these any more; 0 if none is."""
+        known = len(self._places)
+        if known < len(self.seqs):
+            self._places.update(zip(self.seqs[known:], range(known, len(self.seqs)), strict=True))
+        place = self._places.get(seq)
+        if place is None:
+            return 0
+        first, self.firsts[place] = self.firsts[place], 0
+        return first
 
 
 class _Some(Sequence[Entry]):

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from heapq import nsmallest
-from itertools import chain
-from operator import sub
+from itertools import chain, compress
 from typing import Final, overload
 
 from mini_workflow.core.records import mutable
@@ -75,12 +74,17 @@ class Crowd:
 
     def enter_plain(self, tasks: list[Plain]) -> None:
         """Take in many plain tasks."""
-        starts, seqs, _, _, ends = zip(*tasks, strict=True)
-        self.states.setdefault("completed", {}).update(zip(seqs, tasks, strict=True))
+        # Not by zip(*tasks): it makes an iterator of each, to be collected.
+        ends = [one[4] for one in tasks]
+        took = [one[0] - one[4] for one in tasks]
+        self.states.setdefault("completed", {}).update({one[1]: one for one in tasks})
         self.last_end = max(self.last_end, *ends)
         self.fresh += ends
-        took = zip(map(sub, starts, ends), seqs, tasks, strict=True)
-        self.slowest = nsmallest(SLOWEST, chain(self.slowest, took))
+        least = nsmallest(SLOWEST, took)[-1]
+        found = compress(zip(took, tasks, strict=True), map(least.__ge__, took))
+        self.slowest = nsmallest(
+            SLOWEST, [*self.slowest, *((span, one[1], one) for span, one in found)]
+        )
 
     def ended(self) -> list[int]:
         """Return when those ended that completed, in order."""
@@ -238,14 +242,7 @@ class _Groups:
         """How many have a row of their own."""
 
     def add(self, ones: list[Kept]) -> None:
-        parts: dict[tuple[str, str], list[Kept]] = defaultdict(list)
-        part_of = self._part_of
-        for one in ones:
-            if isinstance(one, Operation):
-                parts[one.kind, part_of(one.name)].append(one)
-            else:
-                parts["task", part_of(one[2])].append(one)
-        for key, part in parts.items():
+        for key, part in self._parts(ones).items():
             group = self._many.get(key)
             if group is None:
                 few = self._few.setdefault(key, [])
@@ -257,6 +254,21 @@ class _Groups:
                 group = self._many[key] = Group(key[1])
                 group.add(self._few.pop(key))
             group.add(part)
+
+    def _parts(self, ones: list[Kept]) -> dict[tuple[str, str], list[Kept]]:
+        """Return them by kind and name."""
+        part_of = self._part_of
+        if all(type(one) is tuple for one in ones):
+            names = {one[2] for one in ones}  # type: ignore[index]
+            if len(names) == 1:  # it is so in most long histories
+                return {("task", part_of(names.pop())): ones}
+        found: dict[tuple[str, str], list[Kept]] = defaultdict(list)
+        for one in ones:
+            if isinstance(one, Operation):
+                found[one.kind, part_of(one.name)].append(one)
+            else:
+                found["task", part_of(one[2])].append(one)
+        return found
 
     def move(self, one: Operation, state: State) -> None:
         group = self._many.get((one.kind, self._part_of(one.name)))

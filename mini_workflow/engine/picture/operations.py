@@ -159,9 +159,12 @@ class Course:
         if not tasks:
             return
         self.fresh += tasks
-        self.latest = max(self.latest, max(map(itemgetter(4), tasks)))
-        first = bisect_left(self.plain, min(tasks))
-        self.plain[first:] = sorted([*self.plain[first:], *tasks])
+        self.latest = max(self.latest, *map(itemgetter(4), tasks))
+        tasks = sorted(tasks)
+        first = bisect_left(self.plain, tasks[0])
+        self.plain[first:] = (
+            sorted([*self.plain[first:], *tasks]) if first < len(self.plain) else tasks
+        )
 
 
 _STATES: Final[dict[type[Event], State]] = {
