@@ -198,7 +198,8 @@ class Reader:
         self._names: dict[int, str] = {}
         """The names of operations, by their numbers."""
         self._promises: set[int] = set()
-        self._tasks: Mapping[int, tuple[int, int, str, int, int]] = {}
+        self.elsewhere: Callable[[int], tuple[int | None, str]] = lambda seq: (None, "")
+        """Since when there was an operation that was passed by, and its name, by its number."""
         self._since: dict[int, int] = {}
         self._updates: dict[str, tuple[str, int]] = {}
 
@@ -229,15 +230,6 @@ class Reader:
         self._number = number
         self._now = now
 
-    def know(self, tasks: Mapping[int, tuple[int, int, str, int, int]]) -> None:
-        """Take in tasks that have begun among such events, by their numbers: when, and the name in the third
-        place.
-        """
-        if self._tasks:
-            self._tasks = {**self._tasks, **tasks}
-        else:
-            self._tasks = tasks
-
     def begin(self, seq: int, name: str, since: int) -> None:
         """Take in one of them."""
         self._names[seq] = name
@@ -251,11 +243,11 @@ class Reader:
 
     def _since_of(self, seq: int) -> int | None:
         since = self._since.get(seq)
-        return self._tasks[seq][0] if since is None and seq in self._tasks else since
+        return self.elsewhere(seq)[0] if since is None else since
 
     def _name_of(self, seq: int) -> str:
         name = self._names.get(seq)
-        return name or (self._tasks[seq][2] if name is None and seq in self._tasks else "")
+        return self.elsewhere(seq)[1] if name is None else name
 
     def _remember(self, event: Event) -> int | None:
         """Take in an event of a rare kind; answers since when there was what it ends."""

@@ -7,11 +7,10 @@ from typing import Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.description import Description
-from mini_workflow.engine.heartbeats import details_of
-from mini_workflow.engine.looks import HEARTBEATS, Looks
+from mini_workflow.engine.looks import HEARTBEATS, Looks, details_of
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.drawing import Beat, Beats
-from mini_workflow.engine.picture.operations import Shown, milliseconds
+from mini_workflow.engine.picture.operations import Operation, milliseconds
 
 WATCHED: Final = 10
 """Attempts whose heartbeats a live page follows; those of others are as of the last change."""
@@ -23,7 +22,7 @@ def last_heartbeats(
     codec: Codec,
     counts: Counts,
     known: Description | None = None,
-    among: Iterable[Shown] | None = None,
+    among: Iterable[Operation] | None = None,
 ) -> Beats:
     """Return the last heartbeats of attempts that run in an execution: of those that a description tells
     (it is `known`), and of others that are read; `among` some operations, or else of the oldest.
@@ -40,7 +39,7 @@ def last_heartbeats(
     return found
 
 
-def _at_work(counts: Counts, operations: Iterable[Shown]) -> dict[int, int]:
+def _at_work(counts: Counts, operations: Iterable[Operation]) -> dict[int, int]:
     if counts.course.ended is not None:
         return {}
     return {

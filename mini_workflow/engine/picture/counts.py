@@ -11,8 +11,8 @@ from itertools import compress
 from operator import gt
 from typing import Final
 
-from mini_workflow.engine.picture.folding import Folding, Kept, put_in_order
-from mini_workflow.engine.picture.operations import Course, Operation, Plain, State, event_of
+from mini_workflow.engine.picture.folding import Folding, put_in_order
+from mini_workflow.engine.picture.operations import Course, Kept, Operation, State
 from mini_workflow.engine.picture.scale import LONG
 
 MOST_GAPS: Final = 64
@@ -78,7 +78,7 @@ class Counts:
 
     def __init__(self, course: Course) -> None:
         self.course: Final = course
-        self.folding: Final = Folding()
+        self.folding: Final = Folding(course.plain)
         self.moments: Final[list[int]] = []
         """When something began, ended or arrived, in order."""
         self.failed: Final[list[int]] = []
@@ -93,17 +93,20 @@ class Counts:
         self._open: dict[int, tuple[Operation, State, int]] = {}
         """What has not ended, in which state it was, and how many of its stretches were taken in."""
         self._marks = 0
+        self._plain = 0
 
     def update(self) -> None:
         """Take in what has changed since the last time."""
         course = self.course
         begun: list[Kept] = [one for one in course.changed.values() if one.seq not in self._open]
-        self.folding.add(sorted([*begun, *course.fresh], key=event_of) if begun else course.fresh)
-        self._take_plain(course.fresh)
+        plain = range(self._plain, len(course.plain))
+        if plain:
+            self._take_plain(plain)
+            begun = sorted([*begun, *plain], key=course.plain.event) if begun else list(plain)
+        self.folding.add(begun)
         for one in course.changed.values():
             self._take(one)
         course.changed.clear()
-        course.fresh.clear()
         for mark in course.marks[self._marks :]:
             self._fresh.append(mark.at)
             self._active.add(mark.at, mark.at)
@@ -112,10 +115,12 @@ class Counts:
         put_in_order(self._fresh, self.moments)
         put_in_order(self._fresh_failed, self.failed)
 
-    def _take_plain(self, tasks: list[Plain]) -> None:
-        """Take in tasks that were never seen before."""
-        self.updates += len(tasks)
-        starts, ends = [one[0] for one in tasks], [one[4] for one in tasks]
+    def _take_plain(self, places: range) -> None:
+        """Take in plain tasks by their places."""
+        self._plain = places.stop
+        self.updates += len(places)
+        starts = self.course.plain.starts[places.start :]
+        ends = self.course.plain.ends[places.start :]
         self._fresh += starts
         self._fresh += ends
         self._active.add_all(zip(starts, ends, strict=True))

@@ -6,14 +6,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from itertools import pairwise
-from operator import itemgetter
 from typing import Final
 
 from mini_workflow.core.records import frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
-from mini_workflow.engine.picture.folding import Folded, Group, Kept, Single, fold
-from mini_workflow.engine.picture.operations import Mark, Shown, Stretch, order_of
+from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
+from mini_workflow.engine.picture.operations import Kept, Mark, Operation, Stretch
 from mini_workflow.engine.picture.scale import Break, Scale, Tick
 
 BUCKETS: Final = 60
@@ -190,7 +189,7 @@ def group_of(
 
 
 def rows_of(
-    operations: Iterable[Shown],
+    operations: Iterable[Operation],
     scale: Scale,
     counts: Counts,
     now: int,
@@ -209,17 +208,17 @@ def _until(counts: Counts, now: int) -> int:
 def _folded(counts: Counts, until: int, window: tuple[int, int] | None) -> Folded:
     if window is None:
         return counts.folding.folded()
-    first, last = window
     course = counts.course
-    begun = bisect_right(course.operations, last, key=lambda one: one.started)
+    operations, plain = course.operations, course.plain
+    begun = bisect_right(operations, window[1], key=lambda one: one.started)
     found: list[Kept] = [
         one
-        for one in course.operations[:begun]
-        if (until if one.ended is None else one.ended) >= first
+        for one in operations[:begun]
+        if (until if one.ended is None else one.ended) >= window[0]
     ]
-    begun = bisect_right(course.plain, last, key=itemgetter(0))
-    found += [one for one in course.plain[:begun] if one[4] >= first]
-    return fold(sorted(found, key=order_of))
+    spans = enumerate(zip(plain.starts, plain.ends, strict=True))
+    found += [n for n, (start, end) in spans if start <= window[1] and end >= window[0]]
+    return fold(sorted(found, key=plain.order), plain)
 
 
 def _rows(
@@ -283,7 +282,7 @@ class _Drawing:
             shapes,
         )
 
-    def _operation(self, one: Shown) -> Row:
+    def _operation(self, one: Operation) -> Row:
         shapes: list[Shape] = []
         for part in one.stretches:
             shapes += self._stretch(one, part)
@@ -316,7 +315,7 @@ class _Drawing:
             child=one.child,
         )
 
-    def _stretch(self, one: Shown, part: Stretch) -> list[Shape]:
+    def _stretch(self, one: Operation, part: Stretch) -> list[Shape]:
         x = self._scale.at(part.start)
         # It may have begun after the page was asked for, or by a clock that is ahead.
         x2 = max(x, self._scale.at(self._until if part.end is None else part.end))
@@ -334,7 +333,7 @@ class _Drawing:
             found.append(Shape("cross", "bad", x2))
         return found
 
-    def _beside(self, one: Shown, text: str, cls: str) -> Shape:
+    def _beside(self, one: Operation, text: str, cls: str) -> Shape:
         """Return a text right of the operation where there is room, else left of it."""
         end = self._scale.at(self._until if one.ended is None else one.ended)
         if end < 70:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import compress
-from operator import itemgetter
 from typing import Final, overload
 
 from mini_workflow.core import events, wire
@@ -37,6 +36,7 @@ class Entries(Sequence[Entry]):
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        reader.elsewhere = self._known_of
         self._course = CourseReader()
         self._kept: list[str | Entry] = []
         self._at: list[int] = []
@@ -144,20 +144,29 @@ class Entries(Sequence[Entry]):
         seqs = list(map(int, compress(found.seqs, found.firsts)))
         names = compress(found.names, found.firsts)
         firsts = list(filter(None, found.firsts))
-        starts = [at[first - 1] for first in firsts]
         over = dict(zip(map(int, found.ended), found.ends, strict=True))
         ends = list(map(over.get, seqs))
-        tasks = list(zip(starts, seqs, names, firsts, ends, strict=True))
         if None in ends or len(ends) != len(over):
-            apart = [(task[3], task[1]) for task in tasks if task[4] is None]
-            known = set(seqs)
-            ended = zip(found.lasts, map(int, found.ended), strict=True)
-            apart += [(last, seq) for last, seq in ended if seq not in known]
-            for number, seq in sorted(apart):
-                self._course.read(self._begun(seq, number) if seq in known else self[number - 1])
-            tasks = [task for task in tasks if task[4] is not None]
-        self._reader.know(dict(zip(map(itemgetter(1), tasks), tasks, strict=True)))
-        self.course.add_plain(tasks)
+            self._read_apart(found, dict(zip(seqs, firsts, strict=True)))
+            seqs, names, firsts = (list(compress(column, ends)) for column in (seqs, names, firsts))
+        starts = [at[first - 1] for first in firsts]
+        self.course.plain.add(starts, seqs, names, firsts, filter(None, ends))
+        self.course.latest = max(self.course.latest, *found.ends, 0)
+
+    def _read_apart(self, found: _Tasks, firsts: dict[int, int]) -> None:
+        """Take in the events of tasks that have not ended, and of those that began before."""
+        ended = dict(zip(map(int, found.ended), found.lasts, strict=True))
+        for number, seq in sorted(
+            [(first, seq) for seq, first in firsts.items() if seq not in ended]
+            + [(last, seq) for seq, last in ended.items() if seq not in firsts]
+        ):
+            self._course.read(self._begun(seq, number) if seq in firsts else self[number - 1])
+
+    def _known_of(self, seq: int) -> tuple[int | None, str]:
+        """Return when a plain task began, and its name."""
+        plain = self.course.plain
+        place = plain.places.get(seq)
+        return (None, "") if place is None else (plain.starts[place], plain.names[place])
 
 
 class _Tasks:

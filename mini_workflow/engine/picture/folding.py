@@ -7,18 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import field
 from heapq import nsmallest
-from itertools import chain, compress
+from itertools import chain
+from operator import sub
 from typing import Final, overload
 
 from mini_workflow.core.records import mutable
-from mini_workflow.engine.picture.operations import (
-    Operation,
-    Plain,
-    Shown,
-    State,
-    order_of,
-    shown,
-)
+from mini_workflow.engine.picture.operations import Kept, Operation, PlainTasks, State
 
 MANY: Final = 20
 """More operations of one kind and name than this are one row."""
@@ -41,10 +35,6 @@ def put_in_order(fresh: list[int], times: list[int]) -> None:
         for at in fresh:
             insort(times, at)
     fresh.clear()
-
-
-Kept = Operation | Plain
-"""An operation as it is kept among many."""
 
 
 @mutable
@@ -72,19 +62,17 @@ class Crowd:
             insort(self.slowest, (one.started - one.ended, one.seq, one))
             del self.slowest[SLOWEST:]
 
-    def enter_plain(self, tasks: list[Plain]) -> None:
-        """Take in many plain tasks."""
-        # Not by zip(*tasks): it makes an iterator of each, to be collected.
-        ends = [one[4] for one in tasks]
-        took = [one[0] - one[4] for one in tasks]
-        self.states.setdefault("completed", {}).update({one[1]: one for one in tasks})
+    def enter_plain(self, tasks: PlainTasks, places: list[int]) -> None:
+        """Take in plain tasks, by their places."""
+        starts, ends = (
+            [column[place] for place in places] for column in (tasks.starts, tasks.ends)
+        )
+        seqs = [tasks.seqs[place] for place in places]
+        self.states.setdefault("completed", {}).update(zip(seqs, places, strict=True))
         self.last_end = max(self.last_end, *ends)
         self.fresh += ends
-        least = nsmallest(SLOWEST, took)[-1]
-        found = compress(zip(took, tasks, strict=True), map(least.__ge__, took))
-        self.slowest = nsmallest(
-            SLOWEST, [*self.slowest, *((span, one[1], one) for span, one in found)]
-        )
+        took = zip(map(sub, starts, ends), seqs, places, strict=True)
+        self.slowest = nsmallest(SLOWEST, chain(self.slowest, took))
 
     def ended(self) -> list[int]:
         """Return when those ended that completed, in order."""
@@ -101,25 +89,26 @@ class Group:
     """Operations of one kind and name, as one row."""
 
     name: str
+    plain: PlainTasks
     kept: list[Kept] = field(default_factory=list[Kept])
     crowd: Crowd = field(default_factory=Crowd)
 
     def add(self, part: list[Kept]) -> None:
         """Take in some more, in that order."""
         self.kept += part
-        plain: list[Plain] = []
+        places: list[int] = []
         for one in part:
-            if isinstance(one, Operation):
-                self.crowd.enter(one)
+            if isinstance(one, int):
+                places.append(one)
             else:
-                plain.append(one)
-        if plain:
-            self.crowd.enter_plain(plain)
+                self.crowd.enter(one)
+        if places:
+            self.crowd.enter_plain(self.plain, places)
 
     @property
-    def members(self) -> Sequence[Shown]:
+    def members(self) -> Sequence[Operation]:
         """All of them, in order."""
-        return _Members(self.kept)
+        return _Members(self.plain, self.kept)
 
     @property
     def key(self) -> str:
@@ -135,34 +124,36 @@ class Group:
         """Return how many members are in one of these states."""
         return sum(len(self.crowd.states.get(state, ())) for state in states)
 
-    def of(self, *states: State) -> Iterator[Shown]:
+    def of(self, *states: State) -> Iterator[Operation]:
         """Iterate over the members in one of these states."""
         found = (self.crowd.states.get(state, {}).values() for state in states)
-        return map(shown, chain.from_iterable(found))
+        return map(self.plain.operation, chain.from_iterable(found))
 
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[Operation]:
         """Return those that are worth a row when the group is open: what has failed, waits for another
         attempt or is at work, and the slowest.
         """
         return [
-            *nsmallest(EACH, self.of("failed"), key=order_of),
-            *nsmallest(EACH, self.of("retrying"), key=order_of),
-            *nsmallest(EACH, self.of("running", "waiting"), key=order_of),
-            *(shown(one) for _, _, one in self.crowd.slowest),
+            *nsmallest(EACH, self.of("failed"), key=self.plain.order),
+            *nsmallest(EACH, self.of("retrying"), key=self.plain.order),
+            *nsmallest(EACH, self.of("running", "waiting"), key=self.plain.order),
+            *(self.plain.operation(one) for _, _, one in self.crowd.slowest),
         ]
 
 
-class _Members(Sequence[Shown]):
-    def __init__(self, kept: list[Kept]) -> None:
+class _Members(Sequence[Operation]):
+    def __init__(self, plain: PlainTasks, kept: list[Kept]) -> None:
+        self._plain = plain
         self._kept = kept
 
     @overload
-    def __getitem__(self, index: int) -> Shown: ...
+    def __getitem__(self, index: int) -> Operation: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Shown]: ...
-    def __getitem__(self, index: int | slice) -> Shown | list[Shown]:
+    def __getitem__(self, index: slice) -> list[Operation]: ...
+    def __getitem__(self, index: int | slice) -> Operation | list[Operation]:
         found = self._kept[index]
-        return list(map(shown, found)) if isinstance(found, list) else shown(found)
+        make = self._plain.operation
+        return list(map(make, found)) if isinstance(found, list) else make(found)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -174,7 +165,7 @@ class Single:
     it, as the times at which they did.
     """
 
-    operation: Shown
+    operation: Operation
     ticks: list[int] = field(default_factory=list[int])
 
 
@@ -195,8 +186,9 @@ class Folded:
 class Folding:
     """Operations by kind and name, kept while they go on: the rows of many cost no more than those of few."""
 
-    def __init__(self) -> None:
-        self._by_name = _Groups(str)
+    def __init__(self, plain: PlainTasks) -> None:
+        self._plain = plain
+        self._by_name = _Groups(plain, str)
         # Names that differ, such as those of files: what they have in common is their first word.
         self._by_word: _Groups | None = None
 
@@ -219,22 +211,23 @@ class Folding:
             if len(rows) <= most:
                 return Folded(rows, 0)
         if self._by_word is None:
-            self._by_word = _Groups(lambda name: name.partition(" ")[0])
+            self._by_word = _Groups(self._plain, lambda name: name.partition(" ")[0])
             self._by_word.add(self._by_name.all())
         return _drop_earliest(self._by_word.rows(), most)
 
 
-def fold(operations: list[Kept], most: int = ROWS) -> Folded:
+def fold(operations: Sequence[Kept], plain: PlainTasks | None = None, most: int = ROWS) -> Folded:
     """Return the rows for operations that are in order of their start."""
-    folding = Folding()
-    folding.add(operations)
+    folding = Folding(plain or PlainTasks())
+    folding.add(list(operations))
     return folding.folded(most)
 
 
 class _Groups:
     """Operations by their kind and one part of their name. Those of a few have rows of their own."""
 
-    def __init__(self, part_of: Callable[[str], str]) -> None:
+    def __init__(self, plain: PlainTasks, part_of: Callable[[str], str]) -> None:
+        self._plain = plain
         self._part_of = part_of
         self._few: dict[tuple[str, str], list[Kept]] = {}
         self._many: dict[tuple[str, str], Group] = {}
@@ -251,23 +244,19 @@ class _Groups:
                     self.single += sum(not _is_tick(one) for one in part)
                     continue
                 self.single -= sum(not _is_tick(one) for one in few)
-                group = self._many[key] = Group(key[1])
+                group = self._many[key] = Group(key[1], self._plain)
                 group.add(self._few.pop(key))
             group.add(part)
 
     def _parts(self, ones: list[Kept]) -> dict[tuple[str, str], list[Kept]]:
         """Return them by kind and name."""
-        part_of = self._part_of
-        if all(type(one) is tuple for one in ones):
-            names = {one[2] for one in ones}  # type: ignore[index]
-            if len(names) == 1:  # it is so in most long histories
-                return {("task", part_of(names.pop())): ones}
+        part_of, names = self._part_of, self._plain.names
         found: dict[tuple[str, str], list[Kept]] = defaultdict(list)
         for one in ones:
-            if isinstance(one, Operation):
-                found[one.kind, part_of(one.name)].append(one)
+            if isinstance(one, int):
+                found["task", part_of(names[one])].append(one)
             else:
-                found["task", part_of(one[2])].append(one)
+                found[one.kind, part_of(one.name)].append(one)
         return found
 
     def move(self, one: Operation, state: State) -> None:
@@ -279,23 +268,24 @@ class _Groups:
     def all(self) -> list[Kept]:
         few = chain.from_iterable(self._few.values())
         many = chain.from_iterable(group.kept for group in self._many.values())
-        return sorted(chain(few, many), key=order_of)
+        return sorted(chain(few, many), key=self._plain.order)
 
     def rows(self) -> list[Single | Group]:
         rows: list[Single | Group] = []
         last: Single | None = None
-        few = map(shown, sorted(chain.from_iterable(self._few.values()), key=order_of))
-        groups = sorted(self._many.values(), key=lambda group: order_of(group.members[0]))
+        order = self._plain.order
+        few = sorted(chain.from_iterable(self._few.values()), key=order)
+        groups = sorted(self._many.values(), key=lambda group: order(group.kept[0]))
         following = iter(groups)
         group = next(following, None)
         for one in few:
-            while group is not None and order_of(group.members[0]) < order_of(one):
+            while group is not None and order(group.kept[0]) < order(one):
                 rows.append(group)
                 group = next(following, None)
             if last is not None and _is_tick(one):
-                last.ticks.append(one.started)
+                last.ticks.append(order(one)[0])
             else:
-                last = Single(one)
+                last = Single(self._plain.operation(one))
                 rows.append(last)
         return [*rows, *([] if group is None else [group]), *following]
 

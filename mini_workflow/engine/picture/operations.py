@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import field
 from datetime import datetime
-from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
@@ -71,49 +70,63 @@ class Operation:
         return self.state in ("running", "waiting", "retrying")
 
 
-class PlainTask(NamedTuple):
-    """A task whose first attempt has completed, and of which there is nothing else to tell: the same as an
-    `Operation` to who reads it. Of many of them what is kept are tuples of the same values.
+class PlainTasks:
+    """Tasks whose first attempt has completed, and of which there is nothing else to tell, in the order in
+    which they began: as columns, since of a long history there are very many. The `Operation` of one is made
+    when it is shown.
     """
 
-    started: int
-    seq: int
-    name: str
-    event: int
-    ended: int
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.seqs: list[int] = []
+        self.names: list[str] = []
+        self.events: list[int] = []
+        self.ends: list[int] = []
+        self.places: dict[int, int] = {}
+        """Where each stands in the columns, by its number."""
 
-    kind = "task"
-    attempts = 1
-    due = raised = None
-    child = worker = error = ""
-    inline = is_open = False
+    def __len__(self) -> int:
+        return len(self.seqs)
 
-    @property
-    def state(self) -> State:
-        """See `Operation`."""
-        return "completed"
+    def add(
+        self,
+        starts: Iterable[int],
+        seqs: list[int],
+        names: Iterable[str],
+        events_: Iterable[int],
+        ends: Iterable[int],
+    ) -> None:
+        """Take in some more."""
+        self.places.update(zip(seqs, range(len(self), len(self) + len(seqs)), strict=True))
+        self.starts += starts
+        self.seqs += seqs
+        self.names += names
+        self.events += events_
+        self.ends += ends
 
-    @property
-    def stretches(self) -> list[Stretch]:
-        """See `Operation`."""
-        return [Stretch("done", self.started, self.ended)]
+    def operation(self, one: Kept) -> Operation:
+        """Return what is kept as it is shown."""
+        if isinstance(one, Operation):
+            return one
+        started, ended = self.starts[one], self.ends[one]
+        made = Operation("task", self.seqs[one], self.names[one], started, self.events[one])
+        made.state, made.ended, made.attempts = "completed", ended, 1
+        made.stretches.append(Stretch("done", started, ended))
+        return made
 
-    @property
-    def key(self) -> str:
-        """See `Operation`."""
-        return f"op-{self.seq}"
+    def order(self, one: Kept) -> tuple[int, int]:
+        """Return what operations are ordered by."""
+        if isinstance(one, Operation):
+            return one.started, one.seq
+        return self.starts[one], self.seqs[one]
+
+    def event(self, one: Kept) -> int:
+        """Return the number of the event that began it."""
+        return one.event if isinstance(one, Operation) else self.events[one]
 
 
-Plain = tuple[int, int, str, int, int]
-"""The values of a `PlainTask`: such tuples take little time to make, and none of the garbage collector's."""
-
-Shown = Operation | PlainTask
-"""What has a row, or a part in one."""
-
-
-def shown(one: Operation | Plain) -> Shown:
-    """Return what is kept as it is read."""
-    return one if isinstance(one, Operation) else PlainTask._make(one)
+Kept = Operation | int
+"""An operation among many, or the place of a plain task."""
 
 
 @frozen
@@ -126,45 +139,21 @@ class Mark:
     event: int
 
 
-def order_of(one: Operation | Plain) -> tuple[int, int]:
-    """Return what operations are ordered by."""
-    return (one.started, one.seq) if isinstance(one, Operation) else (one[0], one[1])
-
-
-def event_of(one: Operation | Plain) -> int:
-    """Return the number of the event that began it."""
-    return one.event if isinstance(one, Operation) else one[3]
-
-
 @mutable
 class Course:
     """What has happened in a run: its operations in order of their start, and the `plain` tasks beside them,
     the messages, the ids of the children, and from when to when; `ended` is None while it is open. `changed`
-    are the operations that were begun, or went on, since somebody took them out, and `fresh` the plain tasks,
-    in the order of their events.
+    are the operations that were begun, or went on, since somebody took them out.
     """
 
     operations: list[Operation] = field(default_factory=list[Operation])
-    plain: list[Plain] = field(default_factory=list[Plain])
+    plain: PlainTasks = field(default_factory=PlainTasks)
     marks: list[Mark] = field(default_factory=list[Mark])
     children: list[str] = field(default_factory=list[str])
     began: int = 0
     ended: int | None = None
     latest: int = 0
     changed: dict[int, Operation] = field(default_factory=dict[int, Operation])
-    fresh: list[Plain] = field(default_factory=list[Plain])
-
-    def add_plain(self, tasks: list[Plain]) -> None:
-        """Take in many of them, in the order of their events."""
-        if not tasks:
-            return
-        self.fresh += tasks
-        self.latest = max(self.latest, *map(itemgetter(4), tasks))
-        tasks = sorted(tasks)
-        first = bisect_left(self.plain, tasks[0])
-        self.plain[first:] = (
-            sorted([*self.plain[first:], *tasks]) if first < len(self.plain) else tasks
-        )
 
 
 _STATES: Final[dict[type[Event], State]] = {
@@ -210,7 +199,7 @@ class CourseReader:
             made = make(entry, event, at)
             self._found[made.seq] = course.changed[made.seq] = made
             if course.operations and course.operations[-1].started > made.started:
-                insort(course.operations, made, key=order_of)
+                insort(course.operations, made, key=_order)
             else:
                 course.operations.append(made)
             if made.child:
@@ -236,6 +225,10 @@ def course_of(entries: Iterable[Entry]) -> Course:
     for entry in entries:
         reader.read(entry)
     return reader.course
+
+
+def _order(one: Operation) -> tuple[int, int]:
+    return one.started, one.seq
 
 
 def _make_task(entry: Entry, event: Any, at: int) -> Operation:
