@@ -80,8 +80,10 @@ class Entries(Sequence[Entry]):
         for start in range(0, len(lines), CHUNK):
             chunk = lines[start : start + CHUNK]
             columns = wire.task_columns(chunk)
-            told = zip(columns[0], columns[2], strict=True)
-            others = [place for place, (seq, time) in enumerate(told) if seq is time is None]
+            others: list[int] = []
+            if columns[0].count(None) + columns[2].count(None) > len(chunk):
+                told = zip(columns[0], columns[2], strict=True)
+                others = [place for place, (seq, time) in enumerate(told) if seq is time is None]
             first = 0
             for place in (*others, len(chunk)):
                 if first < place:
@@ -170,9 +172,9 @@ class Entries(Sequence[Entry]):
 
 
 class _Tasks:
-    """What was passed: the tasks that have begun, by their numbers, names, and the events that began them, and
-    those that have ended, by their numbers, the events that ended them, and when. Numbers of tasks are as
-    they stand in the lines.
+    """What was passed: the tasks that have begun, by their numbers, names, and the events that began them,
+    and those that have ended, by their numbers, the events that ended them, and when. Numbers of tasks are
+    as they stand in the lines.
     """
 
     def __init__(self) -> None:

@@ -251,6 +251,10 @@ class _Groups:
     def _parts(self, ones: list[Kept]) -> dict[tuple[str, str], list[Kept]]:
         """Return them by kind and name."""
         part_of, names = self._part_of, self._plain.names
+        if len(ones) > MANY and all(type(one) is int for one in ones):
+            same = {names[one] for one in ones if isinstance(one, int)}
+            if len(same) == 1:  # so it is in most long histories
+                return {("task", part_of(same.pop())): ones}
         found: dict[tuple[str, str], list[Kept]] = defaultdict(list)
         for one in ones:
             if isinstance(one, int):

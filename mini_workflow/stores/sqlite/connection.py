@@ -174,6 +174,15 @@ class Connection:
             except sqlite3.Error as error:
                 raise self.translated(error) from error
 
+    def column(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return the first column of all rows of a query: of many it makes no list of rows beside it."""
+        with self._using:
+            cursor = self.run(sql, parameters)
+            try:
+                return [row[0] for row in cursor]
+            except sqlite3.Error as error:
+                raise self.translated(error) from error
+
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Return the first row of a query, or None."""
         with self._using:

@@ -75,8 +75,7 @@ class SQLiteStore:
     def history(self, execution_id: str, since: int = 0) -> list[str]:
         """See `Store.history`."""
         with self._reading:
-            rows = self._reader.rows(_HISTORY, (since, execution_id))
-        return [body for (body,) in rows]
+            return self._reader.column(_HISTORY, (since, execution_id))
 
     def ends(self, execution_id: str, last: int) -> list[str]:
         """See `Store.ends`."""
