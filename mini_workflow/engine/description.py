@@ -15,6 +15,7 @@ from mini_workflow.core.mismatch import Mismatch, read_mismatch
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait
+from mini_workflow.engine.awaiting import error_in
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.raised import RaisedError
 from mini_workflow.engine.sentence import sentence_of
@@ -36,7 +37,9 @@ class Description:
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
     execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
-    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
+    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for. `error` is
+    class and message of what has ended one that failed, cut where they are long, also where executions are
+    listed; empty if it failed before stores kept it. Where codecs encode values it has the class alone.
     """
 
     id: str
@@ -56,6 +59,7 @@ class Description:
     failure: RaisedError | None = None
     forked_from: str | None = None
     mismatch: Mismatch | None = None
+    error: str = ""
 
     @classmethod
     def from_head(
@@ -80,6 +84,7 @@ class Description:
             unserved=unserved,
             mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
             activity=Activity.of(head) if activity is None else activity,
+            error=error_in(head.waits) if head.status == "failed" else "",
         )
 
     @property
@@ -104,6 +109,7 @@ class Description:
             self.blocked_reason,
             busy=self.busy,
             unserved=self.unserved,
+            error=self.error,
         )
 
 
