@@ -118,7 +118,7 @@ class Answers:
     async def failed(self, request: Request, error: Exception) -> Response:
         """Say what is wrong: a bad address, no such execution, or a store that does not answer."""
         if isinstance(error, ExecutionNotFound):
-            name = request.path_params["id"] if "/executions/" in request.url.path else ""
+            name = request.path_params.get("id", "") if "/executions/" in request.url.path else ""
             return self.page(request, "wrong.html", 404, title=str(error), text="", prefix=name)
         if isinstance(error, StoreUnavailable):
             return self.page(

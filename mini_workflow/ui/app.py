@@ -31,7 +31,7 @@ from mini_workflow.ui.forms import MESSAGES, Asking
 from mini_workflow.ui.limit_page import (
     NO_FIELDS,
     changes_of,
-    fields_of,
+    form_of,
     limit_of_page,
     lines_of_limits,
 )
@@ -360,7 +360,7 @@ class _Pages(Answers):
         name = request.path_params["name"]
         if request.method == "GET":
             one = await run_in_threadpool(lambda: limit_of_page(self._client, name).describe())
-            return self.page(request, "limit_change.html", name=name, given=fields_of(one))
+            return self.page(request, "limit_change.html", name=name, given=form_of(one))
         form = await self.form(request)
         if form is None:
             return self.refused(request)

@@ -73,7 +73,7 @@ NO_FIELDS: Final = {"concurrency": "", "count": "", "seconds": "", "per_key": ""
 """The form of a limit that allows anything."""
 
 
-def fields_of(one: LimitDescription) -> dict[str, str]:
+def form_of(one: LimitDescription) -> dict[str, str]:
     """Return the form of a limit as it is."""
     found = {**NO_FIELDS, "per_key": "yes" if one.per_key else ""}
     if one.concurrency is not None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
-from mini_workflow import LocalRuntime
+from mini_workflow import LocalRuntime, UsageError
+from mini_workflow.engine.execution import Execution
 from tests.paths import ROOT
 from tests.ui.browsing import (
     Opening,
@@ -85,9 +86,16 @@ def test_a_fan_out_of_ten_thousand_is_opened_scrolled_and_filtered(
     expect(group).to_have_count(1)
     group.locator("summary").click()
     expect(group.locator(".row").first).to_be_visible()
-    page.locator(".tl").evaluate("one => one.scrollTo(0, 1e6)")
+    events = page.locator(".evs > li")
+    expect(events.first).to_be_in_viewport()
+    page.locator(".evs").hover()
+    page.mouse.wheel(0, 100_000)
+    expect(events.last).to_be_in_viewport()
+    expect(events.first).not_to_be_in_viewport()
+    page.get_by_role("link", name="Older events").click()
+    expect(events.first).to_contain_text("19802")
     page.get_by_role("link", name="Tasks").click()
-    expect(page.locator(".evs > li")).to_have_count(200)
+    expect(events).to_have_count(200)
     page.get_by_role("searchbox", name="Search the events").fill("#9999 ")
     page.keyboard.press("Enter")
     expect(page.locator(".evs > li")).to_have_count(2)
@@ -231,7 +239,7 @@ def test_a_list_says_that_it_has_changed_and_moves_nothing(
     rows = page.locator("tbody tr")
     expect(rows).to_have_count(1)
     waiting(runtime, "o-2")
-    fresh = page.get_by_text("This list has changed")
+    fresh = page.get_by_text("1 new: show it")
     expect(fresh).to_be_visible()
     expect(rows).to_have_count(1)
     page.keyboard.press("r")
@@ -362,6 +370,13 @@ def test_the_overviews_lead_to_each_other(runtime: LocalRuntime, opened: Opening
     expect(page.get_by_text("Nothing is wrong.")).to_be_visible()
 
 
+def faults(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe-core finds that is serious."""
+    found: Any = Axe().run(page).response
+    serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    return [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious]
+
+
 PAGES = (
     *("/executions", "/executions/f-1", "/executions/o-1", "/executions/o-1/update"),
     *("/workflows", "/workflow?name=shown-failure", "/schedules", "/limits", "/workers", "/doctor"),
@@ -382,11 +397,42 @@ def test_axe_finds_no_serious_fault(
         page = opened(
             path, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
         )
-        found: Any = Axe().run(page).response
-        serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
-        told = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious]
-        assert told == [], path
+        assert faults(page) == [], path
         page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1440])
+def test_axe_finds_no_serious_fault_of_members_and_of_progress(
+    runtime: LocalRuntime, opened: Opening, scheme: str, width: int
+) -> None:
+    """And a telephone scrolls in one direction there, too."""
+    execution = runtime.start_execution(mixed, 24, 2, id="m-1")
+    eventually(lambda: [one.kind for one in execution.describe().waits] == ["signal"])
+    page = opened(
+        "/executions/m-1/members?of=1",
+        color_scheme=scheme,
+        viewport={"width": width, "height": 900},
+        bypass_csp=True,
+    )
+
+    def check() -> None:
+        assert faults(page) == [], page.url
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    expect(page.locator(".tl-in > .row")).to_have_count(24)
+    check()
+    page.goto(page.url.partition("/executions/")[0] + "/bulk?action=terminate")
+    page.get_by_role("button", name="Terminate 1").click()
+    expect(page.get_by_text("All were asked, or left out.")).to_be_visible()
+    check()
+    # Those that are left out are told there, too.
+    page.goto(page.url.partition("/bulk/")[0] + "/bulk?action=retry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Execution, "retry", lambda *_, **__: (_ for _ in ()).throw(UsageError("no")))
+        page.get_by_role("button", name="Retry 1").click()
+        expect(page.get_by_text("1 was left out")).to_be_visible()
+    check()
 
 
 @pytest.mark.parametrize("path", PAGES)
