@@ -17,18 +17,26 @@ from mini_workflow.core.duplicates import admit
 from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event
 from mini_workflow.core.limit import LIMIT
-from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
-from mini_workflow.core.open_child import child_cancelled, child_ended, child_started
-from mini_workflow.core.open_durations import NO_DURATIONS, OpenDurations, begin_duration
-from mini_workflow.core.open_promise import (
+from mini_workflow.core.open_operations import (
+    NO_DURATIONS,
     NO_PROMISES,
+    OpenAsk,
+    OpenDurations,
     OpenPromises,
+    OpenTask,
+    begin_duration,
+    child_cancelled,
+    child_ended,
+    child_started,
     promise_created,
     promise_ended,
+    take_answer,
+    take_asker,
+    take_sent,
+    update_accepted,
+    update_ended,
+    update_refused,
 )
-from mini_workflow.core.open_task import OpenTask
-from mini_workflow.core.open_updates import update_accepted, update_ended, update_refused
-from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import (
     NO_DEADLINES,
@@ -38,7 +46,7 @@ from mini_workflow.core.report_limits import (
     wait_for_report,
 )
 from mini_workflow.core.run_reset import reset_run
-from mini_workflow.core.slots import Slots, take_slots
+from mini_workflow.core.slots import OwnSlot, Slots, take_slots
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer, answer_of_closed, nobody
+from mini_workflow.core.asks import answer, answer_of_closed, nobody
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision

@@ -9,9 +9,9 @@ from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.comparison import Mismatch, read_mismatch
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.mismatch import Mismatch, read_mismatch
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow.core import events
 from mini_workflow.core.awaited import is_of_task, waits_of
 from mini_workflow.core.commands import Command, SendMessage
+from mini_workflow.core.comparison import mismatch_of, read_mismatch
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT, limit_of
-from mini_workflow.core.mismatch import mismatch_of, read_mismatch
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import replace
