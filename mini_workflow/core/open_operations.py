@@ -1,6 +1,6 @@
-"""Hold what a history says of operations that have not ended, and take their events into the state of a run.
+"""Keep operations that have not ended, and apply their events to the state of a run.
 
-A module for each would have a dozen lines: `ExecutionState.apply` calls the functions by the kind of an event.
+`ExecutionState.apply` calls the functions by the kind of an event.
 
 The id of an ask says who waits for the answer, and which operation it is of, so that nothing else has to be
 kept where it is answered.

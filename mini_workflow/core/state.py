@@ -11,7 +11,7 @@ from hashlib import sha256
 from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
-from mini_workflow.core import events
+from mini_workflow.core import events, open_operations
 from mini_workflow.core.continuation import Answers, OpenChild, take_over
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.endings import Endings
@@ -25,17 +25,6 @@ from mini_workflow.core.open_operations import (
     OpenPromises,
     OpenTask,
     begin_duration,
-    child_cancelled,
-    child_ended,
-    child_started,
-    promise_created,
-    promise_ended,
-    take_answer,
-    take_asker,
-    take_sent,
-    update_accepted,
-    update_ended,
-    update_refused,
 )
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import (
@@ -502,7 +491,7 @@ class ExecutionState:
 
     def _timer_fired(self, event: events.TimerFired) -> None:
         if event.seq in self.promises:
-            promise_ended(self, event)
+            open_operations.promise_ended(self, event)
             return
         self._timer_ended(event)
         if event.seq == BEGIN:
@@ -544,24 +533,24 @@ class ExecutionState:
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
         events.SignalUnhandled: _signal_received,
-        events.UpdateAccepted: update_accepted,
-        events.UpdateCompleted: update_ended,
-        events.UpdateFailed: update_ended,
-        events.UpdateRefused: update_refused,
+        events.UpdateAccepted: open_operations.update_accepted,
+        events.UpdateCompleted: open_operations.update_ended,
+        events.UpdateFailed: open_operations.update_ended,
+        events.UpdateRefused: open_operations.update_refused,
         events.CancelRequested: _cancel_requested,
-        events.PromiseCreated: promise_created,
-        events.PromiseCompleted: promise_ended,
-        events.PromiseFailed: promise_ended,
-        events.ChildStarted: child_started,
+        events.PromiseCreated: open_operations.promise_created,
+        events.PromiseCompleted: open_operations.promise_ended,
+        events.PromiseFailed: open_operations.promise_ended,
+        events.ChildStarted: open_operations.child_started,
         events.StartSent: _sent,
         events.CompletionSent: _sent,
-        events.ChildCancelled: child_cancelled,
-        events.ChildCompleted: child_ended,
-        events.ChildFailed: child_ended,
-        events.AskSent: take_sent,
-        events.AskAnswered: take_answer,
-        events.AskFailed: take_answer,
-        events.ResultAsked: take_asker,
+        events.ChildCancelled: open_operations.child_cancelled,
+        events.ChildCompleted: open_operations.child_ended,
+        events.ChildFailed: open_operations.child_ended,
+        events.AskSent: open_operations.take_sent,
+        events.AskAnswered: open_operations.take_answer,
+        events.AskFailed: open_operations.take_answer,
+        events.ResultAsked: open_operations.take_asker,
         events.SlotsGranted: take_slots,
         events.PatchMarked: _patch_marked,
         events.TagsSet: _tags_set,
