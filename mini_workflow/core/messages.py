@@ -181,7 +181,7 @@ class Messages:
         return found
 
     def on_query(self, name: str, handler: Handler) -> None:
-        """Answer questions of that name."""
+        """Answer queries of that name."""
         handlers.check_handler("query", name, handler)
         self._queries[name] = handler
 

@@ -45,7 +45,7 @@ class OtherExecution:
         return self._children.asks.call("update", name, self.id, args, kwargs)
 
     def query(self, name: str, /, *args: Any, **kwargs: Any) -> AskFuture:
-        """Put a question to its workflow, also to one that has closed, and return a future of the answer.
+        """Query its workflow, also one that has closed, and return a future of the answer.
 
         It raises what the handler raises, UnknownHandler, or what keeps the code from being run.
         """

@@ -28,7 +28,7 @@ Watched = Callable[[Run, Callable[[], Payload]], Payload | None]
 
 
 class Asking:
-    """Answers for executions. `look` returns a run to put questions to, and `let_go` drops it; `watched`
+    """Answers for executions. `look` returns a run to answer queries, and `let_go` drops it; `watched`
     calls what runs code of a workflow, and returns None if that was interrupted.
     """
 

@@ -415,7 +415,7 @@ def test_the_command_names_what_is_not_installed(
 SIGNING = """
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import Settings
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 
 
 def execute(event, context):

@@ -21,7 +21,7 @@ from mini_workflow.settings import (
     SIGNING_KEY,
     Settings,
 )
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.sqs.messages import SqsMessage, deduplication_id
 from tests.aws.cloud import EmulatedCloud
 from tests.aws.emulator import functions
