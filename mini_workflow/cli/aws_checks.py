@@ -12,7 +12,7 @@ from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import in_one_line
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.errors import SettingMissing
-from mini_workflow.stores.aws_clients import import_boto3
+from mini_workflow.stores.aws.clients import import_boto3
 
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.dead_letters import DeadLetterQueue

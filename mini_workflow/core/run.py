@@ -17,8 +17,8 @@ from mini_workflow.core.asks import Asks
 from mini_workflow.core.children import Children
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
+from mini_workflow.core.failure import set_traceback
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy

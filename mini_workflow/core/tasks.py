@@ -18,10 +18,9 @@ from mini_workflow.core.calls import (
 from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
+from mini_workflow.core.failure import Failure, add_note
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
-from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import JudgedCall, RetryPolicy

@@ -11,7 +11,7 @@ from mini_workflow.core.asks import subject_of
 from mini_workflow.core.awaited import Awaited
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.open_operations import OpenTask
 from mini_workflow.core.progress import read_progress
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.retry import RetryPolicy

@@ -15,7 +15,7 @@ from mini_workflow.core.starting import BoundWorkflow, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import EXECUTION_ID, check_name
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
-from mini_workflow.engine.calls import name_of
+from mini_workflow.engine.starts import name_of
 from mini_workflow.errors import ExecutionClosed, UsageError
 from mini_workflow.schedules.debounce import DEBOUNCE
 from mini_workflow.workflow import REGISTRY

@@ -10,8 +10,7 @@ from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.core.records import mutable, replace
-from mini_workflow.engine.effects import Undone, WakeupPlan, put_off
-from mini_workflow.engine.held import too_many
+from mini_workflow.engine.effects import Undone, WakeupPlan, put_off, too_many
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.errors import MailboxFull, StoreError

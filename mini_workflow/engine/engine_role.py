@@ -177,7 +177,7 @@ class EngineRole:
         elif self._is_shared or len(self._inbox) > BACKLOG or sys.get_asyncgen_hooks() != NO_HOOKS:
             self._wake_unless_led()
         else:
-            self._lead_once(questions=False)
+            self._lead_once(queries=False)
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
         """Have the engine take the request, and wait for its reply.
@@ -246,14 +246,14 @@ class EngineRole:
         else:
             self._lead_once()
 
-    def _lead_once(self, *, questions: bool = True) -> None:
+    def _lead_once(self, *, queries: bool = True) -> None:
         """Take one batch, unless somebody leads, who looks into the inbox afterwards."""
         if not self._lead.acquire(blocking=False):
             return
         try:
             self._leader = get_ident()
             if not (self._stopping or self._failed):
-                self._work(questions=questions)
+                self._work(queries=queries)
         finally:
             idle = self._let_go()
             if (
@@ -309,8 +309,8 @@ class EngineRole:
         self.watchers.tell_all(Changed())
         self.readers.tell_all(Changed())
 
-    def _work(self, *, questions: bool = True) -> None:
-        """Take one batch. Without `questions` one that has any is left as it is: they are answered
+    def _work(self, *, queries: bool = True) -> None:
+        """Take one batch. Without `queries` one that has any is left as it is: they are answered
         after the dispatch, and would keep a thread of the runner from what it has taken itself.
         """
         assert self._engine is not None
@@ -321,7 +321,7 @@ class EngineRole:
             room = min(len(inbox), BATCH - self._engine.waiting) if inbox else 0
             while len(taken) < room + 1:
                 taken.append(inbox.popleft())
-        if not questions and Ask in map(type, taken):
+        if not queries and Ask in map(type, taken):
             self._taken = []
             inbox.extendleft(reversed(taken))
             return

@@ -18,8 +18,8 @@ from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
-from mini_workflow.engine.admission import StartCheck, number_behind_deleted
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.children import StartCheck, number_behind_deleted
 from mini_workflow.engine.delivery import (
     Each,
     OfAnotherVersion,
@@ -38,13 +38,13 @@ from mini_workflow.engine.effects import (
     waking_of,
 )
 from mini_workflow.engine.executor import AroundTask, execute
-from mini_workflow.engine.inspection import Inspection
-from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox_with_starts
+from mini_workflow.engine.queries import FencedQueries
 from mini_workflow.engine.runs import blocked, deadly, first_head
 from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
+from mini_workflow.engine.unreported import LateOutcomes
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
@@ -134,7 +134,7 @@ class Orchestrator:
         )
         self._late = LateOutcomes(store, self._cache, dispatch, limits)
         self._admission = StartCheck(dispatch, codec, definitions)
-        self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
+        self.queries = FencedQueries(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer_of_closed, answers_at_end, nobody
+from mini_workflow.core.asks import answer_of_closed, answers_at_end, nobody
 from mini_workflow.core.children import closed_signal, end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed, Message

@@ -213,7 +213,7 @@ class Update:
 
 @mutable
 class Ask:
-    """Put a question to the workflow; the reply is the encoded answer. Nothing is recorded."""
+    """Query the workflow; the reply is the encoded answer. Nothing is recorded."""
 
     execution_id: str
     name: str

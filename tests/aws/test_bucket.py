@@ -19,8 +19,8 @@ from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ROLE_ARN, Settings
-from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
+from mini_workflow.stores.aws.clients import Clients
+from mini_workflow.stores.aws.limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import CONFLICTS, Bucket
 from mini_workflow.stores.sqs.dispatch import purpose_of
 from mini_workflow.stores.sqs.messages import Lost, SqsMessage

@@ -9,8 +9,7 @@ from mini_workflow.engine import effects, orchestrator
 from mini_workflow.runtimes.aws import event_batch as inbox
 from mini_workflow.runtimes.aws import hold, runtime, worker
 from mini_workflow.runtimes.aws import telemetry as observe
-from mini_workflow.stores import aws_clients as clients
-from mini_workflow.stores import aws_limits as limits
+from mini_workflow.stores.aws import clients, limits
 from tests.paths import ROOT
 
 TEXT = (ROOT / "docs" / "aws.md").read_text()

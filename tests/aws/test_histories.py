@@ -15,7 +15,7 @@ from mini_workflow import Context
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
-from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.stores.aws.limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index, object_store

@@ -12,7 +12,7 @@ from mini_workflow import AWSRuntime, Context, ExecutionNotFound, UsageError
 from mini_workflow.errors import SettingMissing
 from mini_workflow.runtimes.aws import retention
 from mini_workflow.settings import EXECUTION_RETENTION, TABLE_NAME
-from mini_workflow.stores import aws_limits
+from mini_workflow.stores.aws import limits
 from mini_workflow.stores.s3 import object_store
 from tests.aws.counting import STORES
 from tests.aws.world import Fault, World, registry_of
@@ -231,7 +231,7 @@ def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment for each write."""
     monkeypatch.setattr(object_store, "SEAL_OVER", 1)
-    assert aws_limits.SEAL_OVER > 1
+    assert limits.SEAL_OVER > 1
 
 
 def go_round(world: World, count: int, name: str = "a") -> None:

@@ -12,7 +12,7 @@ from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import FencedStore, Received, Wakeup
 from mini_workflow.stores.cached import CachedStore
-from mini_workflow.stores.memory_queue import MemoryDispatch, MemoryDocuments
+from mini_workflow.stores.memory.queue import MemoryDispatch, MemoryDocuments
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.contracts.dispatch import DispatchContract, WakeupContract
 from mini_workflow.testing.contracts.fenced_deletion import FencedDeletionContract

@@ -12,7 +12,7 @@ import pytest
 from mini_workflow.errors import ExecutionNotFound, StoreError
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup
-from mini_workflow.stores.memory_queue import MemoryDispatch
+from mini_workflow.stores.memory.queue import MemoryDispatch
 from mini_workflow.testing.contracts.dispatch import DispatchContract, WakeupContract
 from tests.contracts.catching import check_caught, laws_of
 from tests.contracts.queue_cases import QueueInMemory, UnsafeDispatch

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect
 
 from mini_workflow import LocalRuntime, UsageError
@@ -370,11 +372,22 @@ def test_the_overviews_lead_to_each_other(runtime: LocalRuntime, opened: Opening
     expect(page.get_by_text("Nothing is wrong.")).to_be_visible()
 
 
-def faults(page: Page) -> list[tuple[str, list[str]]]:
-    """What axe-core finds that is serious."""
-    found: Any = Axe().run(page).response
-    serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
-    return [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in serious]
+def check_access(page: Page) -> None:
+    """Have Axe look at an open page, in both schemes of colours, as wide as a telephone and as a screen;
+    and a telephone scrolls in one direction.
+    """
+    page.evaluate(AXE_SCRIPT)
+    for scheme, width in itertools.product(("light", "dark"), (400, 1440)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, page.url
+        found: Any = page.evaluate("axe.run({resultTypes: ['violations']})")
+        serious = [
+            (one["id"], [node["html"] for node in one["nodes"]][:3])
+            for one in found["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], (page.url, scheme, width)
 
 
 PAGES = (
@@ -384,66 +397,42 @@ PAGES = (
 )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1440])
-def test_axe_finds_no_serious_fault(
-    runtime: LocalRuntime, opened: Opening, scheme: str, width: int
+def test_axe_finds_no_serious_fault_and_a_telephone_scrolls_in_one_direction(
+    runtime: LocalRuntime, opened: Opening
 ) -> None:
+    """In both schemes of colours, as wide as a telephone and as a screen. A page is loaded once: that, and
+    to read Axe, takes longer than to look."""
     failed(runtime, "f-1")
     waiting(runtime, "o-1")
     runtime.schedules.create("nightly", scheduled, every=3600)
+    # The policy of the pages allows no script from elsewhere.
+    page = opened(PAGES[0], viewport={"width": 400, "height": 800}, bypass_csp=True)
     for path in PAGES:
-        # The policy of the pages allows no script from elsewhere.
-        page = opened(
-            path, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
-        )
-        assert faults(page) == [], path
-        page.context.close()
+        page.goto(urljoin(page.url, path))
+        check_access(page)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1440])
-def test_axe_finds_no_serious_fault_of_members_and_of_progress(
-    runtime: LocalRuntime, opened: Opening, scheme: str, width: int
+def test_members_and_the_progress_of_an_action_on_all_have_no_serious_fault(
+    runtime: LocalRuntime, opened: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a telephone scrolls in one direction there, too."""
     execution = runtime.start_execution(mixed, 24, 2, id="m-1")
     eventually(lambda: [one.kind for one in execution.describe().waits] == ["signal"])
-    page = opened(
-        "/executions/m-1/members?of=1",
-        color_scheme=scheme,
-        viewport={"width": width, "height": 900},
-        bypass_csp=True,
-    )
-
-    def check() -> None:
-        assert faults(page) == [], page.url
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-
+    page = opened("/executions/m-1/members?of=1", bypass_csp=True)
     expect(page.locator(".tl-in > .row")).to_have_count(24)
-    check()
-    page.goto(page.url.partition("/executions/")[0] + "/bulk?action=terminate")
+    check_access(page)
+    page.goto(urljoin(page.url, "/bulk?action=terminate"))
     page.get_by_role("button", name="Terminate 1").click()
     expect(page.get_by_text("All were asked, or left out.")).to_be_visible()
-    check()
-    # Those that are left out are told there, too.
-    page.goto(page.url.partition("/bulk/")[0] + "/bulk?action=retry")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Execution, "retry", lambda *_, **__: (_ for _ in ()).throw(UsageError("no")))
-        page.get_by_role("button", name="Retry 1").click()
-        expect(page.get_by_text("1 was left out")).to_be_visible()
-    check()
+    check_access(page)
 
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise UsageError("it is not to be")
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_telephone_scrolls_in_one_direction(
-    runtime: LocalRuntime, opened: Opening, path: str
-) -> None:
-    waiting(runtime, "o-1")
-    failed(runtime, "f-1")
-    runtime.schedules.create("nightly", scheduled, every=3600)
-    page = opened(path, viewport={"width": 400, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    monkeypatch.setattr(Execution, "retry", refuse)
+    page.goto(urljoin(page.url, "/bulk?action=retry"))
+    page.get_by_role("button", name="Retry 1").click()
+    expect(page.get_by_text("1 was left out")).to_be_visible()
+    check_access(page)
 
 
 def test_without_scripts_all_is_read_and_acted_on(runtime: LocalRuntime, opened: Opening) -> None:

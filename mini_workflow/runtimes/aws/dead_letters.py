@@ -28,8 +28,8 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.runtimes.aws.container import Container
-from mini_workflow.stores.aws_clients import translate_errors
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES
+from mini_workflow.stores.aws.clients import translate_errors
+from mini_workflow.stores.aws.limits import BATCH_ENTRIES
 from mini_workflow.stores.sqs.messages import Lost, deduplication_id
 
 Kind = Literal["events", "timers", "failures", "schedules"]

@@ -21,7 +21,7 @@ from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.versions import remark_on
 from mini_workflow.settings import is_queue
-from mini_workflow.stores.aws_limits import (
+from mini_workflow.stores.aws.limits import (
     LONGEST_IN_HAND,
     LONGEST_INVOCATION,
     REPORT_MARGIN,
@@ -152,7 +152,7 @@ class Handlers:
     def _query_handler(self) -> QueryHandler:
         from mini_workflow.runtimes.aws.query_handler import QueryHandler
 
-        return QueryHandler(self._parts, self._orchestrator.inspection, self._shelf, self._claim)
+        return QueryHandler(self._parts, self._orchestrator.queries, self._shelf, self._claim)
 
     @cached_property
     def _worker(self) -> Worker:

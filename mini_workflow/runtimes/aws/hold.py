@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.errors import StoreError
-from mini_workflow.stores.aws_clients import Clients, translate_errors
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES
+from mini_workflow.stores.aws.clients import Clients, translate_errors
+from mini_workflow.stores.aws.limits import BATCH_ENTRIES
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 

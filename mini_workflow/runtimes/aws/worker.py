@@ -32,8 +32,8 @@ from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
-from mini_workflow.stores.aws_clients import is_refused
-from mini_workflow.stores.aws_limits import HEARTBEAT_INTERVAL
+from mini_workflow.stores.aws.clients import is_refused
+from mini_workflow.stores.aws.limits import HEARTBEAT_INTERVAL
 from mini_workflow.stores.sqs.call_store import purpose_of
 from mini_workflow.stores.sqs.dispatch import CANCELLED
 from mini_workflow.stores.sqs.envelopes import parse

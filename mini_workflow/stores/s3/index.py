@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from mini_workflow.core.records import frozen
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 
 ROOT: Final = "executions/index/"
 

@@ -13,8 +13,8 @@ from mini_workflow.core.tags import tags_from_text
 from mini_workflow.errors import StoreCorrupt, StoreError
 from mini_workflow.ports import STATUSES, Commit, Query
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
-from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import SEAL_OVER
+from mini_workflow.stores.aws.clients import Clients
+from mini_workflow.stores.aws.limits import SEAL_OVER
 from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index

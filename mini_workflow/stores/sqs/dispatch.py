@@ -29,8 +29,8 @@ from mini_workflow.settings import (
     Settings,
     is_queue,
 )
-from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
-from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
+from mini_workflow.stores.aws.clients import Clients, code_of, translate_errors
+from mini_workflow.stores.aws.limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.call_store import CallStore, purpose_of, version_of
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump

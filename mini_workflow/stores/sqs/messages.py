@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from mini_workflow.core.records import frozen
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
-from mini_workflow.stores.aws_clients import Clients, translate_errors
-from mini_workflow.stores.aws_limits import BATCH_BYTES, BATCH_ENTRIES
+from mini_workflow.stores.aws.clients import Clients, translate_errors
+from mini_workflow.stores.aws.limits import BATCH_BYTES, BATCH_ENTRIES
 from mini_workflow.stores.sqs.envelopes import Envelopes, dump, parse
 
 Kind = Literal["messages", "wake", "resume"]

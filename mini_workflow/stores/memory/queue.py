@@ -23,8 +23,8 @@ from mini_workflow.ports import (
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
 from mini_workflow.stores.cached import Deleted, stored
 from mini_workflow.stores.listing import count_of, page_of
-from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
-from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
+from mini_workflow.stores.memory.heartbeats import HeartbeatTable, MemoryHeartbeats
+from mini_workflow.stores.memory.streams import MemoryStreams, StreamTable
 
 
 @frozen
