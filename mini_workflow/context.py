@@ -358,7 +358,7 @@ class Context:
         return self._run.messages.stream(name)
 
     def on_signal(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """From now on have `handler` (sync or async) take each signal of that name.
+        """Have `handler` (sync or async) take each signal of that name from now on.
 
         Those that are waiting are handed over at once, in order. An exception of the handler fails
         the execution. With `ANY` for the name it takes all signals, as ``handler(name, value)``, that have no

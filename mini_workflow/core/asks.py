@@ -1,4 +1,4 @@
-"""Asks: what a workflow asks of other executions, and waits to be answered."""
+"""Ask other executions from a workflow, and answer the asks of others."""
 
 from __future__ import annotations
 

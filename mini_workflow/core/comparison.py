@@ -1,4 +1,4 @@
-"""Comparison: whether recorded results still belong to the calls that the code makes now.
+"""Compare the calls that code makes now with the recorded ones, and describe a mismatch.
 
 Kind, number and name say which operation is which; the values that it is given say whether its
 result may be taken. Other values are an edit of the code, which may be meant, or they mean that the

@@ -1,4 +1,4 @@
-"""Endings: what has come to an end in a run, and when it began, for those who are told of commits.
+"""Tell listeners of commits which operations have ended in a run, and when each had begun.
 
 A history says both, in events that may be months apart. This notes the end together with the beginning.
 """

@@ -1,4 +1,4 @@
-"""RetryPolicy: when a failed attempt is made again, and after how long. Pure arithmetic."""
+"""Decide when a failed attempt is made again, by a RetryPolicy. Pure arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run reset: what becomes of the state of a run that begins with events of another one."""
+"""Apply a reset to the state of a run that begins with events of another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots: what the tasks of one run have of its limits, and what is said to those about it.
+"""Keep the slots that an execution and its tasks have of limits, and send messages to these limits.
 
 Each limit is an execution of its own. It is told how things stand, never what has changed: so a message
 that comes twice, or that is sent again, says nothing new. What it grants is counted from the start of

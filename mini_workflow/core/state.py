@@ -1,4 +1,4 @@
-"""ExecutionState: what a history amounts to, kept up to date one event at a time.
+"""Fold a history into an ExecutionState, one event at a time.
 
 It answers the questions that must not cost a walk over the history: which tasks and timers are
 open, what is due next, and whether an arriving message says something new.

@@ -1,4 +1,4 @@
-"""Streams: what a run writes for whoever reads along. They stand beside the history.
+"""Write chunks to streams from a run. Streams stand beside the history.
 
 A write is not recorded. Its place is that of the last event before it, so that a replay gives it the
 same number, and a store knows it again.

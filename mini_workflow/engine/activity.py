@@ -1,4 +1,4 @@
-"""Activity: what an execution does and waits for, by its head and, where that is not enough, its history."""
+"""Describe the work and the waits of an execution, by its head and, where that is not enough, its history."""
 
 from __future__ import annotations
 

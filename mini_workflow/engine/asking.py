@@ -1,4 +1,4 @@
-"""Asking: what executions ask each other, as far as no code of a workflow decides about it.
+"""Answer asks between executions, as far as no code of a workflow decides about them.
 
 A query is answered by the run of the turn that takes it, once that has taken all else; what has closed is
 answered for by its history, without its code. The answers go out with the turn's own messages.

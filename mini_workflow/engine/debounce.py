@@ -1,4 +1,4 @@
-"""Debounce: starts that come in bursts become one. It is an execution of a built-in workflow."""
+"""Turn starts that come in bursts into one, by an execution of a built-in workflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrival: what a queue delivers for one execution, and how many of them are handled at a time."""
+"""Define the deliveries of a queue for one execution, and handle several at a time."""
 
 from __future__ import annotations
 

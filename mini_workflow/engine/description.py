@@ -1,4 +1,4 @@
-"""Description: an execution at a glance."""
+"""Describe an execution at a glance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Effects: does the effects of committed turns, and plans when an execution is to be woken."""
+"""Dispatch the effects of a committed turn at least once, and compute the next wake-up."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
 
 
 def put_off(pending: PendingEffects) -> PendingEffects:
-    """PendingEffects that wait until the execution is resumed."""
+    """Return effects that wait until the execution is resumed."""
     return replace(pending, unconfirmed=True) if pending else NO_EFFECTS
 
 

@@ -1,4 +1,4 @@
-"""Runs one attempt of a task: the captured call in, its result or its failure as data out."""
+"""Run one attempt of a task: the captured call in, its result or its failure as data out."""
 
 from __future__ import annotations
 

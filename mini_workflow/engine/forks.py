@@ -1,4 +1,4 @@
-"""Forks: what a client does to begin an execution with events of another one."""
+"""Begin an execution with events of another one, for a client."""
 
 from __future__ import annotations
 

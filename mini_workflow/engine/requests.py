@@ -1,4 +1,4 @@
-"""What is asked of an engine, and the answer that the asker waits for."""
+"""Define the requests to an engine, and the reply that a caller waits for."""
 
 from __future__ import annotations
 

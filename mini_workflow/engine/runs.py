@@ -1,4 +1,4 @@
-"""What begins an execution, and what follows a run: the next one, or a block."""
+"""Make the first event of an execution, and the next run or the block that follows a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentence: what an execution does or waits for, in words. The only place where it is put into words."""
+"""Put the work and the waits of an execution into words. No other module does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts: how a client starts many executions at once."""
+"""Start many executions at once, for a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One turn of one execution: load or take from the cache, advance, and say what to commit."""
+"""Run one turn of one execution: load or take from the cache, advance, and say what to commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lost attempts: what to say of attempts in flight that nobody here is running and nobody reported."""
+"""Find attempts and messages that were never reported: those of lost workers, and those under way."""
 
 from __future__ import annotations
 

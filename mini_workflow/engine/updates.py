@@ -1,4 +1,4 @@
-"""Updates: requests that workflows answer, at once or later, and with the start of an execution."""
+"""Send updates, which workflows answer at once or later, also together with a start."""
 
 from __future__ import annotations
 

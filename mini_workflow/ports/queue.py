@@ -1,4 +1,4 @@
-"""What an orchestrator asks of a backend: executions that a queue hands from process to process.
+"""Declare what an orchestrator asks of a backend whose queue hands executions from process to process.
 
 All times are whole milliseconds since the epoch.
 """
@@ -118,7 +118,7 @@ class Dispatch(Protocol):
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
-        """Nobody waits for the task any more: tell whoever runs it, if that is possible. Harmless for
+        """Cancel a task for which nobody waits: tell whoever runs it, if that is possible. Harmless for
         a task that nobody runs.
         """
         ...

@@ -1,4 +1,4 @@
-"""CachedStore: the FencedStore of any place that writes an execution only if nobody else has."""
+"""Keep executions as documents anywhere that writes a document only if nobody else has."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Answers: what every page is made with: templates, forms that are read and checked, and what is said when
-something is wrong.
-"""
+"""Make the answers of all pages: fill templates, read and check forms, and report what is wrong."""
 
 from __future__ import annotations
 

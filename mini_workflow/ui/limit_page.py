@@ -1,4 +1,4 @@
-"""Limit page: what each limit allows, who holds slots of it, who waits, and how it is changed."""
+"""Show the limits: their slots, the holders, those that wait, and the form that changes a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists: which executions a page shows, by what its address says."""
+"""Choose the executions that a page shows, by its address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two ends of a worker process are given: how to run tasks, and how to trust a message."""
+"""Configure both ends of a worker process: how to run tasks, and how to trust a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers: what the two functions of an engine do when Lambda invokes them."""
+"""Handle invocations of the two functions of an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queued backend in memory: executions for a `CachedStore`, and a queue, for tests."""
+"""Stand in for a queued backend in memory: executions for a `CachedStore`, and a queue, for tests."""
 
 from __future__ import annotations
 

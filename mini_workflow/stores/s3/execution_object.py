@@ -1,4 +1,4 @@
-"""ExecutionObject: what the object of an execution holds, and how it is written down.
+"""Write and read the object of an execution.
 
 The object is JSON in lines: the first has all that a listing shows, the second what is still to be
 done for the last commit; the parked messages and the newest events follow, a line each. Older

@@ -1,4 +1,4 @@
-"""Mail: messages to executions, as they travel through the queues."""
+"""Send messages to executions through the queues."""
 
 from __future__ import annotations
 

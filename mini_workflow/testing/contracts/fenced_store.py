@@ -1,4 +1,4 @@
-"""What every `FencedStore` must do, and how many calls it takes for it. Needs pytest."""
+"""Hold every `FencedStore` to its contract, within a number of calls. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
