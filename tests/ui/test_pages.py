@@ -134,7 +134,7 @@ def test_a_failure_is_open_with_the_line_of_the_user(
 
 
 def test_calls_of_libraries_are_folded_between_the_user_s_own() -> None:
-    library, own = "/usr/lib/python3/asyncio/tasks.py", "/home/ann/shop.py"
+    library, own = "/usr/lib/python3/asyncio/tasks.py", "/srv/shop.py"
     lines = [f'  File "{file}", line 1, in x\n    y()' for file in (own, library, library, own)]
     found = stretches_of("\n".join(["Traceback (most recent call last):", *lines, "ValueError"]))
     assert [(one.mine, len(one.frames)) for one in found] == [(True, 1), (False, 2), (True, 1)]
