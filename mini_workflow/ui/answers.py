@@ -15,7 +15,7 @@ from mini_workflow.core.validation import MAXIMUM_NAME
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionNotFound, StoreUnavailable, UsageError
-from mini_workflow.ui.lists import utc_now
+from mini_workflow.ui.lists import utc_now, with_names
 from mini_workflow.ui.security import FIELD, is_ours
 from mini_workflow.ui.values import json_of, tree_of
 
@@ -67,7 +67,7 @@ class Answers:
             lstrip_blocks=True,
         )
         known: dict[str, Any] = {"words": words, "tree_of": tree_of, "json_of": json_of, "len": len}
-        known |= {"address_with": address_with, "keys": KEYS}
+        known |= {"address_with": address_with, "keys": KEYS, "with_names": with_names}
         cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
         cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -120,6 +121,17 @@ def line_of(one: Description, now: datetime) -> Line:
         words.span(lasted / timedelta(milliseconds=1)),
         " ".join(bulk),
     )
+
+
+def with_names(sentence: str, one: Description) -> list[tuple[str, bool]]:
+    """Return the parts of an execution's sentence, and of each whether it is the name of what it waits for,
+    to be told from the words around it.
+    """
+    names = sorted({wait.name for wait in one.waits if wait.name}, key=len, reverse=True)
+    if not names or one.status != "running":
+        return [(sentence, False)]
+    found = re.split(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?!\w)", sentence)
+    return [(part, number % 2 == 1) for number, part in enumerate(found) if part]
 
 
 def shape_of(one: Description) -> tuple[str, str]:

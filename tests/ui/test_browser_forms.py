@@ -131,6 +131,22 @@ def test_all_parts_of_an_address_stay_when_one_is_chosen(
     expect(page.get_by_role("link", name="Failures")).to_have_attribute("aria-current", "true")
 
 
+def test_a_filter_that_means_nothing_is_said_before_it_is_asked_for(
+    runtime: LocalRuntime, opened: Opening
+) -> None:
+    waiting(runtime, "o-1")
+    page = opened("/executions")
+    tag = page.get_by_label("Tag", exact=True)
+    tag.fill("o-1")
+    page.get_by_role("button", name="Apply").click()
+    assert tag.evaluate("one => one.validity.patternMismatch")
+    assert page.url.endswith("/executions")
+    tag.fill("customer=o-1")
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_url("**tag=**")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
 def test_keys_are_listed_and_the_list_is_closed(runtime: LocalRuntime, opened: Opening) -> None:
     waiting(runtime, "o-1")
     page = opened("/executions")

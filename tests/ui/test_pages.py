@@ -43,6 +43,11 @@ def test_the_list_shows_executions_with_counts_and_filters(
     assert re.search(r"<b>3</b>\s*<span>All", page)
     assert "<title>Executions: 1 failed" in page
 
+    assert (
+        "Waits for signal <b>approve</b> since" in page
+    )  # as on its own page, and in the title without
+    assert "Waits for signal <b>approve</b> since" in browser.get("/executions/o-1").text
+
     by_status = browser.get("/executions?status=failed").text
     assert "f-1" in by_status
     assert "x-o-1" not in by_status
