@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import TracebackType
 from typing import Any, Final
 
@@ -112,3 +113,25 @@ def add_note(error: BaseException, note: str) -> None:
     """Add a line to what is printed with the exception."""
     notes = vars(error).get("__notes__")
     vars(error)["__notes__"] = [*(notes if isinstance(notes, list) else ()), note]  # pyright: ignore[reportUnknownVariableType]
+
+
+LONGEST: Final = 200
+"""Characters of what has ended an execution that a head keeps."""
+
+_FAILED: Final = "failed"
+
+
+def head_text(failure: Failure) -> str:
+    """Return the text by which a head says what has ended its execution."""
+    return json.dumps({_FAILED: failure.summary()[:LONGEST]})
+
+
+def error_in(text: str) -> str:
+    """Return what has ended an execution that failed, from the text that its head has; empty if that does not
+    say it.
+    """
+    try:
+        told = json.loads(text)[_FAILED] if text.startswith(f'{{"{_FAILED}"') else ""
+    except (ValueError, KeyError):
+        return ""
+    return told if isinstance(told, str) else ""
