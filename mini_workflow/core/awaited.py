@@ -1,4 +1,4 @@
-"""Awaited: what the code of a run awaits when a turn has ended, as a store keeps it with the head.
+"""Describe the awaits of a run when a turn has ended, as a store keeps them with the head.
 
 Only looks at coroutines and futures; nothing of it is recorded. A step after another costs nothing
 here: that the code awaits a task is in the history.

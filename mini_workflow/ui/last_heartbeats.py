@@ -7,8 +7,7 @@ from typing import Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.description import Description
-from mini_workflow.engine.heartbeats import details_of
-from mini_workflow.engine.looks import HEARTBEATS, Looks
+from mini_workflow.engine.looks import HEARTBEATS, Looks, details_of
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.drawing import Beat, Beats
 from mini_workflow.engine.picture.operations import Operation, milliseconds

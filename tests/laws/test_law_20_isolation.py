@@ -18,7 +18,7 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.core import events
-from mini_workflow.engine.renewal import LeaseRenewal
+from mini_workflow.engine.takeover import LeaseRenewal
 from mini_workflow.engine.turn import DEADLY
 from mini_workflow.errors import LeaseLost, StoreUnavailable
 from tests.unit.local import flows

@@ -1,4 +1,4 @@
-"""VersionRouting: which version of the orchestrator has to take an execution, during a canary and after."""
+"""Route executions to versions of the orchestrator, during a canary and after."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mini_workflow.settings import (
     WORKER_FUNCTION_NAME,
     Settings,
 )
-from mini_workflow.stores.aws_clients import LONGEST_ANSWER, Clients, translate_errors
+from mini_workflow.stores.aws.clients import LONGEST_ANSWER, Clients, translate_errors
 from mini_workflow.stores.sqs.call_store import version_of
 from mini_workflow.stores.sqs.envelopes import dump, parse
 

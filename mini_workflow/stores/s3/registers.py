@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from mini_workflow.stores.aws_limits import HEADER_BYTES
+from mini_workflow.stores.aws.limits import HEADER_BYTES
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import tombstone
 from mini_workflow.stores.s3.bucket import Bucket, Object
