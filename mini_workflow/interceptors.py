@@ -1,4 +1,4 @@
-"""Interceptors: what goes around workflows, tasks and calls of a client; and after a commit."""
+"""Declare interceptors around workflows, tasks and calls of a client, and behind commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters: what functions take, and arguments built for them from JSON or from texts."""
+"""Read the parameters of functions, and build arguments for them from JSON or from texts."""
 
 from __future__ import annotations
 

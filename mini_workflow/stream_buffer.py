@@ -81,7 +81,7 @@ class StreamSink(Protocol):
         ...
 
     def heard(self, key: Key, details: str | None) -> None:
-        """There was a heartbeat of an attempt: the details given last, as JSON text. Does not wait."""
+        """Take in a heartbeat of an attempt: the details given last, as JSON text. Does not wait."""
         ...
 
     def over(self, key: Key) -> None:

@@ -1,4 +1,4 @@
-"""What the components take, as users write it, and what it means to them.
+"""Declare the arguments of the components, and check them.
 
 Options that take units are of type Any, because "10 minutes", 600 and timedelta(minutes=10) say the
 same; `options.py` reads them. No `from __future__ import annotations` here: Pulumi reads the types

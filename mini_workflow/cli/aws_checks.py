@@ -1,4 +1,4 @@
-"""What `doctor` looks at on AWS: settings, the queues, the functions, and what may be called."""
+"""Check an engine on AWS for `doctor`: settings, queues, functions, and permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the command line looks for executions: options, environment, pyproject.toml."""
+"""Find out where executions are: from options, the environment, and pyproject.toml."""
 
 from __future__ import annotations
 

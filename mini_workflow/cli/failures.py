@@ -1,4 +1,4 @@
-"""What goes wrong, as one line and an exit status."""
+"""Report an error as one line and an exit status."""
 
 from __future__ import annotations
 

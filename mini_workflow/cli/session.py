@@ -1,4 +1,4 @@
-"""Session: what a command works with; and how commands, and what several of them take, are declared."""
+"""Give commands their client and output, and declare commands and the options that several take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kind: how the values of one kind are written and read; the two stand together in one table by tag."""
+"""Define a kind of value: how such values are written and read. A table by tag holds all kinds."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""PayloadCodec: what encodes the bytes of values and failures before they leave the process, for example
-compresses or encrypts them; and the form in which such a payload is stored.
+"""Declare a PayloadCodec, which encodes the bytes of values and failures before they leave the process, and
+the form in which such a payload is stored. It compresses or encrypts them, for example.
 
 ``{"$": "encoded", "by": ["zlib", "aes-gcm:2026"], "v": "<base64>"}`` is a value that was compressed and
 then encrypted with the key called 2026.

@@ -1,4 +1,4 @@
-"""What a call calls: the name of a function, and for a lambda those that its code calls.
+"""Name a call: by its function, and for a lambda by the functions that its code calls.
 
 Read from the bytecode, so that comments and formatting make no difference.
 """
@@ -77,7 +77,7 @@ def default_name(function: Callable[..., Any]) -> str:
 
 
 def name_of_call(function: Callable[..., Any]) -> str:
-    """Whom it calls: its own name, with that of its class; for a lambda, those that it calls."""
+    """Return whom it calls: its own name, with that of its class; for a lambda, those that it calls."""
     inner = inner_function(function)
     if isinstance(inner, MethodType):
         inner = inner.__func__

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.answers import (
+from mini_workflow.core.asks import (
     NOTHING,
     answer,
     answer_of_closed,
@@ -25,7 +25,7 @@ from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import LIMIT
-from mini_workflow.core.open_ask import part_of
+from mini_workflow.core.open_operations import part_of
 from mini_workflow.core.records import record, replace
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits

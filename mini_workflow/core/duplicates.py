@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event, Message
-from mini_workflow.core.open_ask import is_open, read_ask
+from mini_workflow.core.open_operations import is_open, read_ask
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.core.slots import is_granted

@@ -1,4 +1,4 @@
-"""What happened: the events of a history. Frozen, in the past tense.
+"""Define the events of a history: frozen, in the past tense.
 
 Two kinds make up a history. *Incoming* events arrive from outside and are delivered to the
 workflow one at a time; each carries `at`, its time in milliseconds since the epoch. *Recorded*

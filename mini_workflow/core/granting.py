@@ -1,4 +1,4 @@
-"""Granting: what a limit knows of who waits and who holds slots, and whom it grants the next ones.
+"""Grant slots of a limit to the runs that wait for them.
 
 The work for a message, or for a slot, does not grow with how many wait.
 """

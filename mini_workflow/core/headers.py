@@ -1,4 +1,4 @@
-"""Headers: what goes along with an execution, its tasks and its messages; and the hooks that see it.
+"""Check the headers of executions, tasks and messages, and declare the hooks that see them.
 
 A tenant, a trace: short texts by name, which no code of a workflow has to hand on.
 """

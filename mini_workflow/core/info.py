@@ -1,4 +1,4 @@
-"""What a workflow may know of its own execution."""
+"""Tell workflow code about its own execution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress: how far the code says that it has got, and how far its maps have."""
+"""Count the progress of code and of its maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By when an attempt that was dispatched has to be reported, or counts as lost."""
+"""Compute the deadline by which a dispatched attempt has to be reported, or counts as lost."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ReportDeadlines:
             del self._began[seq]
 
     def clear(self) -> None:
-        """None is waited for any more."""
+        """Wait for none any more."""
         self._due.clear()
         self._began.clear()
         self._heap.clear()

@@ -17,8 +17,8 @@ from mini_workflow.core.asks import Asks
 from mini_workflow.core.children import Children
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
+from mini_workflow.core.failure import set_traceback
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
@@ -508,8 +508,8 @@ class Run:
         recorder = self.recorder
         if not recorder.may_start():
             return False
-        script = recorder.script
-        answer = script is None or script.ended() or name in script.patches
+        recorded = recorder.recorded
+        answer = recorded is None or recorded.ended() or name in recorded.patches
         if answer:
             recorder.emit(events.PatchMarked(name))
         patched[name] = answer

@@ -1,4 +1,4 @@
-"""Timing: when an execution begins, by when it has to end, and whether it is tried again."""
+"""Plan when an execution begins, by when it has to end, and whether it is tried again."""
 
 from __future__ import annotations
 

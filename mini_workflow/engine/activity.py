@@ -1,4 +1,4 @@
-"""Activity: what an execution does and waits for, by its head and, where that is not enough, its history."""
+"""Describe the work and the waits of an execution, by its head and, where that is not enough, its history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mini_workflow.core.asks import subject_of
 from mini_workflow.core.awaited import Awaited
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.open_operations import OpenTask
 from mini_workflow.core.progress import read_progress
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.retry import RetryPolicy

@@ -1,4 +1,4 @@
-"""Batch: what one call of the engine takes up together, and commits in one step."""
+"""Gather the requests and deliveries that the engine commits in one step."""
 
 from __future__ import annotations
 

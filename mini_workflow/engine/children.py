@@ -1,4 +1,4 @@
-"""Children: has children begin in the commit of their parents, and asks of nobody be answered in it."""
+"""Start children in the commit of their parents, and refuse starts that cannot take place."""
 
 from __future__ import annotations
 

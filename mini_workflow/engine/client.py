@@ -1,4 +1,4 @@
-"""Client: what users ask of any runtime, and what the handles of executions ask of it."""
+"""Start executions and act on them, the same on every runtime: the calls of users and their handles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BoundWorkflow,
     IfClosed,
     SignalWithStartOptions,
@@ -417,7 +417,7 @@ class Client:
         after: str | None = None,
         **filters: Unpack[Filters],
     ) -> tuple[list[Description], str | None]:
-        """One page of `list_executions`, and the `after` of the next one; None on the last.
+        """Return one page of `list_executions`, and the `after` of the next one; None on the last.
 
         Pages fit together, whatever is started or closes in between. Raises what `list_executions`
         raises, and UsageError if `size` is less than 1, or `after` is not what a page before has

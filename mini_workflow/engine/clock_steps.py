@@ -1,4 +1,4 @@
-"""ClockSteps: notices when the clock was set, and knows which executions have to be told of it."""
+"""Notice when the clock was set, and know which executions have to plan anew."""
 
 from __future__ import annotations
 

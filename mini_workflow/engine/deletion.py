@@ -1,4 +1,4 @@
-"""Deletion of executions that have closed: which are meant, the turn that does it, and the refusal."""
+"""Delete executions that have closed: decide, refuse, make the turn, and sweep what is left in the store."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ RETRY_AFTER: Final = 1_000
 
 
 class Cleanup:
-    """See the module's description. For the engine's thread.
+    """Deletes by retention, and sweeps, beside the work and a little at a time. For the engine's thread.
 
     Args:
         store: what is swept.

@@ -1,4 +1,4 @@
-"""Deletions: what a client does to delete one execution, or many."""
+"""Delete one execution, or many, for a client."""
 
 from __future__ import annotations
 

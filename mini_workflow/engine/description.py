@@ -1,4 +1,4 @@
-"""Description: an execution at a glance."""
+"""Describe an execution at a glance."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.comparison import Mismatch, read_mismatch
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.mismatch import Mismatch, read_mismatch
+from mini_workflow.core.failure import Failure, error_in
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait
@@ -35,7 +35,9 @@ class Description:
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
     execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
-    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
+    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for. `error` is
+    class and message of what has ended one that failed, cut where they are long, also where executions are
+    listed; empty if it failed before stores kept it. Where codecs encode values it has the class alone.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Description:
     failure: RaisedError | None = None
     forked_from: str | None = None
     mismatch: Mismatch | None = None
+    error: str = ""
 
     @classmethod
     def from_head(
@@ -79,6 +82,7 @@ class Description:
             unserved=unserved,
             mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
             activity=Activity.of(head) if activity is None else activity,
+            error=error_in(head.waits) if head.status == "failed" else "",
         )
 
     @property
@@ -103,6 +107,7 @@ class Description:
             self.blocked_reason,
             busy=self.busy,
             unserved=self.unserved,
+            error=self.error,
         )
 
 

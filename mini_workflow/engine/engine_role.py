@@ -1,4 +1,4 @@
-"""EngineRole: who does the engine's work at a time, and the inbox in which others leave theirs."""
+"""Give the engine to one thread at a time, and keep the requests of the others in an inbox."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class EngineRole:
         return found[0]
 
     def wake_up(self) -> None:
-        """Another process may have changed something in the store: look at it. Does not wait."""
+        """Have the engine look at the store, which another process may have changed. Does not wait."""
         if not self._woken_up:  # one look is enough for all who have rung before it
             self._woken_up = True
             self._inbox.append(_Call(self._recheck))

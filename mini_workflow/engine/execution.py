@@ -1,4 +1,4 @@
-"""Execution: the handle by which an execution is followed and steered from outside."""
+"""Follow and control an execution from outside, by its handle."""
 
 from __future__ import annotations
 

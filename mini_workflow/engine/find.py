@@ -1,4 +1,4 @@
-"""Find: which executions somebody asks for, as a query of a store."""
+"""Turn filters of users into a query of a store."""
 
 from __future__ import annotations
 

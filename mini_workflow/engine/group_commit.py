@@ -1,6 +1,4 @@
-"""GroupCommit: writes the turns of a batch in one commit, and keeps one that cannot be stored from
-stopping the others.
-"""
+"""Write the turns of a batch in one commit, and remember which executions have just closed."""
 
 from __future__ import annotations
 
@@ -27,8 +25,8 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class GroupCommit:
-    """See the module's description. The `dispatcher` is told of messages of an execution that are dropped;
-    the `cache` is counted.
+    """Commits a batch; a turn that cannot be stored does not stop the others. The `dispatcher`
+    is told of messages of an execution that are dropped; the `cache` is counted.
     """
 
     def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:

@@ -1,4 +1,4 @@
-"""Intercepted: a transport with interceptors around what it takes, and what they hear of a turn."""
+"""Wrap a transport in interceptors, and tell them of committed turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits: what users see of them and change, on any runtime. Each is an execution of a built-in workflow."""
+"""Create, describe and change limits, on any runtime. Each is an execution of a built-in workflow."""
 
 from __future__ import annotations
 

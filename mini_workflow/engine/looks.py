@@ -1,4 +1,4 @@
-"""Looks: what is read of histories to describe executions, which is no more each time than what is new."""
+"""Read histories to describe executions, each time no more than the new events."""
 
 from __future__ import annotations
 

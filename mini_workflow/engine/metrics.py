@@ -1,4 +1,4 @@
-"""Metrics: how much there is to do, how long it takes, and what has gone wrong, as numbers."""
+"""Count the work of an engine, its latency and its failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a client, each imported and made when it is first used: a process needs a few of them."""
+"""Make each part of a client when it is first used: a process needs a few of them."""
 
 from __future__ import annotations
 

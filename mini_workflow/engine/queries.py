@@ -1,4 +1,4 @@
-"""Put queries to executions, on the side of the client and of the engine. A query changes nothing."""
+"""Send queries for clients, and answer them for the engine. A query changes nothing."""
 
 from __future__ import annotations
 

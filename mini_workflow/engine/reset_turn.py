@@ -1,4 +1,4 @@
-"""The turn that begins another run of an execution which has closed."""
+"""Make the turn that begins a run with events of another one: of its own execution, or of a fork's source."""
 
 from __future__ import annotations
 

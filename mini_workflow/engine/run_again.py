@@ -1,6 +1,4 @@
-"""RunAgain: what a client asks of executions that have closed, and how it waits for what another process
-has to do.
-"""
+"""Run executions again that have closed, for a client, and wait until another process has begun the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What begins an execution, and what follows a run: the next one, or a block."""
+"""Make the first event of an execution, and the next run or the block that follows a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow.core import events
 from mini_workflow.core.awaited import is_of_task, waits_of
 from mini_workflow.core.commands import Command, SendMessage
+from mini_workflow.core.comparison import mismatch_of, read_mismatch
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.failure import head_text
 from mini_workflow.core.limit import LIMIT, limit_of
-from mini_workflow.core.mismatch import mismatch_of, read_mismatch
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import replace
@@ -280,15 +281,19 @@ def deadly(deaths: int) -> TurnTimeout:
     )
 
 
-def with_waits(head: Head, run: Run, *, always: bool) -> Head:
-    """Return the head with what the code awaits after a turn. A head that is not written anyway (`always`)
-    stays the same while the code awaits one task after the other.
+def with_waits(head: Head, run: Run, decided: Sequence[Event], *, always: bool) -> Head:
+    """Return the head with what the code awaits after a turn that has `decided` these events, or with what
+    has ended one that failed. A head that is not written anyway (`always`) stays the same while the code
+    awaits one task after the other.
 
     What an execution has told of its progress last stays when it has closed.
     """
     waits = head.waits
     if head.status == "blocked" and read_mismatch(waits) is not None:
         pass  # both sides of why it does not go on
+    elif head.status == "failed":
+        ended = (one.failure for one in decided if isinstance(one, events.ExecutionFailed))
+        waits = next(map(head_text, ended), waits)
     elif head.status != "running":
         waits = ""
     elif always or type(run.waiter()) is not TaskFuture or (waits and not is_of_task(waits)):

@@ -1,4 +1,4 @@
-"""Runtime: what users ask of an engine, on any thread of theirs."""
+"""Open an engine on a backend for the threads of a program."""
 
 from __future__ import annotations
 

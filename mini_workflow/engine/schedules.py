@@ -1,4 +1,4 @@
-"""Schedules: what users make and ask of them, on any runtime. Each is an execution of a built-in workflow."""
+"""Create, declare and change schedules, on any runtime. Each is an execution of a built-in workflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExecutionStream: reads along what an execution and its tasks write to a stream."""
+"""Read the streams of an execution while they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takeover: what other processes that have the same store open leave to this one, and get from it."""
+"""Take over executions whose lease has ended, exchange messages with other owners, and renew leases."""
 
 from __future__ import annotations
 
@@ -202,7 +202,9 @@ class Takeover:
 
 
 def to_forward(message: Sent) -> Sent:
-    """Whoever asks for an update here reads the answer in the history, a refusal as well."""
+    """Return the message to forward. Whoever asks for an update here reads the answer in the history, a
+    refusal as well.
+    """
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)
     return message

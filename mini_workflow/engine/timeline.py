@@ -1,4 +1,4 @@
-"""Timeline: a history for people - decoded values, times, durations and attempts."""
+"""Build a timeline for people from a history: decoded values, times, durations and attempts."""
 
 from __future__ import annotations
 

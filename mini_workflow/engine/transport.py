@@ -1,4 +1,4 @@
-"""Transport: how what is asked of executions gets to where they run, and the answer back."""
+"""Carry requests of clients to where executions run, and the replies back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One turn of one execution: load or take from the cache, advance, and say what to commit."""
+"""Run one turn of one execution: load or take from the cache, advance, and say what to commit."""
 
 from __future__ import annotations
 
@@ -493,7 +493,7 @@ class Turns:
             head.waits
         )
         if not is_step or after is not head or self._tells or run.progress:
-            after = with_waits(after, run, always=self._tells or after is not head)
+            after = with_waits(after, run, decision.events, always=self._tells or after is not head)
         return after
 
     def _decided_head(self, head: Head, decision: Decision, now: int) -> Head:
@@ -510,6 +510,7 @@ class Turns:
                 closed_at=time_of(decision.events, head.started_at),
                 busy=decision.busy,
                 wake_at=wake_at,
+                waits="",
             )
         if decision.deadline and wake_at and head.wake_at and now < head.wake_at <= wake_at:
             # A wake-up for an earlier attempt will do: or each step would write a head.

@@ -1,4 +1,4 @@
-"""What a turn is made from, and what is made of it."""
+"""Define the input and the result of a turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lost attempts: what to say of attempts in flight that nobody here is running and nobody reported."""
+"""Find attempts and messages that were never reported: those of lost workers, and those under way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer, given_before, nobody
+from mini_workflow.core.asks import answer, given_before, nobody
 from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command, SendMessage

@@ -1,4 +1,4 @@
-"""What durable agents of any framework share: how their tasks are run, found and tried again."""
+"""Share what durable agents of any framework need: how their tasks are run, found and tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine asks of a store: small protocols whose docstrings state what they promise.
+"""Declare what the engine asks of a store: small protocols whose docstrings state what they promise.
 
 All times are whole milliseconds since the epoch. Every method may raise StoreError when the
 store cannot do its part; then nothing of the call has happened. A store sees plain fields and
@@ -244,7 +244,7 @@ class Store(Reader, Protocol):
         ...
 
     def list(self, query: Query) -> Page:
-        """Heads that match, in the order of the query, newest start first by default; of equal times
+        """Return heads that match, in the order of the query, newest start first by default; of equal times
         the one created later first, or last where the order is ascending.
 
         Any thread. Pages fit together whatever is created or closed in between. Raises UsageError
@@ -300,7 +300,7 @@ class Agenda(Protocol):
     """What is due, among the executions that this owner holds."""
 
     def due(self, now: int, limit: int) -> list[str]:
-        """Ids of executions whose `wake_at` is at or before `now`, earliest first.
+        """Return ids of executions whose `wake_at` is at or before `now`, earliest first.
 
         The status does not matter, as long as `wake_at` is set. Reading does not consume.
         """
@@ -311,11 +311,11 @@ class Agenda(Protocol):
         ...
 
     def busy(self, after: str, limit: int) -> list[str]:
-        """Ids whose head says busy, in order of id, beginning behind `after`."""
+        """Return ids whose head says busy, in order of id, beginning behind `after`."""
         ...
 
     def blocked(self, kind: str, after: str, limit: int) -> list[str]:
-        """Ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
+        """Return ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
         ...
 
 
@@ -334,7 +334,7 @@ class Mailbox(Protocol):
     def entries(
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
-        """Messages for executions that this owner holds, by number, beginning behind `after`: all,
+        """Return messages for executions that this owner holds, by number, beginning behind `after`: all,
         or those for one of them.
 
         To find that there are none is cheap: it may be asked often. A number is never used twice.

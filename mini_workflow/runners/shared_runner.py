@@ -164,7 +164,7 @@ class SharedRunner:
         return unserved_workers(self._tasks, execution_ids, offered)
 
     def look(self) -> None:
-        """Another process may have changed something. Does not wait."""
+        """Look at the store, which another process may have changed. Does not wait."""
         if self._serves:
             with self._changed:
                 self._looks_at = 0.0

@@ -1,4 +1,4 @@
-"""FileTransport: what a client asks of executions in an SQLite file that others run.
+"""Carry requests of a client to executions in an SQLite file that other processes run.
 
 New executions and messages are put into the file, for whoever runs what is in it.
 """

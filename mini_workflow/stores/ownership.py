@@ -1,4 +1,4 @@
-"""Ownership: what an owner of a store with partitions holds right now."""
+"""Keep what an owner of a store with partitions holds now."""
 
 from __future__ import annotations
 

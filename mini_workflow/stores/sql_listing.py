@@ -1,4 +1,4 @@
-"""Listings by SQL: where the rows of a query come from, so that an index answers each part of it.
+"""Choose the tables from which SQL reads the rows of a query, so that an index answers each part of it.
 
 The placeholder of a value is a question mark.
 """

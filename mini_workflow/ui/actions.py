@@ -1,4 +1,4 @@
-"""Actions: what a person may ask of an execution, when, and how it is asked."""
+"""Offer the actions on an execution to a person, and carry them out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists: which executions a page shows, by what its address says."""
+"""Choose the executions that a page shows, by its address."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def line_of(one: Description, now: datetime) -> Line:
         one,
         word,
         icon,
-        one.sentence(now) if one.status in ("running", "blocked") else "",
+        one.sentence(now),
         words.ago(one.started_at, now),
         words.span(lasted / timedelta(milliseconds=1)),
         " ".join(bulk),

@@ -13,6 +13,7 @@ import tomllib
 import venv
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from email.message import Message
 from email.parser import Parser
 from importlib.metadata import distribution
@@ -208,6 +209,58 @@ def test_module_has_a_purpose_and_a_bound(module: Path) -> None:
     assert lines <= LONGEST_MODULE, f"{lines} lines of code: find the seam"
     assert ast.get_docstring(ast.parse(text)), "the first line says what the module is for"
     assert module.stem not in {"utils", "util", "helpers", "common", "misc"}
+
+
+VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        Acquire Add Allow Answer Append Archive Ask Assert Begin Bring Call Cancel Change
+        Check Close Commit Compare Copy Count Create Cut Decide Declare Delete Deliver
+        Dispatch Do Draw Drop Encode End Enter Evict Execute Export Extend Fail Feed Fill
+        Find Finish Forget Give Go Grant Hand Handle Have Hear Hold Import Install Iterate
+        Join Jump Keep Know Leave Lend Let List Log Look Make Mark Measure Move Note
+        Notice Open Post Print Put Query Quit Raise Read Record Reduce Refuse Release
+        Remember Remove Replace Replay Report Resume Return Run Save Say See Send Set Show
+        Start Stop Submit Surround Sweep Take Talk Tell Try Turn Wait Wake Warn Watch
+        Write
+        """,
+    )
+)
+"""The first words of docstrings: in the imperative. Add a verb if none of these says what is done."""
+
+NO_SUBJECT = re.compile(
+    r"(?:\w+(?: \w+)?(?:\(\))?: )?(?:who(?:m|se)?|what|which|when|where|whether|how|why|it)\b",
+    re.IGNORECASE,
+)
+"""A first line without a noun: "What arrives", "Batch: what is committed together"."""
+
+
+def documented(module: Path) -> Iterator[tuple[str, str, bool]]:
+    """(place, first line, whether it is a function) of a module and its public functions."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    yield module.name, (ast.get_docstring(tree) or "").partition("\n")[0], False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            is_property = any("property" in ast.unparse(one) for one in node.decorator_list)
+            is_test = node.name.startswith("test_") or "fixture" in ast.unparse(node)[:40]
+            text = ast.get_docstring(node)
+            if text and not (node.name.startswith("_") or is_property or is_test):
+                yield f"{module.name}:{node.lineno} {node.name}", text.partition("\n")[0], True
+
+
+@every_module
+def test_docstrings_begin_with_a_verb(module: Path) -> None:
+    """Modules name their subject, and public functions say what they do, in the imperative."""
+    # The shapes of the simulation are workflows, which do what their docstrings describe.
+    shapes = "simulation" in module.parts
+    wrong = [
+        f"{place}: {line}"
+        for place, line, is_function in documented(module)
+        if (not is_function and NO_SUBJECT.match(line))
+        or (is_function and not shapes and line.split()[0].strip(".,:;") not in VERBS)
+    ]
+    assert wrong == []
 
 
 # What is shipped

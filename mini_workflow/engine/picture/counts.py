@@ -1,6 +1,4 @@
-"""Counts: what a picture needs of all operations, kept while they go on: drawing takes the same time for
-any history.
-"""
+"""Count the operations of a picture while they go on, so that drawing takes the same time for any history."""
 
 from __future__ import annotations
 

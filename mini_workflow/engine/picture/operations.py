@@ -1,4 +1,4 @@
-"""Operations: what an execution has begun, each with its attempts, from the entries of its timeline."""
+"""Group the entries of a timeline into operations, each with its attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Container: what the functions of an engine have in common, each made when it is first needed."""
+"""Make the parts that the functions of an engine have in common, each when it is first needed."""
 
 from __future__ import annotations
 

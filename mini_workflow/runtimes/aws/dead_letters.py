@@ -181,7 +181,7 @@ class DeadLetters:
     # Looking
 
     def read(self, queue: DeadLetterQueue, limit: int) -> list[DeadLetter]:
-        """At most so many letters, as far as they can be read at the same time: of an execution ten
+        """Return at most so many letters, as far as they can be read at the same time: of an execution ten
         events at a time. They stay in the queue.
         """
         with self._taken(queue, limit) as letters:

@@ -62,7 +62,7 @@ class Hold:
             self._change()
 
     def wait(self) -> None:
-        """Until the messages are held, or cannot be, if they are to be at once."""
+        """Wait until the messages are held, or cannot be, if they are to be at once."""
         if self._at_once and self._thread is not None:
             self._held.wait()
 

@@ -1,4 +1,4 @@
-"""QueryHandler: what a client asks of the orchestrator directly, and waits for."""
+"""Answer direct requests of clients to the orchestrator."""
 
 from __future__ import annotations
 

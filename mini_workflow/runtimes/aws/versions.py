@@ -1,4 +1,4 @@
-"""VersionRouting: which version of the orchestrator has to take an execution, during a canary and after."""
+"""Route executions to versions of the orchestrator, during a canary and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clients of AWS services, each made when it is first needed, and what their errors mean."""
+"""Make the clients of AWS services when they are first needed, and translate their errors."""
 
 from __future__ import annotations
 

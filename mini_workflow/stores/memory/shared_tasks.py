@@ -1,4 +1,4 @@
-"""Attempts that one owner offers and another one takes, in memory."""
+"""Share attempts between owners of a store in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams in memory."""
+"""Keep streams in memory."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Bucket:
             self._s3.delete_object(Bucket=self._name(), Key=self._prefix + key)
 
     def keys(self, prefix: str, after: str, limit: int) -> list[str]:
-        """Keys below a prefix, in order, beginning behind `after`."""
+        """Return keys below a prefix, in order, beginning behind `after`."""
         found: list[str] = []
         start = self._prefix + (after or prefix)
         while len(found) < limit:

@@ -1,4 +1,4 @@
-"""Tombstone: what stands where the object of an execution was that was deleted.
+"""Leave a tombstone where the object of a deleted execution was.
 
 It keeps the id from being used while something of the execution is still to be removed, and after that
 says how many events it had. A rule of the bucket removes it, by its tag, once that does not matter any

@@ -1,4 +1,4 @@
-"""What a store must do that is written to by the owner of each execution alone. Needs pytest."""
+"""Hold every store to its contract to which the owner of each execution alone writes. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
