@@ -38,7 +38,7 @@ from mini_workflow.core.mapping import (
 from mini_workflow.core.progress import text_of_progress
 from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BoundWorkflow,
     ChildOptions,
     DetachedOptions,

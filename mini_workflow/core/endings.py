@@ -68,7 +68,7 @@ class Endings:
         return ended
 
     def _add(self, *about: Any, **more: Any) -> None:
-        if self._recorder.script is None:
+        if self._recorder.recorded is None:
             self.ended.append(Ended(*about, **more))
 
     def _attempt(

@@ -508,8 +508,8 @@ class Run:
         recorder = self.recorder
         if not recorder.may_start():
             return False
-        script = recorder.script
-        answer = script is None or script.ended() or name in script.patches
+        recorded = recorder.recorded
+        answer = recorded is None or recorded.ended() or name in recorded.patches
         if answer:
             recorder.emit(events.PatchMarked(name))
         patched[name] = answer

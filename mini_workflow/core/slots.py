@@ -192,8 +192,8 @@ def check_unless_recorded(
     """Raise UsageError if there is no such limit, unless an event of that kind with those fields is what the
     history has next: then it was there. What was refused is in no history, and is refused again.
     """
-    script = recorder.script
-    if script is None or not script.is_next(kind, fields):
+    recorded = recorder.recorded
+    if recorded is None or not recorded.is_next(kind, fields):
         check_declared(limit, what)
 
 

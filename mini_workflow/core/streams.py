@@ -118,8 +118,8 @@ class Streams:
         length = recorder.state.length
         self._same = self._same + 1 if length == self._last else 0
         self._last = length
-        script = recorder.script
-        if script is None or script.ended():
+        recorded = recorder.recorded
+        if recorded is None or recorded.ended():
             number = length * _AT_ONE_EVENT + self._same
             self.out.append(StreamWrite(name, stream, WORKFLOW, run, number, body))
 

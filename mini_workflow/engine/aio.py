@@ -27,7 +27,7 @@ from typing import (
 
 from mini_workflow.context import Context
 from mini_workflow.core.history import History
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BatchOptions,
     BoundWorkflow,
     SignalWithStartOptions,

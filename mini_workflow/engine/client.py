@@ -29,7 +29,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BoundWorkflow,
     IfClosed,
     SignalWithStartOptions,

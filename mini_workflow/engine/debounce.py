@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVarTuple, Unpack, o
 
 from mini_workflow.context import Context
 from mini_workflow.core.headers import check_headers
-from mini_workflow.core.starting import BoundWorkflow, unbind
+from mini_workflow.core.start_options import BoundWorkflow, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import EXECUTION_ID, check_name
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds

@@ -25,7 +25,7 @@ MISFITS: Final = ("NonDeterminismError", "UnknownWorkflow")
 """The kinds of blocks that say that the code does not fit the history."""
 
 
-class Each(Protocol):
+class ConcurrentMap(Protocol):
     """Calls a function for many items, some at the same time; errors stand in their place."""
 
     def __call__(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
@@ -34,7 +34,7 @@ class Each(Protocol):
 
 
 def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-    """Return an `Each` without any concurrency."""
+    """Return a `ConcurrentMap` without any concurrency."""
     results: list[T | StoreError] = []
     for item in items:
         try:
@@ -48,7 +48,7 @@ def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreEr
 class QueueDelivery:
     """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
     are the same when they come again; `delivery` counts how often the queue has tried, from 1.
-    `woken` are the times of alarms that went off.
+    `woken` are the times of wakeups that went off.
     """
 
     execution_id: str
@@ -157,5 +157,5 @@ class QueueTurn:
     def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
         """Return the effects of the last commit if they may not have been done."""
         pending, ids = standing.pending, self.arrival.ids
-        again = pending.unconfirmed or self.resume or not set(pending.causes).isdisjoint(ids)
+        again = pending.unconfirmed or self.resume or not set(pending.caused_by).isdisjoint(ids)
         return pending if again and not standing.done else NO_EFFECTS

@@ -104,7 +104,7 @@ class Effects:
             note(left, goes_on)
             if not goes_on:
                 return Undone(left)
-        if pending.alarm:
+        if pending.wakeup:
             for wakeup in wakeups:
                 self._dispatch.set(name, wakeup, self._clock.now())
         return Undone(held=tuple(waiting))
@@ -156,8 +156,8 @@ def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
     return PendingEffects(
         tasks=(*owed.tasks, *new.tasks),
         outbox=(*owed.outbox, *new.outbox),
-        alarm=owed.alarm or new.alarm,
-        causes=new.causes,
+        wakeup=owed.wakeup or new.wakeup,
+        caused_by=new.caused_by,
         unconfirmed=True,
         chunks=(*owed.chunks, *new.chunks),
     )
@@ -172,7 +172,7 @@ def put_off(pending: PendingEffects) -> PendingEffects:
 class WakeupPlan:
     """The wake-ups that count from now on, the one to set, and those to take back."""
 
-    alarm: Wakeups
+    wakeup: Wakeups
     to_set: Wakeup | None = None
     to_unset: tuple[Wakeup, ...] = ()
 
@@ -307,7 +307,7 @@ class HeldMessages:
         return sent, kept
 
     def wake(self, name: str, woken: Sequence[int]) -> None:
-        """Have an execution that holds messages woken to try again; `woken` are the alarms that just went
+        """Have an execution that holds messages woken to try again; `woken` are the wakeups that just went
         off. Raises StoreUnavailable.
         """
         now, at = self._clock.now(), self._woken_at.get(name, 0)

@@ -22,7 +22,7 @@ from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import frozen, mutable
-from mini_workflow.core.starting import IfClosed
+from mini_workflow.core.start_options import IfClosed
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Commit, Head, TaskOutcome
 

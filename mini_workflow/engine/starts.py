@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack,
 
 from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit, queue_of
-from mini_workflow.core.starting import BatchOptions, BoundWorkflow
+from mini_workflow.core.start_options import BatchOptions, BoundWorkflow
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.transport import Transport

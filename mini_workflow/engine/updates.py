@@ -12,7 +12,7 @@ from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.continuation import Answered
-from mini_workflow.core.starting import BoundWorkflow, IfClosed, unbind
+from mini_workflow.core.start_options import BoundWorkflow, IfClosed, unbind
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.durations import seconds
 from mini_workflow.engine.execution import Execution

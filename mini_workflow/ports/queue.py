@@ -46,19 +46,19 @@ class PendingEffects:
     attempt), messages to send, whether the wake-ups are to be set, and what the turn has written to
     streams.
 
-    `causes` are the ids of the queue's messages that led to them: one that comes again says that
+    `caused_by` are the ids of the queue's messages that led to them: one that comes again says that
     they may not have been done. `unconfirmed` says so although none will come.
     """
 
     tasks: tuple[tuple[int, int], ...] = ()
     outbox: tuple[QueuedMessage, ...] = ()
-    alarm: bool = False
-    causes: tuple[str, ...] = ()
+    wakeup: bool = False
+    caused_by: tuple[str, ...] = ()
     unconfirmed: bool = False
     chunks: tuple[StreamWrite, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.outbox or self.alarm or self.chunks)
+        return bool(self.tasks or self.outbox or self.wakeup or self.chunks)
 
 
 NO_EFFECTS: Final = PendingEffects()
@@ -76,7 +76,7 @@ class ExecutionMeta:
 
     pending: PendingEffects
     done: bool
-    alarm: Wakeups
+    wakeup: Wakeups
     tries: int
     parent: dict[str, Any] | None
     length: int
@@ -130,20 +130,20 @@ class Dispatch(Protocol):
         """
         ...
 
-    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """Return the alarm that `set` would set for that time. Pure, and different for each execution
+    def wakeup(self, execution_id: str, at: int, now: int) -> Wakeup:
+        """Return the wakeup that `set` would set for that time. Pure, and different for each execution
         and time; the `schedule` alone tells `unset` which one it is, and is empty if it needs not.
         """
         ...
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        """Have the execution woken at the alarm's time, at most a second late: it may come early, and
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
+        """Have the execution woken at the wake-up's time, at most a second late: it may come early, and
         then has to be set again. Setting it twice is harmless.
         """
         ...
 
-    def unset(self, alarm: Wakeup) -> None:
-        """Cancel an alarm that is not needed any more; it may go off all the same. Harmless if it is
+    def unset(self, wakeup: Wakeup) -> None:
+        """Cancel a wakeup that is not needed any more; it may go off all the same. Harmless if it is
         not set, and for all others.
         """
         ...
@@ -177,7 +177,7 @@ class FencedStore(Reader, Protocol):
         parent: dict[str, Any] | None,
         fingerprint: str,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
     ) -> bool:
         """Write a new execution with its first events, in one durable step; False, and nothing is
         written, if there is one of that id. The `fingerprint` is of the arguments.
@@ -190,7 +190,7 @@ class FencedStore(Reader, Protocol):
         self,
         commit: Commit,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         tries: int,
         version: int | None = None,
     ) -> bool:

@@ -378,10 +378,10 @@ def _make_runner(
             from mini_workflow.runners.processes import ProcessRunner
 
             # The key never leaves this process and its workers.
-            equipment = partial(
-                _equipment, secrets.token_bytes(32), value_limit, codecs, tuple(interceptors)
+            config = partial(
+                _config, secrets.token_bytes(32), value_limit, codecs, tuple(interceptors)
             )
-            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
+            runners[name] = ProcessRunner(config, report, count, hand_in=hand_in, streams=buffer)
         else:
             in_process = in_process or runner_in_process(
                 codec, threads, report, hand_in, buffer, interceptors, transactions
@@ -400,7 +400,7 @@ def _make_runner(
     return NamedWorkers(default, others, report, shared)
 
 
-def _equipment(
+def _config(
     key: bytes, value_limit: int, codecs: Codecs | None, interceptors: tuple[Interceptor, ...]
 ) -> WorkerConfig:
     """Return what the engine and its worker processes have in common; each makes its own."""

@@ -16,6 +16,7 @@ from mini_workflow.stores.aws import limits
 from mini_workflow.stores.s3 import object_store
 from tests.aws.counting import STORES
 from tests.aws.world import Fault, World, registry_of
+from tests.sweeps import EVERY, calls_of
 
 DAY = 86_400_000
 KEEP = {EXECUTION_RETENTION: str(30 * 86_400)}
@@ -214,8 +215,7 @@ class swept(World):  # noqa: N801
 def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(
     store: str, kind: Any, after: bool
 ) -> None:
-    most = calls_of_a_sweep(store)
-    for n in range(1, most + 1, 3 if kind != "dies" else 1):
+    for n in calls_of(calls_of_a_sweep(store), EVERY if kind == "dies" else 2 * EVERY):
         with swept(Fault(n, kind, after), store) as world:
             for later in ("a", "b", "c"):
                 world.clock.advance(retention.LONGEST_PAUSE)

@@ -104,8 +104,8 @@ class UnsafeDispatch(MemoryDispatch):
     def post(self, messages: Sequence[QueuedMessage]) -> None:
         self.switch.call(super().post, messages)
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        self.switch.call(super().set, execution_id, alarm, now)
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
+        self.switch.call(super().set, execution_id, wakeup, now)
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         try:

@@ -181,8 +181,8 @@ class ReadsHeadsAnew(Store):
 
 
 class TakesWhateverIsInMemory(Store):
-    def commit(self, commit: Any, pending: Any, alarm: Any, tries: int, *version: Any) -> bool:
-        return super().commit(commit, pending, alarm, tries)
+    def commit(self, commit: Any, pending: Any, wakeup: Any, tries: int, *version: Any) -> bool:
+        return super().commit(commit, pending, wakeup, tries)
 
     def done(self, execution_id: str, *version: Any) -> None:
         super().done(execution_id)

@@ -19,7 +19,7 @@ CALLS = 56_000
 KIBIBYTES = 5.4
 """Of an execution that waits for a timer, in memory."""
 
-EXECUTION = 385
+EXECUTION = 370
 """Calls of Python functions for one of many executions of one task, from their start to their results."""
 
 EMPTY = 270

@@ -32,4 +32,4 @@ class WorkerConfig:
 
 
 Factory = Callable[[], WorkerConfig]
-"""Makes the equipment; it is pickled once for each worker, by the rules of multiprocessing."""
+"""Makes the config; it is pickled once for each worker, by the rules of multiprocessing."""

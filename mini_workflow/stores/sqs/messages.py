@@ -28,7 +28,7 @@ _FIELDS: Final = {
 
 @frozen
 class SqsMessage:
-    """What is sent to an execution: wire lines (``messages``), the time of an alarm in milliseconds
+    """What is sent to an execution: wire lines (``messages``), the time of a wakeup in milliseconds
     (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
     each other, one arrives.
     """
@@ -98,7 +98,7 @@ class Post:
             raise WireError(f"not a message to an execution: {text[:200]!r}")
         content = self._envelopes.open(plain, ("mail", name, kind))  # pyright: ignore[reportUnknownArgumentType]
         if kind == "wake" and not content.isdecimal():
-            raise WireError(f"not the time of an alarm: {content[:100]!r}")
+            raise WireError(f"not the time of a wakeup: {content[:100]!r}")
         return SqsMessage(name, kind, content, "")  # pyright: ignore[reportArgumentType]
 
     def certificate(self, execution_id: str, seq: int, attempt: int) -> str:
