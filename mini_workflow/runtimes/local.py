@@ -71,7 +71,7 @@ class EmbeddedOptions(TypedDict, total=False):
 
 
 class EmbeddedRuntime(Runtime):
-    """What `LocalRuntime` and `PostgresRuntime` have in common: it runs executions and their tasks in
+    """The common part of `LocalRuntime` and `PostgresRuntime`: it runs executions and their tasks in
     this process, and shares a store with others. Raises what they raise.
 
     Args:
