@@ -510,6 +510,7 @@ class Turns:
                 closed_at=time_of(decision.events, head.started_at),
                 busy=decision.busy,
                 wake_at=wake_at,
+                waits="",
             )
         if decision.deadline and wake_at and head.wake_at and now < head.wake_at <= wake_at:
             # A wake-up for an earlier attempt will do: or each step would write a head.

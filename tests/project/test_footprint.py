@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = 190
+MODULES = 180
 """Modules of the library that are imported to open a file and to run a task."""
 
 OTHERS = ("shutil", "tempfile", "bz2", "lzma", "multiprocessing", "dill")
@@ -19,7 +19,7 @@ CALLS = 56_000
 KIBIBYTES = 5.4
 """Of an execution that waits for a timer, in memory."""
 
-EXECUTION = 385
+EXECUTION = 370
 """Calls of Python functions for one of many executions of one task, from their start to their results."""
 
 EMPTY = 270
