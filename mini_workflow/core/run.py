@@ -59,7 +59,7 @@ class ContinueAsNew(BaseException):
 
 
 class Definition(Protocol):
-    """What the core needs to know of a workflow."""
+    """A workflow, as far as the core needs to know it."""
 
     @property
     def name(self) -> str:

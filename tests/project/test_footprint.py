@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = 190
+MODULES = 180
 """Modules of the library that are imported to open a file and to run a task."""
 
 OTHERS = ("shutil", "tempfile", "bz2", "lzma", "multiprocessing", "dill")
