@@ -40,8 +40,8 @@ test: tools ## The test suite on every Python found; PYTHONS="3.11 3.12" restric
 test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
 	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
 
-sweep: env ## All of the crash sweeps, of which make test runs a part; ARGS go to pytest
-	@SWEEP=1:0 $(RUN) pytest --numprocesses=auto --maxprocesses=8 tests/laws $(ARGS)
+sweep: env ## All that the sweeps have go wrong, of which make test runs a part; ARGS go to pytest
+	@SWEEP=all $(RUN) pytest --numprocesses=auto --maxprocesses=8 tests/laws tests/aws tests/faults $(ARGS)
 
 e2e: env ## What is deployed to AWS on loopback, end to end (make test has it too)
 	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e $(ARGS)

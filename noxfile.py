@@ -6,7 +6,6 @@ nox and uv are in .venv-tools, which the Makefile makes. `make test` and `make l
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -64,20 +63,9 @@ def test(session: nox.Session, python: str) -> None:
     session.run(
         *(str(interpreter), "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8"),
         *(*scope, *session.posargs),
-        env={"LEFT_OUT": "record", "SWEEP": os.environ.get("SWEEP") or _sweep(bool(scope))},
+        env={"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {}),
         external=True,
     )
-
-
-def _sweep(is_narrow: bool) -> str:
-    """Return which part of the crash sweeps is run: those in memory with all in the cache in full on the
-    main Python, of the others a third, and another one at each commit. On other Pythons it is a third of
-    the first, and a ninth of the others. See tests/unit/engine/harness.py; `make sweep` runs all.
-    """
-    asked = ["git", "rev-list", "--count", "HEAD"]
-    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-    commit = int(answer.stdout or "0")
-    return f"3:{commit % 3},9:{commit % 9}" if is_narrow else f"1:0,3:{commit % 3}"
 
 
 @nox.session

@@ -87,7 +87,7 @@ TOO_SILENT: Final = "its heartbeat is missing"
 
 
 class Limits:
-    """How long an attempt that begins now may run, and be silent. Times are of `time.monotonic`.
+    """The time for which an attempt that begins now may run, and be silent. Times are of `time.monotonic`.
 
     A heartbeat only notes the time, without a lock: whoever watches `due` looks at it again when
     that time has come.

@@ -24,7 +24,7 @@ class Parameter:
 
 
 class Parameters:
-    """What the parameters of a function are annotated with; of None nothing is known. The context of a
+    """The annotations of the parameters of a function; of None nothing is known. The context of a
     workflow is none of them.
     """
 

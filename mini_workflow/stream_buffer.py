@@ -59,7 +59,7 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class StreamSink(Protocol):
-    """Where the writes of attempts go. Any thread."""
+    """The place where the writes of attempts go. Any thread."""
 
     def write(self, write: StreamWrite, *, may_wait: bool) -> None:
         """Take a write. If it `may_wait` it does where much is waiting already.

@@ -22,7 +22,7 @@ from mini_workflow.trace_context import traceparent
 
 
 class Beating(Protocol):
-    """Who hears the heartbeats of an attempt."""
+    """A listener to the heartbeats of an attempt."""
 
     def beat(self, details: str | None) -> None:
         """Take in a heartbeat: the details given last, as JSON text. Any thread; never raises."""

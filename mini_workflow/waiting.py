@@ -22,7 +22,7 @@ WAY_OUT: Final = (
 
 
 class LoopUser(Protocol):
-    """Who runs attempts on an event loop that belongs to the application."""
+    """A runner of attempts on an event loop that belongs to the application."""
 
     def waits(
         self, loop: asyncio.AbstractEventLoop, fail: Fail

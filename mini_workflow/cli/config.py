@@ -28,7 +28,7 @@ _KEYS: Final[dict[str, type]] = {
 
 @frozen
 class Config:
-    """What holds after options, environment variables and pyproject.toml, in this order.
+    """The configuration after options, environment variables and pyproject.toml, in this order.
 
     `origin` says where `backend` was found.
     """

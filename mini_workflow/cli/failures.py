@@ -80,7 +80,7 @@ class Failed(Exception):
 
 
 class NotDone(Failed):
-    """It is not done after the time that was given."""
+    """An action is not done after the time that was given."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, TIMEOUT)

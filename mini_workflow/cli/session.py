@@ -25,7 +25,7 @@ from mini_workflow.ports import STATUSES
 
 @frozen
 class Session:
-    """What a command works with."""
+    """The means of a command: its client, its output and its options."""
 
     config: Config
     backend: Backend

@@ -18,7 +18,7 @@ Tagged = dict[str, Any]
 
 @frozen
 class Kind:
-    """How the values of one kind become trees, and trees become values again.
+    """The way in which values of one kind become trees, and values again.
 
     `types` are the classes whose instances are of it, and no instances of subclasses: those that
     cost something to import by name, as ``package.qualname``. A kind without any is found by

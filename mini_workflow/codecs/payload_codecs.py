@@ -38,7 +38,7 @@ _LARGEST: Final = 1_000_000_000
 
 @frozen
 class PayloadContext:
-    """Where a payload belongs: to the execution of that id, as a payload of that kind ("value",
+    """The place where a payload belongs: to the execution of that id, as a payload of that kind ("value",
     "arguments", "call", "failure" or "traceback"). The same for `encode` and `decode`.
     """
 

@@ -55,7 +55,7 @@ def subject_of(kind: str, name: str, target: str) -> tuple[str, str]:
 
 
 class Asks:
-    """What one run has asked."""
+    """The asks of one run."""
 
     __slots__ = ("_open", "_recorder")
 

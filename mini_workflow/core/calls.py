@@ -40,7 +40,7 @@ _FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
 
 @frozen
 class Code:
-    """What is known of a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
+    """Facts about a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
     other `details`, which are the names and the constants in it.
     """
 
@@ -181,7 +181,7 @@ OPTIONS: Final = tuple(TaskOptions.__annotations__)
 
 
 class TaskDecorator(Protocol):
-    """What ``ctx.task(retry=...)`` gives: a decorator, or a call that begins with its options."""
+    """The result of ``ctx.task(retry=...)``: a decorator, or a call that begins with its options."""
 
     @overload
     def __call__(

@@ -407,12 +407,15 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
         found += (commands.CancelTimer(seq) for seq in left if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
     goes_on = continues and event.failure is None
-    found += leave_limits(run.execution_id, state, goes_on=goes_on)
-    if not goes_on:
+    if not (state.slots is state.own_slot is None):
+        found += leave_limits(run.execution_id, state, goes_on=goes_on)
+    if not goes_on and (state.made("children") or state.made("inherited")):
         found += end_children(run.execution_id, state)
     if not continues:
-        found += tell_parent(run.execution_id, run.started, state, event)
-        found += answers_at_end(run.execution_id, state, event)
+        if run.started is not None and run.started.parent is not None:
+            found += tell_parent(run.execution_id, run.started, state, event)
+        if state.made("askers"):
+            found += answers_at_end(run.execution_id, state, event)
 
 
 def _again(run: Run, event: events.ExecutionReset, started: set[int], found: list[Command]) -> None:

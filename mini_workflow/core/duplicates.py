@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Rule(NamedTuple):
-    """How one kind of message is taken: `to_event` is asked only of messages that are new."""
+    """A rule by which one kind of message is taken: `to_event` is asked only of messages that are new."""
 
     is_new: Callable[[ExecutionState, Any], bool]
     to_event: Callable[[ExecutionState, Any], Event]

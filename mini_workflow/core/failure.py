@@ -12,7 +12,7 @@ from mini_workflow.core.records import record
 
 @record
 class Failure:
-    """What remains of an exception after it has crossed a boundary.
+    """The remains of an exception after it has crossed a boundary.
 
     `type` is ``module:qualname``. `lineage` lists the same for the class and all its bases except
     ``object``, so that ``retry_on`` can be decided without importing anything. `state` is what the

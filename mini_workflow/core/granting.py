@@ -24,7 +24,7 @@ Granted = dict[str, list[list[Any]]]
 
 
 class _Line:
-    """What a run wants at one place: how many slots more, how many it was granted in all, how many of
+    """The wants of a run at one place: how many slots more, how many it was granted in all, how many of
     those it has not given back, as far as is known.
     """
 

@@ -287,7 +287,7 @@ _NONE: Final[dict[int, int]] = {}
 
 
 class OpenDurations:
-    """When each duration that is open began, by number. One that began later than the clock says now
+    """The begin of each duration that is open, by number. One that began later than the clock says now
     began before the clock was set back: its end is moved by as much.
     """
 

@@ -175,7 +175,9 @@ def _constructor(kind: type[Any]) -> Callable[..., None]:
             described = cast("Any", default)
             default = described.default
             if described.default_factory is not MISSING:
-                known[f"_make_{name}"] = described.default_factory
+                # list[int]() makes the same as list(), and then tries to note on it what it is a list of.
+                make = described.default_factory
+                known[f"_make_{name}"] = getattr(make, "__origin__", make)
                 value = f"_make_{name}() if {name} is _ABSENT else {name}"
                 default = _ABSENT
         known[f"_default_{name}"] = default

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @record
 class ReportLimits:
-    """How long a runtime waits for the report of an attempt, in milliseconds.
+    """The time for which a runtime waits for the report of an attempt, in milliseconds.
 
     An attempt may wait `queued` before it begins, then run for its timeout, or for `longest` if that
     is less or there is no timeout, and its report may take `margin`. Without a timeout and a

@@ -28,7 +28,7 @@ WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
 
 @frozen
 class RetryPolicy:
-    """How often a task is attempted and how long to wait in between.
+    """The number of attempts of a task, and the delays in between.
 
     Args:
         max_attempts: attempts in all, the first included (1 to 1,000,000).

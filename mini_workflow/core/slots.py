@@ -36,7 +36,7 @@ def place_of(limit: dict[str, Any]) -> Place:
 
 
 class Line:
-    """What a run has at one place: the operations that wait, in order, by their number; how many slots
+    """The slots of a run at one place: the operations that wait, in order, by their number; how many slots
     it holds; and how many it has been granted in all.
     """
 

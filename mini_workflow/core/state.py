@@ -163,6 +163,13 @@ class ExecutionState:
         setattr(self, name, made)
         return made
 
+    def made(self, name: str) -> Any:
+        """Return one of those if it was made; None if nobody has looked at it, and it is empty."""
+        try:
+            return _READ[name](self)
+        except AttributeError:
+            return None
+
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
         """Return the sum of a whole history. Raises WireError if it is not a possible one."""
@@ -563,3 +570,9 @@ class ExecutionState:
         events.ExecutionCancelled: _closed,
         events.ExecutionTerminated: _closed,
     }
+
+
+_READ: Final[dict[str, Callable[[ExecutionState], Any]]] = {
+    name: vars(ExecutionState)[name].__get__ for name in _EMPTY
+}
+"""What reads a slot, and makes nothing."""

@@ -91,7 +91,7 @@ class WorkflowStream:
 
 
 class Streams:
-    """What one run writes to streams, until its turn is committed."""
+    """The writes of one run to streams, until its turn is committed."""
 
     __slots__ = ("_last", "_recorder", "_same", "_written", "out")
 

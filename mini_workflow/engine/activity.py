@@ -59,7 +59,7 @@ class Wait:
 
 @frozen
 class Progress:
-    """How far something has got: what the code has told by ``ctx.progress`` (`name` is empty), or a
+    """The progress of something: what the code has told by ``ctx.progress`` (`name` is empty), or a
     ``ctx.map`` of that name, of whose items so many have `failed` and so many are `open`.
     """
 
@@ -75,7 +75,8 @@ class Progress:
 
 @frozen
 class Activity:
-    """What an execution does: what its code awaits comes first in `waits`; the others are open beside it.
+    """The work of an execution: whatever its code awaits comes first in `waits`; the others are
+    open beside it.
 
     `cancelling` is since when it is asked to cancel itself, with the `reason`; None if it is not.
     `undoing` says that it takes back what its tasks have done.
@@ -144,7 +145,7 @@ def _listed(
 
 
 class Look:
-    """What a history says of what is open, as far as it was taken in. `told` is what is told of a failure."""
+    """The open operations of a history, as far as it was taken in. `told` is what is told of a failure."""
 
     def __init__(
         self, history: Iterable[Event] = (), told: Callable[[Failure], str] = Failure.summary

@@ -61,7 +61,7 @@ and results may be awaited."""
 
 
 class AsyncClient:
-    """What a runtime can do, for coroutines; ``runtime.aio`` is one.
+    """The calls of a runtime, for coroutines; ``runtime.aio`` is one.
 
     All that can be called on the runtime can be awaited here, and handles are AsyncExecution. As
     ``async with runtime.aio as client`` it closes the runtime at the end.

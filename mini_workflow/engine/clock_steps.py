@@ -23,7 +23,7 @@ bound."""
 
 
 class ClockSteps:
-    """What the clock said at the last turn of each execution that waits for the time.
+    """The time of the last turn of each execution that waits for the time.
 
     When the clock is set back, those whose turn was later than it says then have to plan anew.
     """

@@ -46,7 +46,8 @@ def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreEr
 
 @mutable
 class QueueDelivery:
-    """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
+    """The messages that a queue has delivered for one execution. `ids` are those of the queue's
+    messages, which
     are the same when they come again; `delivery` counts how often the queue has tried, from 1.
     `woken` are the times of wakeups that went off.
     """
@@ -60,7 +61,7 @@ class QueueDelivery:
 
 
 class OfAnotherVersion(Exception):
-    """What has arrived for an execution is to be taken by another `version` of the code."""
+    """Messages to an execution are to be taken by another `version` of the code."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"it is with version {version}")

@@ -35,7 +35,7 @@ not begin another wave, or another inline task: what is left is for the next mes
 
 @frozen
 class Undone:
-    """What is left of effects: those for which the time was up, or else the messages that are held since the
+    """The rest of effects: those for which the time was up, or else the messages that are held since the
     executions which they are for are behind.
     """
 

@@ -47,7 +47,7 @@ LONGEST: Final = 0.1
 
 
 class Pace(Protocol):
-    """How the engine's own thread waits, if not in real time."""
+    """The pace at which the engine's own thread waits, if not in real time."""
 
     def is_due(self, until: int, idle: bool) -> bool:
         """Return whether there is something to do now, instead of waiting for a request.

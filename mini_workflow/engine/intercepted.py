@@ -37,7 +37,7 @@ def with_interceptors(transport: Transport, interceptors: Interceptors) -> Trans
 
 
 class InterceptedTransport:
-    """What is not about a call is the other transport's own."""
+    """A transport with interceptors around its calls; all else is the other transport's own."""
 
     def __init__(self, transport: Transport, interceptors: Interceptors) -> None:
         self._transport = transport

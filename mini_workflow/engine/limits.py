@@ -28,7 +28,7 @@ _KEEP: Final[Any] = object()
 
 @frozen
 class KeyCount:
-    """What one key has of a limit: how many slots are held, and how many are waited for."""
+    """The share of one key in a limit: how many slots are held, and how many are waited for."""
 
     key: str
     held: int
@@ -172,7 +172,7 @@ Wait = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
 
 
 class LimitChanges(TypedDict, total=False):
-    """What may be changed of a limit: see `LimitHandle.update`."""
+    """The changes of a limit: see `LimitHandle.update`."""
 
     concurrency: int | None
     rate: tuple[int, float | timedelta] | None

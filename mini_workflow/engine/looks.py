@@ -31,7 +31,7 @@ HEARTBEATS: Final = 100
 
 
 class _Known:
-    """What was read of a run: up to the event of that number."""
+    """The part of a run that was read: up to the event of that number."""
 
     __slots__ = ("is_of_head", "look", "number", "run")
 

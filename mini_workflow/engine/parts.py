@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Given(NamedTuple):
-    """What a client was given."""
+    """The arguments of a client."""
 
     transport: Transport
     store: CheckedStore

@@ -69,7 +69,7 @@ class Reply(Generic[T]):
 
 
 class Request(Protocol[T]):
-    """What is asked of an engine; the reply to it is a T."""
+    """A request to an engine; the reply to it is a T."""
 
     @property
     def execution_id(self) -> str:
@@ -92,7 +92,7 @@ class Started:
 
 @frozen
 class Beginning:
-    """What a fork begins with: its head, the lines of its history, and those of the messages that it takes
+    """The beginning of a fork: its head, the lines of its history, and those of the messages that it takes
     next.
     """
 

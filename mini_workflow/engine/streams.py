@@ -26,7 +26,8 @@ PAGE: Final = 500
 
 @frozen
 class Chunk:
-    """What was written to a stream at a time. `offset` is the place in the stream: give it as `after` to
+    """A value that was written to a stream by one call. `offset` is the place in the stream: give it
+    as `after` to
     go on behind this chunk. `source` is the number of the task that has written it, or 0 for the
     workflow itself, and `attempt` the attempt of the task, or the run of the workflow.
 

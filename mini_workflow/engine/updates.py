@@ -70,7 +70,7 @@ class UpdateWithStartOptions(TypedDict, total=False):
 
 
 class Updates:
-    """What a client asks of updates. Callable from any thread."""
+    """The updates of a client. Callable from any thread."""
 
     def __init__(
         self, transport: Transport, store: CheckedStore, codec: Codec, again: RunAgain

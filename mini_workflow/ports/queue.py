@@ -42,7 +42,8 @@ NO_WAKEUPS: Final = Wakeups()
 
 @frozen
 class PendingEffects:
-    """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
+    """The effects that a commit leaves to be done elsewhere once it is durable: attempts to
+    dispatch, as (seq,
     attempt), messages to send, whether the wake-ups are to be set, and what the turn has written to
     streams.
 
@@ -66,7 +67,7 @@ NO_EFFECTS: Final = PendingEffects()
 
 @frozen
 class ExecutionMeta:
-    """How things stand with an execution beside what a Head says: the effects of its last commit,
+    """The bookkeeping of an execution beside what a Head says: the effects of its last commit,
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may
     have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it
     has. One that is not `listed` will be by its next commit: there has to be one, also without

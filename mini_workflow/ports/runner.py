@@ -42,7 +42,7 @@ class TaskRequest:
 
 @record
 class TaskOutcome:
-    """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
+    """The outcome of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
 
     With a failure, `heartbeat` are the details that the attempt gave last, as JSON text, or None
     if it gave none. It really began `begun` (milliseconds since the epoch; 0 if that is not known) on the

@@ -81,7 +81,7 @@ to whoever runs executions. Our own bound."""
 
 
 class ClientStore(Store, Protocol):
-    """What a client asks of a store that other processes change."""
+    """The part that a client needs of a store that other processes change."""
 
     def version(self) -> int:
         """Return a number that is another one after each commit, by whomever. Any thread."""

@@ -32,8 +32,7 @@ from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.owner import Owner
 from mini_workflow.ports.transactions import TaskTransactions
-from mini_workflow.runners.named_workers import NamedWorkers
-from mini_workflow.runners.routed import Closing, RoutedRunner
+from mini_workflow.runners.routed import Closing, NamedWorkers, RoutedRunner
 from mini_workflow.runners.threads import default_threads
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.runtimes.sharing import MakeShared, sharing
@@ -72,7 +71,7 @@ class EmbeddedOptions(TypedDict, total=False):
 
 
 class EmbeddedRuntime(Runtime):
-    """What `LocalRuntime` and `PostgresRuntime` have in common: it runs executions and their tasks in
+    """The common part of `LocalRuntime` and `PostgresRuntime`: it runs executions and their tasks in
     this process, and shares a store with others. Raises what they raise.
 
     Args:

@@ -39,7 +39,7 @@ D = TypeVar("D", bound=Document)
 
 @frozen
 class Deleted:
-    """What is left where an execution was deleted: how many `events` those of its id had, all together.
+    """The rest of an execution that was deleted: how many `events` those of its id had, all together.
     Until it is `finished` something of it is still to be removed, and the id cannot be used. `etag` is
     of what stands there.
     """
@@ -50,7 +50,7 @@ class Deleted:
 
 
 class Documents(Protocol[D]):
-    """Where documents are kept. What it answers is as of the last write; it remembers nothing.
+    """A place of documents. Its answers are as of the last write; it remembers nothing.
 
     Every method may raise StoreError; a write may have happened then all the same.
     """

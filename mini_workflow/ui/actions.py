@@ -22,7 +22,7 @@ from mini_workflow.ui.forms import (
 
 @frozen
 class Asked:
-    """What was asked: of which execution, with a form that was filled in."""
+    """A request of a person: for which execution, with a form that was filled in."""
 
     client: Client
     execution: Execution[Any]

@@ -30,7 +30,7 @@ SINCE: Final = {
 
 @frozen
 class Filter:
-    """What a list is limited to: as the address has it, and as the client is asked."""
+    """The filter of a list: as the address has it, and as the client is asked."""
 
     status: str = ""
     workflow: str = ""

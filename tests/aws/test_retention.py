@@ -16,7 +16,7 @@ from mini_workflow.stores.aws import limits
 from mini_workflow.stores.s3 import object_store
 from tests.aws.counting import STORES
 from tests.aws.world import Fault, World, registry_of
-from tests.sweeps import EVERY, calls_of
+from tests.sweeps import OTHERS_EVERY, calls_of
 
 DAY = 86_400_000
 KEEP = {EXECUTION_RETENTION: str(30 * 86_400)}
@@ -215,7 +215,9 @@ class swept(World):  # noqa: N801
 def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(
     store: str, kind: Any, after: bool
 ) -> None:
-    for n in calls_of(calls_of_a_sweep(store), EVERY if kind == "dies" else 2 * EVERY):
+    for n in calls_of(
+        calls_of_a_sweep(store), OTHERS_EVERY if kind == "dies" else 2 * OTHERS_EVERY
+    ):
         with swept(Fault(n, kind, after), store) as world:
             for later in ("a", "b", "c"):
                 world.clock.advance(retention.LONGEST_PAUSE)

@@ -25,12 +25,9 @@ from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape, broken, step
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
+from tests.sweeps import EVERY, FIRST, OTHERS_EVERY, OTHERS_FIRST
 from tests.unit.engine.harness import (
-    EVERY,
-    FIRST,
     ID,
-    OTHERS_EVERY,
-    OTHERS_FIRST,
     Files,
     MakeState,
     check,

@@ -19,18 +19,8 @@ from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
 from tests.postgres.databases import databases
 from tests.postgres.server import PostgresServer
-from tests.unit.engine.harness import (
-    EVERY,
-    FIRST,
-    ID,
-    OTHERS_EVERY,
-    OTHERS_FIRST,
-    Files,
-    MakeState,
-    in_memory,
-    run_through,
-    stepping,
-)
+from tests.sweeps import EVERY, FIRST, OTHERS_EVERY, OTHERS_FIRST
+from tests.unit.engine.harness import ID, Files, MakeState, in_memory, run_through, stepping
 
 CODEC = StandardCodec().for_execution(ID)
 

@@ -229,36 +229,39 @@ VERBS = frozenset(
 )
 """The first words of docstrings: in the imperative. Add a verb if none of these says what is done."""
 
-NO_SUBJECT = re.compile(
-    r"(?:\w+(?: \w+)?(?:\(\))?: )?(?:who(?:m|se)?|what|which|when|where|whether|how|why|it)\b",
-    re.IGNORECASE,
-)
-"""A first line without a noun: "What arrives", "Batch: what is committed together"."""
+NO_SUBJECT = r"(?:who(?:m|se)?|what|which|when|where|whether|how|why|it)\b"
+"""The beginning of a sentence without a noun, such as "What has arrived"."""
 
 
-def documented(module: Path) -> Iterator[tuple[str, str, bool]]:
-    """(place, first line, whether it is a function) of a module and its public functions."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
-    yield module.name, (ast.get_docstring(tree) or "").partition("\n")[0], False
+def documented(module: Path) -> Iterator[tuple[str, str, str]]:
+    """(place, first line, pattern that it must not match) of a module, its classes and functions."""
+    text = module.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    unnamed = rf"(?:\w+(?: \w+)?(?:\(\))?: )?{NO_SUBJECT}"
+    not_a_verb = rf"(?!(?:{'|'.join(VERBS)})\b)"
+    # The shapes of the simulation are workflows, which do what their docstrings describe.
+    any_function = NO_SUBJECT if "simulation" in module.parts else not_a_verb
+    yield module.name, (ast.get_docstring(tree) or "").partition("\n")[0], unnamed
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            is_property = any("property" in ast.unparse(one) for one in node.decorator_list)
-            is_test = node.name.startswith("test_") or "fixture" in ast.unparse(node)[:40]
-            text = ast.get_docstring(node)
-            if text and not (node.name.startswith("_") or is_property or is_test):
-                yield f"{module.name}:{node.lineno} {node.name}", text.partition("\n")[0], True
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        place, line = f"{module.name}:{node.lineno} {node.name}", ast.get_docstring(node) or ""
+        marks = " ".join(map(ast.unparse, node.decorator_list))
+        if isinstance(node, ast.ClassDef):
+            yield place, line.partition("\n")[0], NO_SUBJECT
+        elif line and not (
+            node.name.startswith(("_", "test_")) or re.search("property|fixture", marks)
+        ):
+            yield place, line.partition("\n")[0], any_function
 
 
 @every_module
 def test_docstrings_begin_with_a_verb(module: Path) -> None:
-    """Modules name their subject, and public functions say what they do, in the imperative."""
-    # The shapes of the simulation are workflows, which do what their docstrings describe.
-    shapes = "simulation" in module.parts
+    """Public functions say what they do, in the imperative. Modules and classes have a subject."""
     wrong = [
         f"{place}: {line}"
-        for place, line, is_function in documented(module)
-        if (not is_function and NO_SUBJECT.match(line))
-        or (is_function and not shapes and line.split()[0].strip(".,:;") not in VERBS)
+        for place, line, pattern in documented(module)
+        if re.match(pattern, line, re.IGNORECASE)
     ]
     assert wrong == []
 

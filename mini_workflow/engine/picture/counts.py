@@ -17,7 +17,7 @@ _ACTIVE: Final = ("done", "failed", "work", "gone")
 
 
 class Active:
-    """When something ran or arrived, as stretches apart from each other, in order."""
+    """The times at which something ran or arrived, as stretches apart from each other, in order."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -56,7 +56,7 @@ class Active:
 
 
 class Counts:
-    """What is known of the operations and marks of a course. `update` takes in what has changed."""
+    """Counts of the operations and marks of a course. `update` takes in what has changed."""
 
     def __init__(self, course: Course) -> None:
         self.course: Final = course

@@ -84,7 +84,7 @@ class Mark:
 
 @mutable
 class Course:
-    """What has happened in a run: its operations in order of their start, the messages, the ids of the
+    """The events of a run for a picture: its operations in order of their start, the messages, the ids of the
     children, and from when to when; `ended` is None while it is open. `changed` are the operations that were
     begun, or went on, since somebody took them out.
     """

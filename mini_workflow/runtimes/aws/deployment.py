@@ -30,7 +30,7 @@ _REFERENCED: Final = "ResourceConflictException"
 
 @frozen
 class Health:
-    """What speaks against a canary: the executions that it has blocked, how many of its calls have
+    """Reasons against a canary: the executions that it has blocked, how many of its calls have
     failed, and the alarms that ring.
     """
 

@@ -28,7 +28,7 @@ AGAIN_AFTER: Final = 1_000
 
 @frozen
 class Traffic:
-    """Where an alias leads: to its `main` version, and to the `canary` by its weight, from 0 to 1.
+    """The targets of an alias: to its `main` version, and to the `canary` by its weight, from 0 to 1.
     `revision` is of the alias itself.
     """
 

@@ -75,7 +75,9 @@ class _Owner:
 
 
 class MemoryState:
-    """What is kept, whoever has it open. Pass it to each `MemoryBackend` that shares it."""
+    """The contents of a store in memory, whoever has it open. Pass it to each `MemoryBackend` that
+    shares it.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

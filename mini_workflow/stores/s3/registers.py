@@ -16,7 +16,7 @@ ROOT: Final = "executions/"
 
 
 class Registers(Protocol):
-    """What stands for each execution: its object, or the tombstone of one that was deleted.
+    """The register of each execution: its object, or the tombstone of one that was deleted.
 
     A write says by an etag what it is written over, and takes effect only if that still stands there.
     One whose answer was lost, and that boto3 has tried again, is known by its writer, another one with

@@ -25,7 +25,8 @@ _END: Final = "}}"
 
 @frozen
 class Tombstone:
-    """How many `events` the executions had that were deleted here, all together, when the last one was
+    """The number of `events` that the executions had which were deleted here, all together, when
+    the last one was
     deleted, where it stood in listings (`place`, `spread`) and the `tags` by which it was found. It is
     `finished` when nothing of it is left. `etag` is of the object.
     """

@@ -33,7 +33,7 @@ _REMEMBERED: Final = 1_000
 
 
 class Backlog:
-    """What is said of executions, by those that take from the queue, to those that send. Callable from any
+    """Reports on executions, by those that take from the queue, to those that send. Callable from any
     thread. `now` tells the time in milliseconds.
     """
 

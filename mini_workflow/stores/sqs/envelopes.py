@@ -33,7 +33,7 @@ _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Signs(Protocol):
-    """What signs texts: a `Signer`."""
+    """A part that signs texts: a `Signer`."""
 
     def code(self, text: str, *purpose: str) -> str:
         """Return the code of a text for a purpose."""

@@ -28,7 +28,7 @@ _FIELDS: Final = {
 
 @frozen
 class SqsMessage:
-    """What is sent to an execution: wire lines (``messages``), the time of a wakeup in milliseconds
+    """A message to an execution: wire lines (``messages``), the time of a wakeup in milliseconds
     (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
     each other, one arrives.
     """

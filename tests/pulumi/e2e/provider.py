@@ -44,9 +44,12 @@ def name_in_check(kind: Kind, request: Any, news: Values) -> str:
 PRETENDS = "PULUMI_TESTS_PRETEND"
 
 
-def decided(names: Iterable[str]) -> Values:
+def decided(names: Iterable[str], values: Values) -> Values:
     """Outputs as AWS might decide them, other ones each time."""
-    return {name: arn("none", f"{name}/{uuid4().hex}") for name in names}
+    made = {name: arn("none", f"{name}/{uuid4().hex}") for name in names}
+    if "secretArn" in made:  # that of the secret of which it is a version
+        made["secretArn"] = values["secretId"]
+    return made
 
 
 class Provider(provider_pb2_grpc.ResourceProviderServicer):
@@ -54,7 +57,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def __init__(self, package: str) -> None:
         self.package = package
-        self.pretends = PRETENDS in os.environ
+        # Random values are made nowhere else.
+        self.pretends = package == "aws" and PRETENDS in os.environ
         # The engine warns of a provider that is older than the program's package.
         self.version = importlib.metadata.version(f"pulumi_{package}")
 
@@ -131,7 +135,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             preview = {**news, **dict.fromkeys(kind.outputs, UNKNOWN)}
             return provider_pb2.CreateResponse(properties=struct(preview))
-        create = (lambda: decided(kind.outputs)) if self.pretends else lambda: kind.create(news)
+        create = (
+            (lambda: decided(kind.outputs, news)) if self.pretends else lambda: kind.create(news)
+        )
         made = {**news, **self._tried(context, request, create)}
         marked = {name: secret(made[name]) for name in kind.secrets}
         return provider_pb2.CreateResponse(
@@ -170,7 +176,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             made = dict.fromkeys(kind.decided_anew(olds, news), UNKNOWN)
         elif self.pretends:
-            made = decided(kind.decided_anew(olds, news))
+            made = decided(kind.decided_anew(olds, news), news)
         else:
             made = self._tried(context, request, lambda: kind.update(olds, {**news})) or {}
         kept = {**{name: olds[name] for name in kind.outputs if name in olds}, **made}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,15 +20,6 @@ from mini_workflow.testing.simulation.crash import SimulatedCrash
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape
 from mini_workflow.testing.simulation.stepping import LEASE, OpenBackend, Stepper
-
-_PARTS = os.environ.get("SWEEP", "1:0").split(",")
-
-EVERY, FIRST = map(int, _PARTS[0].split(":"))
-"""The sweeps in memory with all in the cache crash at each n-th call, beginning behind this many. All of
-them by default; noxfile.py says of which Python how much."""
-
-OTHERS_EVERY, OTHERS_FIRST = map(int, _PARTS[-1].split(":"))
-"""The same of the other sweeps: in files and databases, with nothing cached, twice."""
 
 ID = "x-1"
 
