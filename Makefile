@@ -11,7 +11,7 @@ NOX := PYTHONS="$(PYTHONS)" .venv-tools/bin/python -m nox
 # Whoever exports it has each process of the tests compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env tools demo demo-agents demo-postgres soak test test-fast e2e e2e-pulumi browser pooler check lint types imports hygiene format bench bench-aws profile lock clean
+.PHONY: help env tools demo demo-agents demo-postgres soak test test-fast sweep e2e e2e-pulumi browser pooler check lint types imports hygiene format bench bench-aws profile lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -39,6 +39,9 @@ test: tools ## The test suite on every Python found; PYTHONS="3.11 3.12" restric
 
 test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
 	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
+
+sweep: env ## All that the sweeps have go wrong, of which make test runs a part; ARGS go to pytest
+	@SWEEP=all $(RUN) pytest --numprocesses=auto --maxprocesses=8 tests/laws tests/aws tests/faults $(ARGS)
 
 e2e: env ## What is deployed to AWS on loopback, end to end (make test has it too)
 	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e $(ARGS)

@@ -6,7 +6,6 @@ nox and uv are in .venv-tools, which the Makefile makes. `make test` and `make l
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -23,17 +22,26 @@ PYTHONS = pythons.choose(os.environ.get("PYTHONS", "").split())
 MAIN = f"{sys.version_info[0]}.{sys.version_info[1]}"
 """The Python that everything is tested on."""
 
-ONCE = (
-    *("tests/aws", "tests/e2e", "tests/project", "tests/pulumi", "tests/ui", "tests/unit/cli"),
-    "tests/integrations/test_environments.py",
+NEWEST = (
+    *("behaviours", "contracts", "integrations/test_golden_agents.py", "laws", "unit/codecs"),
+    *("unit/core", "unit/engine", "unit/local", "unit/queued", "unit/runners", "unit/schedules"),
+    *("unit/stores", "unit/test_annotations.py", "unit/testing"),
 )
-"""What is tested on the main Python only, beside the tests that are marked `aws`: programs, documents,
-packaging, pages in a browser, and what takes an account of AWS on loopback. The library itself is tested
-on the newest Python as well."""
+"""What is tested on the newest Python, without the behaviours that are marked `aws` or `postgres`: the
+library itself, whose loop, codecs, threads, processes and files may differ there. The main Python alone
+tests the rest, which are programs, documents, packaging, pages in a browser and what takes a server."""
 
-BETWEEN = ("behaviours", "laws", "unit/codecs", "unit/core")
-"""What is tested on the Pythons between these two, without the tests that are marked `local`: what
-depends on the interpreter. Differences show on the oldest or on the newest one."""
+BETWEEN = (
+    *("behaviours", "laws/golden", "laws/test_corpus.py", "laws/test_law_01_replay.py"),
+    *(
+        "laws/test_law_04_determinism.py",
+        "laws/test_law_05_time.py",
+        "laws/test_law_07_encoding.py",
+    ),
+    *("laws/test_law_21_fingerprints.py", "unit/codecs", "unit/core"),
+)
+"""What is tested on the Pythons between these two, of the behaviours only those on a virtual clock:
+what depends on the interpreter. Differences show on the oldest or on the newest one."""
 
 
 @nox.session
@@ -48,22 +56,16 @@ def test(session: nox.Session, python: str) -> None:
         interpreter = env.environment("test", PYTHONS[python], python)
     scope: list[str] = []
     if python != MAIN and not session.posargs and len(PYTHONS) > 1:
-        scope = [f"--ignore={path}" for path in ONCE] + ["-m", "not aws"]
+        scope = [f"tests/{name}" for name in NEWEST] + ["-m", "not aws and not postgres"]
         if python != list(PYTHONS)[-1]:
-            scope = [f"tests/{name}" for name in BETWEEN] + ["-m", "not aws and not local"]
+            scope = [f"tests/{name}" for name in BETWEEN]
+            scope += ["-m", "not aws and not local and not postgres"]
     session.run(
         *(str(interpreter), "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8"),
         *(*scope, *session.posargs),
-        env={"LEFT_OUT": "record", "SWEEP": f"3:{_commit() % 3}" if scope else "1:0"},
+        env={"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {}),
         external=True,
     )
-
-
-def _commit() -> int:
-    """Return the number of the commit: each of them leaves out another part of the crash sweeps."""
-    asked = ["git", "rev-list", "--count", "HEAD"]
-    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-    return int(answer.stdout or "0")
 
 
 @nox.session

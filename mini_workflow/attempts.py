@@ -1,4 +1,4 @@
-"""What every runner of tasks needs: the outcomes that it makes itself, and a clock for timeouts."""
+"""Share what every runner of tasks needs: outcomes that the runner makes itself, and a clock for timeouts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ TOO_SILENT: Final = "its heartbeat is missing"
 
 
 class Limits:
-    """How long an attempt that begins now may run, and be silent. Times are of `time.monotonic`.
+    """The time for which an attempt that begins now may run, and be silent. Times are of `time.monotonic`.
 
     A heartbeat only notes the time, without a lock: whoever watches `due` looks at it again when
     that time has come.
@@ -103,7 +103,7 @@ class Limits:
         self._patience: Final = inf if silence is None else silence / 1000 + patience
 
     def beat(self, details: str | None = None) -> None:
-        """There was a heartbeat. Any thread."""
+        """Take in a heartbeat. Any thread."""
         self._beat_at = time.monotonic()
 
     def extend(self, seconds: float) -> None:

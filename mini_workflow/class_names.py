@@ -49,7 +49,7 @@ def module_name(module: str) -> str:
 
 
 def name_of(named: Any) -> str:
-    """``module:qualname`` of a class or a function."""
+    """Return ``module:qualname`` of a class or a function."""
     module = getattr(named, "__module__", None) or "builtins"
     return f"{module_name(module)}:{named.__qualname__}"
 

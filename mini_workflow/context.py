@@ -38,7 +38,7 @@ from mini_workflow.core.mapping import (
 from mini_workflow.core.progress import text_of_progress
 from mini_workflow.core.retry import RetryPolicy, check_policy
 from mini_workflow.core.run import Run
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BoundWorkflow,
     ChildOptions,
     DetachedOptions,
@@ -358,7 +358,7 @@ class Context:
         return self._run.messages.stream(name)
 
     def on_signal(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """From now on have `handler` (sync or async) take each signal of that name.
+        """Have `handler` (sync or async) take each signal of that name from now on.
 
         Those that are waiting are handed over at once, in order. An exception of the handler fails
         the execution. With `ANY` for the name it takes all signals, as ``handler(name, value)``, that have no

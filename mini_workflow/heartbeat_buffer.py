@@ -39,7 +39,7 @@ class HeartbeatBuffer:
         """Those whose heartbeats are in the store."""
 
     def heard(self, key: Key, details: str | None) -> None:
-        """There was a heartbeat. Any thread; never blocks."""
+        """Take in a heartbeat. Any thread; never blocks."""
         with self._changed:
             if self._thread.closed:
                 return

@@ -1,4 +1,4 @@
-"""Interceptors: what goes around workflows, tasks and calls of a client; and after a commit."""
+"""Declare interceptors around workflows, tasks and calls of a client, and behind commits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("mini_workflow.interceptors")
 
 
 class ClientCall:
-    """What a client asks of an execution.
+    """A call of a client to an execution.
 
     `kind` is "start", "signal", "update", "query", "cancel", "terminate", "pause", "resume", "retry",
     "restart", "fork", "delete", or "promise". `workflow` is the name of what is started, `name` that of the
@@ -90,7 +90,8 @@ _MESSAGES: Final = ("signal", "update")
 
 
 class SentCall:
-    """What a workflow's code sends to the execution `target`: `kind` is "child" or "start", of the workflow
+    """A call that a workflow's code sends to the execution `target`: `kind` is "child" or "start",
+    of the workflow
     `name`, or "signal" or "update", which is called so. `execution_id` is the sender; `replaying` as in
     WorkflowCall.
 
@@ -120,7 +121,7 @@ class SentCall:
 
 @record
 class Committed:
-    """What has been committed of an execution in one turn, once: its `events`, in order, and how it stands
+    """The commit of one turn of an execution, once: its `events`, in order, and how it stands
     after that. `run` is the number of the run that they belong to, `headers` are the execution's;
     `run_started_at` and `started_at` are milliseconds since the epoch, of the run and of the first one, and
     `at` is the time of the last event.

@@ -1,4 +1,4 @@
-"""Parameters: what functions take, and arguments built for them from JSON or from texts."""
+"""Read the parameters of functions, and build arguments for them from JSON or from texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parameter:
 
 
 class Parameters:
-    """What the parameters of a function are annotated with; of None nothing is known. The context of a
+    """The annotations of the parameters of a function; of None nothing is known. The context of a
     workflow is none of them.
     """
 

@@ -59,7 +59,7 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class StreamSink(Protocol):
-    """Where the writes of attempts go. Any thread."""
+    """The place where the writes of attempts go. Any thread."""
 
     def write(self, write: StreamWrite, *, may_wait: bool) -> None:
         """Take a write. If it `may_wait` it does where much is waiting already.
@@ -81,7 +81,7 @@ class StreamSink(Protocol):
         ...
 
     def heard(self, key: Key, details: str | None) -> None:
-        """There was a heartbeat of an attempt: the details given last, as JSON text. Does not wait."""
+        """Take in a heartbeat of an attempt: the details given last, as JSON text. Does not wait."""
         ...
 
     def over(self, key: Key) -> None:

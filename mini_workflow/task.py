@@ -1,4 +1,4 @@
-"""current_task(): what the code of a task may know about the attempt that is running it."""
+"""Tell the code of a task about the attempt that runs it: current_task()."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mini_workflow.trace_context import traceparent
 
 
 class Beating(Protocol):
-    """Who hears the heartbeats of an attempt."""
+    """A listener to the heartbeats of an attempt."""
 
     def beat(self, details: str | None) -> None:
-        """There was a heartbeat: the details given last, as JSON text. Any thread; never raises."""
+        """Take in a heartbeat: the details given last, as JSON text. Any thread; never raises."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""TaskTransaction: what a task does in a transaction of its own, exactly once."""
+"""Run the work of a task exactly once, in a transaction of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trace context: where an execution, its runs and its attempts stand in a trace, by W3C Trace Context.
+"""Tell where an execution, its runs and its attempts stand in a trace, by the W3C Trace Context.
 
 Each has an identifier that follows from what the history knows, so that every process computes the same one.
 """

@@ -1,4 +1,4 @@
-"""blocking_wait(): what a thread says before it waits for an execution, so that tasks go on."""
+"""Tell runners that a thread is about to wait for an execution, so that tasks go on: blocking_wait()."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WAY_OUT: Final = (
 
 
 class LoopUser(Protocol):
-    """Who runs attempts on an event loop that belongs to the application."""
+    """A runner of attempts on an event loop that belongs to the application."""
 
     def waits(
         self, loop: asyncio.AbstractEventLoop, fail: Fail

@@ -1,4 +1,4 @@
-"""worker_name(): what a history calls the worker that runs an attempt."""
+"""Name the worker that runs an attempt, as a history calls it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from typing import (
 from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit, declare_for, wish_of
 from mini_workflow.core.run import Run
-from mini_workflow.core.starting import BoundWorkflow
+from mini_workflow.core.start_options import BoundWorkflow
 from mini_workflow.errors import (
     DuplicateWorkflow,
     InvalidArguments,

@@ -33,7 +33,7 @@ _given: dict[str, int] = {}
 
 @dataclass(frozen=True, slots=True)
 class AccountLimit:
-    """How many calls an account may run at a time, and how many of them are no function's own."""
+    """The number of calls that an account may run at a time, and how many of them are no function's own."""
 
     most: int
     free: int

@@ -1,4 +1,4 @@
-"""What the components take, as users write it, and what it means to them.
+"""Declare the arguments of the components, and check them.
 
 Options that take units are of type Any, because "10 minutes", 600 and timedelta(minutes=10) say the
 same; `options.py` reads them. No `from __future__ import annotations` here: Pulumi reads the types
@@ -12,7 +12,7 @@ import pulumi
 
 
 class Permission(TypedDict, total=False):
-    """What a function may do besides: a statement of a policy that allows."""
+    """A permission of a function: a statement of a policy that allows."""
 
     actions: Required[Sequence[str]]
     """Actions, such as "s3:GetObject"."""
@@ -25,7 +25,7 @@ class Permission(TypedDict, total=False):
 
 
 class Link(TypedDict):
-    """What a function gets from what it is linked to."""
+    """A link of a function to an engine."""
 
     engine: NotRequired[str]
     """The name of the engine, which its settings are found by."""
@@ -54,7 +54,7 @@ class FileSystem(TypedDict, total=False):
 
 
 class CodeOptions(TypedDict, total=False):
-    """How functions are made, packaged and run: the options that both components take."""
+    """Options by which functions are made, packaged and run: the options that both components take."""
 
     environment: pulumi.Input[Mapping[str, pulumi.Input[str]]]
     """Variables for the environment. An engine gives them to both of its functions."""

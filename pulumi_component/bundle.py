@@ -254,7 +254,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 class _Answers(mocks.Mocks):
-    """What AWS decides is a reference."""
+    """Answers in place of AWS: values that AWS decides are references."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         one = Resource(args.typ, args.name, _plain(args.inputs))

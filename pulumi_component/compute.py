@@ -1,4 +1,4 @@
-"""Compute: what a function runs on and in, beside its code, its memory and its time."""
+"""Choose the runtime and the network of a function, beside its code, its memory and its time."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What can be wrong with a program that deploys: always the program's own fault, never AWS's.
+"""Name the errors of a program that deploys: always the program's own fault, never AWS's.
 
 BadOption          an argument of a component has a value that it cannot have
 └── BadPackage     a function's code cannot be packaged

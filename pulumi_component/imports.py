@@ -1,4 +1,4 @@
-"""What a handler imports and a function would not have: found in the text, before it is deployed."""
+"""Find imports of a handler that a function would not have, before it is deployed."""
 
 import ast
 import sys

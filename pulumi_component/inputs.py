@@ -35,7 +35,7 @@ def checked_text(value: Any, check: Callable[[Any], None]) -> Any:
 
 
 def joined(*lists: List | None) -> List:
-    """One list of all; an output if one of them is."""
+    """Return one list of all; an output if one of them is."""
     given = [one for one in lists if one is not None]
     if any(isinstance(one, pulumi.Output) for one in given):
         return pulumi.Output.all(*given).apply(
@@ -45,7 +45,7 @@ def joined(*lists: List | None) -> List:
 
 
 def merged(*maps: Map | None) -> Map:
-    """One map of all, where later ones win; an output if one of them is."""
+    """Return one map of all, where later ones win; an output if one of them is."""
     given = [one for one in maps if one is not None]
     if any(isinstance(one, pulumi.Output) for one in given):
         return pulumi.Output.all(*given).apply(_merge)

@@ -1,4 +1,4 @@
-"""Links: what a function gets from the engines that it is linked to.
+"""Link functions to engines.
 
 The settings of each engine are in variables that begin with the engine's name (`of_engine` in
 `mini_workflow/settings.py` reads them). The engine that a function belongs to, or the only one that
@@ -54,7 +54,7 @@ def offer(node: pulumi.Resource, link: Link) -> None:
 
 
 def joined(parts: Sequence[Link]) -> Link:
-    """Links of one engine as one."""
+    """Join the links of one engine."""
 
     def each_once(lists: Sequence[Any]) -> list[Any]:
         grants: list[Any] = []

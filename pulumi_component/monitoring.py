@@ -205,7 +205,7 @@ def dashboard(
     orchestrator: aws.lambda_.Function,
     opts: pulumi.ResourceOptions,
 ) -> None:
-    """One page: what waits, what runs, what fails, and how long it takes."""
+    """Return a page that shows what waits, what runs, what fails, and how long it takes."""
     events = queues["events"]
     aws.cloudwatch.Dashboard(
         f"{name}-dashboard",

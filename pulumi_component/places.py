@@ -32,7 +32,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where the histories are: in a table if it `has_table`, else in the bucket. `name` is that of a
+    """The place of the histories: in a table if it `has_table`, else in the bucket. `name` is that of a
     table that is there already; None for one that is made.
     """
 

@@ -1,4 +1,4 @@
-"""Who may do what: the policies of all roles and resources, as plain data.
+"""Write the policies of all roles and resources, as plain data.
 
 Every statement names the resources it is about. A `*` stands only for the objects, log streams or
 schedules inside of one named resource, which AWS gives no other way to name before they exist.
@@ -82,19 +82,19 @@ def trust(service: str, account: str = "", source: str = "") -> str:
 
 
 def logging(log_group: str) -> list[Grant]:
-    """Any function: write to its own logs."""
+    """Allow any function to write to its own logs."""
     # The streams of one group; Lambda makes up their names.
     return [grant("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{log_group}:*"])]
 
 
 def encrypted(key: str | None) -> list[Grant]:
-    """Whoever reads and writes what is encrypted with a key of the customer's, if there is one."""
+    """Allow the use of whatever is encrypted with a key of the customer's, if there is one."""
     actions = ["kms:Decrypt", "kms:GenerateDataKey"]
     return [] if key is None else [grant("UseKey", actions, [key])]
 
 
 def signing_key(arn: str) -> list[Grant]:
-    """Whoever signs: read the key where it is kept, in a parameter or a secret."""
+    """Allow a signer to read the key where it is kept, in a parameter or a secret."""
     in_parameter = arn.split(":")[2:3] == ["ssm"]
     action = "ssm:GetParameter" if in_parameter else "secretsmanager:GetSecretValue"
     return [grant("ReadSigningKey", [action], [arn])]

@@ -1,4 +1,4 @@
-"""Sharing: what functions of other accounts need from an engine that they are linked to.
+"""Grant functions of other accounts access to an engine that they are linked to.
 
 Their own roles allow it by the link; its bucket, queue and orchestrator have to allow it, too.
 """

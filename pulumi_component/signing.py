@@ -1,4 +1,4 @@
-"""The signing key: where it is kept, and what those get who are to have it."""
+"""Keep the signing key, and grant access to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

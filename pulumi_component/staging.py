@@ -46,7 +46,7 @@ _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What goes into a function's folder.
+    """The contents of a function's folder.
 
     `files` are (path in the folder, file it is copied from), sorted; `requirements` are resolved
     for `target` and put beside them.

@@ -56,7 +56,7 @@ def days(option: str, value: Any, least: int, most: int) -> int:
 
 
 def log_retention(option: str, value: Any) -> int:
-    """For how many days logs are kept, 0 for ever. Raises BadOption."""
+    """Return how many days logs are kept, 0 for ever. Raises BadOption."""
     if value == FOREVER:
         return 0
     wanted = days(option, value, 1, LOG_RETENTION_DAYS[-1])

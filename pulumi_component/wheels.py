@@ -34,7 +34,7 @@ _VOLATILE = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a function runs: a minor version of Python, as in "3.12", and an architecture."""
+    """The platform on which a function runs: a minor version of Python, as in "3.12", and an architecture."""
 
     python: str
     architecture: str

@@ -54,9 +54,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + (cores + 1) // 2
 
 
+def pytest_collection() -> None:
+    """Collect the tests without the garbage collector, which would walk through all of them each time."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what stays until the end: thousands of tests and all modules,
     which it would walk through again and again while the tests run."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

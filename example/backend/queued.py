@@ -54,7 +54,7 @@ class Document:
     parent: dict[str, Any] | None
     fingerprint: str
     pending: PendingEffects
-    alarm: Wakeups
+    wakeup: Wakeups
     events: tuple[str, ...] = ()
     parked: tuple[str, ...] = ()
     tries: int = 0
@@ -96,11 +96,11 @@ class FileDocuments(File):
         parent: dict[str, Any] | None,
         fingerprint: str,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         over: Deleted | None = None,
     ) -> Document | None:
         assert commit.head is not None
-        new = Document(commit.head, parent, fingerprint, pending, alarm).after(commit)
+        new = Document(commit.head, parent, fingerprint, pending, wakeup).after(commit)
         with self.change() as sql:
             if over is not None and _read(sql, commit.execution_id) == over:
                 sql.execute("delete from executions where id = ?", (commit.execution_id,))
@@ -116,10 +116,10 @@ class FileDocuments(File):
         document: Document,
         commit: Commit,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         tries: int,
     ) -> Document | None:
-        new = replace(document.after(commit), pending=pending, alarm=alarm, tries=tries)
+        new = replace(document.after(commit), pending=pending, wakeup=wakeup, tries=tries)
         with self.change() as sql:  # the fence: the check and the write are one step
             if not _is_still(_read(sql, commit.execution_id), document):
                 return None
@@ -197,17 +197,17 @@ class FileQueue(File):
         with self.change() as sql:
             sql.executemany("insert into messages (execution_id, body) values (?, ?)", rows)
 
-    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
+    def wakeup(self, execution_id: str, at: int, now: int) -> Wakeup:
         return Wakeup(at, f"{execution_id}@{at}")
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
         with self.change() as sql:
-            sql.execute("insert or ignore into wakeups values (?, ?)", (alarm.at, execution_id))
+            sql.execute("insert or ignore into wakeups values (?, ?)", (wakeup.at, execution_id))
 
-    def unset(self, alarm: Wakeup) -> None:
-        name = alarm.schedule.rpartition("@")[0]
+    def unset(self, wakeup: Wakeup) -> None:
+        name = wakeup.schedule.rpartition("@")[0]
         with self.change() as sql:
-            sql.execute("delete from wakeups where at = ? and execution_id = ?", (alarm.at, name))
+            sql.execute("delete from wakeups where at = ? and execution_id = ?", (wakeup.at, name))
 
     def receive(self, limit: int, now: int) -> list[Received]:
         """Hand out messages in order, of executions of which nothing is in hand."""

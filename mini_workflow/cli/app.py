@@ -1,4 +1,4 @@
-"""The command `mini-workflow` itself: what all of its commands have in common."""
+"""Define the command `mini-workflow` and the options that all of its commands have in common."""
 
 from __future__ import annotations
 

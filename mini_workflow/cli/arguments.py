@@ -62,7 +62,7 @@ def find_workflow(place: str) -> Workflow[Any, Any]:
 def read_arguments(
     words: Sequence[str], function: Callable[..., Any] | None = None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Positional and keyword arguments from key=value, JSON arrays and JSON objects.
+    """Return positional and keyword arguments from key=value, JSON arrays and JSON objects.
 
     For a function whose parameters are annotated, values are built to the annotations (see
     `annotations.build`); the context of a workflow is none of them. Others are JSON where they can
@@ -97,7 +97,7 @@ def read_arguments(
 
 
 def read_value(text: str, function: Callable[..., Any] | None = None) -> Any:
-    """One value, for the only parameter of a function: see `read_arguments`."""
+    """Return one value, for the only parameter of a function: see `read_arguments`."""
     return Parameters(function).build(Text(text), 0)
 
 

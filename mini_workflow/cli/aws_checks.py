@@ -1,4 +1,4 @@
-"""What `doctor` looks at on AWS: settings, the queues, the functions, and what may be called."""
+"""Check an engine on AWS for `doctor`: settings, queues, functions, and permissions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import in_one_line
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.errors import SettingMissing
-from mini_workflow.stores.aws_clients import import_boto3
+from mini_workflow.stores.aws.clients import import_boto3
 
 if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.dead_letters import DeadLetterQueue

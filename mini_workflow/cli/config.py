@@ -1,4 +1,4 @@
-"""Where the command line looks for executions: options, environment, pyproject.toml."""
+"""Find out where executions are: from options, the environment, and pyproject.toml."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _KEYS: Final[dict[str, type]] = {
 
 @frozen
 class Config:
-    """What holds after options, environment variables and pyproject.toml, in this order.
+    """The configuration after options, environment variables and pyproject.toml, in this order.
 
     `origin` says where `backend` was found.
     """

@@ -1,4 +1,4 @@
-"""A pdb for replays: it stops in the user's code only, and leaves the workflow's loop alone."""
+"""Debug replays with a pdb that stops in the user's code only, and leaves the workflow's loop alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Debugger(pdb.Pdb):
         self.left = False
 
     def stop_here(self, frame: FrameType) -> bool:
-        """Not in the library, not behind the workflow's loop, and not while a run is dropped."""
+        """Stop unless it is in the library, behind the workflow's loop, or while a run is dropped."""
         loop = running_loop()
         if not isinstance(loop, WorkflowLoop) or loop.dead:
             return False

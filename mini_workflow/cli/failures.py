@@ -1,4 +1,4 @@
-"""What goes wrong, as one line and an exit status."""
+"""Report an error as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Failed(Exception):
 
 
 class NotDone(Failed):
-    """It is not done after the time that was given."""
+    """An action is not done after the time that was given."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, TIMEOUT)

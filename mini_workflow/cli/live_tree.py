@@ -1,4 +1,4 @@
-"""Live tree: what an execution does, as a tree on a terminal that is drawn anew as it goes on."""
+"""Draw the work of an execution as a tree on a terminal, again whenever the execution goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `doctor` looks at in a Postgres database."""
+"""Check a Postgres database for `doctor`."""
 
 from __future__ import annotations
 

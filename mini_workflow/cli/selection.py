@@ -22,7 +22,7 @@ from mini_workflow.errors import UsageError
 
 @frozen
 class Selection:
-    """What the command line says of the executions that are meant."""
+    """The part of a command line that selects executions."""
 
     execution_id: str | None
     filters: dict[str, Any]
@@ -48,7 +48,7 @@ class Selection:
 
 @frozen
 class Action:
-    """What a command does to each execution, by its name in `TAKEN_IN`."""
+    """The action of a command on each execution, by its name in `TAKEN_IN`."""
 
     verb: str
     do: Callable[[Execution[Any]], None]

@@ -1,4 +1,4 @@
-"""Session: what a command works with; and how commands, and what several of them take, are declared."""
+"""Give commands their client and output, and declare commands and the options that several take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mini_workflow.ports import STATUSES
 
 @frozen
 class Session:
-    """What a command works with."""
+    """The means of a command: its client, its output and its options."""
 
     config: Config
     backend: Backend

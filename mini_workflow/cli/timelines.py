@@ -24,9 +24,9 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.payload import Payload
 from mini_workflow.doctor.executions import task_message
 from mini_workflow.engine.client import Client
+from mini_workflow.engine.description import RaisedError, readable
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.instants import duration
-from mini_workflow.engine.raised import RaisedError, readable
 from mini_workflow.engine.timeline import Entry
 from mini_workflow.errors import (
     ExecutionBlocked,

@@ -1,4 +1,4 @@
-"""Codecs: how values, calls and exceptions cross a boundary, and how that is signed, compressed and
+"""Carry values, calls and exceptions across a boundary, signed, and if wanted compressed and
 encrypted.
 """
 

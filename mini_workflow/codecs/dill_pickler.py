@@ -100,7 +100,7 @@ class MainAwareUnpickler(_Unpickler):
         self._main: ModuleType = module_named(MAIN)
 
     def find_class(self, module: str, name: str) -> Any:
-        """As usual, but for the main script."""
+        """Find a class as usual, but for the main script."""
         if is_main(module):
             return find(module, name)
         return _Unpickler.find_class(self, module, name)

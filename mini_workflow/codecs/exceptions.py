@@ -15,7 +15,7 @@ from mini_workflow.class_names import name_of
 from mini_workflow.codecs.kinds import Kind, Tagged, Unencodable, short_name
 from mini_workflow.codecs.names import is_importable, load_class
 from mini_workflow.codecs.picklers import type_name
-from mini_workflow.core.raised import FINAL, add_note, set_args
+from mini_workflow.core.failure import FINAL, add_note, set_args
 from mini_workflow.errors import PayloadNotReadable
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.payload_codecs import ENCODED_TEXT
 from mini_workflow.codecs.pickled import decode_opaque, encode_opaque
 from mini_workflow.codecs.signing import ValueSigner
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.raised import FINAL, add_note, set_cause
+from mini_workflow.core.failure import FINAL, Failure, add_note, set_cause
 from mini_workflow.errors import TaskError
 
 MAX_TEXT: Final = 16 * 1024

@@ -1,4 +1,4 @@
-"""Fingerprints of calls: whom a call calls and with which values, in a few characters.
+"""Compute the fingerprint of a call: its function and its values in a few characters.
 
 ``charge#0c1f22aa.9b2d11c0`` calls `charge`. The first number is a checksum of what is beside it in
 the source of a lambda (or of the place of a function), the second one of the arguments and the

@@ -1,4 +1,4 @@
-"""What must not be captured or stored, although some picklers would silently accept it.
+"""Refuse values that must not be captured or stored, although some picklers would silently accept them.
 
 A lock becomes another lock, a file opened for writing is truncated when it is loaded, a client
 takes its connections along. Such types are recognised by the names of their base classes, so that

@@ -1,4 +1,4 @@
-"""Kind: how the values of one kind are written and read; the two stand together in one table by tag."""
+"""Define a kind of value: how such values are written and read. A table by tag holds all kinds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tagged = dict[str, Any]
 
 @frozen
 class Kind:
-    """How the values of one kind become trees, and trees become values again.
+    """The way in which values of one kind become trees, and values again.
 
     `types` are the classes whose instances are of it, and no instances of subclasses: those that
     cost something to import by name, as ``package.qualname``. A kind without any is found by

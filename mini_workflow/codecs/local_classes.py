@@ -26,7 +26,7 @@ _rebuilt: WeakSet[type[Any]] = WeakSet()
 
 
 class Reference(NamedTuple):
-    """How a payload names a local class: its token, its name, and the names of its members."""
+    """The form in which a payload names a local class: its token, its name, and the names of its members."""
 
     token: str
     name: str

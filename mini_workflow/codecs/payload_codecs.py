@@ -1,5 +1,5 @@
-"""PayloadCodec: what encodes the bytes of values and failures before they leave the process, for example
-compresses or encrypts them; and the form in which such a payload is stored.
+"""Declare a PayloadCodec, which encodes the bytes of values and failures before they leave the process, and
+the form in which such a payload is stored. It compresses or encrypts them, for example.
 
 ``{"$": "encoded", "by": ["zlib", "aes-gcm:2026"], "v": "<base64>"}`` is a value that was compressed and
 then encrypted with the key called 2026.
@@ -38,7 +38,7 @@ _LARGEST: Final = 1_000_000_000
 
 @frozen
 class PayloadContext:
-    """Where a payload belongs: to the execution of that id, as a payload of that kind ("value",
+    """The place where a payload belongs: to the execution of that id, as a payload of that kind ("value",
     "arguments", "call", "failure" or "traceback"). The same for `encode` and `decode`.
     """
 

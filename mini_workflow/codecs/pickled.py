@@ -1,4 +1,4 @@
-"""What JSON cannot say, as one opaque part: pickled, or dilled if a class has to go along.
+"""Write values that JSON cannot say as one opaque part: pickled, or dilled if a class has to go along.
 
 A pickled part names classes and holds for any later Python; a dilled part contains bytecode and is
 refused under another Python minor version, before it is read.

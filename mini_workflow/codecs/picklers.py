@@ -55,7 +55,7 @@ class CallPickler(pickle.Pickler):
     """
 
     def reducer_override(self, obj: Any) -> Any:
-        """Functions and what belongs to them; refusals by type; the rest goes the usual way."""
+        """Reduce functions and what belongs to them; refuse by type; the rest goes the usual way."""
         kind = type_of(obj)
         if kind is FunctionType:
             return reference(obj) if is_importable(obj) else reduce_function(obj)

@@ -1,4 +1,4 @@
-"""Awaited: what the code of a run awaits when a turn has ended, as a store keeps it with the head.
+"""Describe the awaits of a run when a turn has ended, as a store keeps them with the head.
 
 Only looks at coroutines and futures; nothing of it is recorded. A step after another costs nothing
 here: that the code awaits a task is in the history.
@@ -16,6 +16,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mini_workflow.core.records import defaults_of, record, replace
+from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.loop.source_line import waiting_line
 
@@ -39,6 +40,8 @@ _ALSO: Final = ',"also":['
 
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 _quote: Final[Callable[[str], str]] = encode_basestring_ascii
+_quoted: Final = lru_cache(256)(encode_basestring_ascii)
+"""The same for texts that come again and again."""
 
 
 @record
@@ -125,6 +128,16 @@ def waits_of(run: Run) -> str:
     """Return the text of what the code of a run awaits; empty if it awaits nothing."""
     waiter = run.waiter()
     known = run.awaited
+    if type(waiter) is TaskFuture and run.main is not None and not run.state.timers:
+        # What most code awaits most of the time, written out.
+        if known is not None and known[0] is waiter and known[1] == 1:
+            return known[2]
+        name, seq, at = waiter.name, waiter.seq, run.state.now
+        line = waiting_line(run.main.get_coro())
+        if name and seq and at and line:
+            text = _task_text(name, line, seq, at)
+            run.awaited = (waiter, 1, text)
+            return text
     leaves = _leaves(run, run.main) if waiter is not None else []
     first = leaves[0].future if leaves else None
     if known is not None and known[0] is first and known[1] == len(leaves):
@@ -132,6 +145,12 @@ def waits_of(run: Run) -> str:
     text = _text(run, leaves)
     run.awaited = (first, len(leaves), text)
     return text
+
+
+def _task_text(name: str, line: str, seq: int, at: int) -> str:
+    """Return what `Awaited.to_text` returns of a task with that line."""
+    named, placed = _quoted(name[:LONGEST]), _quoted(line)
+    return f'{_TASK},"name":{named},"seq":{seq},"since":{at},"line":{placed}}}'
 
 
 def recall(run: Run, text: str) -> None:

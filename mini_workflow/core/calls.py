@@ -1,4 +1,4 @@
-"""What a call calls: the name of a function, and for a lambda those that its code calls.
+"""Name a call: by its function, and for a lambda by the functions that its code calls.
 
 Read from the bytecode, so that comments and formatting make no difference.
 """
@@ -40,7 +40,7 @@ _FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
 
 @frozen
 class Code:
-    """What is known of a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
+    """Facts about a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
     other `details`, which are the names and the constants in it.
     """
 
@@ -77,7 +77,7 @@ def default_name(function: Callable[..., Any]) -> str:
 
 
 def name_of_call(function: Callable[..., Any]) -> str:
-    """Whom it calls: its own name, with that of its class; for a lambda, those that it calls."""
+    """Return whom it calls: its own name, with that of its class; for a lambda, those that it calls."""
     inner = inner_function(function)
     if isinstance(inner, MethodType):
         inner = inner.__func__
@@ -181,7 +181,7 @@ OPTIONS: Final = tuple(TaskOptions.__annotations__)
 
 
 class TaskDecorator(Protocol):
-    """What ``ctx.task(retry=...)`` gives: a decorator, or a call that begins with its options."""
+    """The result of ``ctx.task(retry=...)``: a decorator, or a call that begins with its options."""
 
     @overload
     def __call__(

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.asks import Asks
+from mini_workflow.core.asks import Asks, OtherExecution
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.headers import check_headers
-from mini_workflow.core.other_execution import OtherExecution
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.slots import check_unless_recorded

@@ -1,4 +1,4 @@
-"""What the core asks of the outside to carry values, closures and exceptions across a boundary."""
+"""Declare the codecs by which values, closures and exceptions cross a boundary: the core has none itself."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Codec(Protocol):
     def fingerprint(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
-        """Whom a call calls, and two checksums: ``charge#0c1f22aa.9b2d11c0``. Never raises.
+        """Return whom a call calls, and two checksums: ``charge#0c1f22aa.9b2d11c0``. Never raises.
 
         The first is of what else the source of the call says, the second of its arguments and
         captured values. It is the same in every process.

@@ -1,4 +1,4 @@
-"""What to do: the commands of a decision. Frozen, imperative, sent only after the commit."""
+"""Define the commands of a decision: frozen, imperative, sent only after the commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparison: whether recorded results still belong to the calls that the code makes now.
+"""Compare the calls that code makes now with the recorded ones, and describe a mismatch.
 
 Kind, number and name say which operation is which; the values that it is given say whether its
 result may be taken. Other values are an edit of the code, which may be meant, or they mean that the
@@ -8,12 +8,15 @@ the call that is made now is recorded somewhere else: that is refused in any cas
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.records import record
 from mini_workflow.errors import NonDeterminismError
 
 _CALLS: Final = (
@@ -152,3 +155,41 @@ def _shown(event: Any) -> str:
     if isinstance(event, _CALLS) and not event.call.startswith("#"):
         text += f" (which calls {_called(event)})"
     return text
+
+
+@record
+class Mismatch:
+    """The two sides in words: what the history has `recorded` at the event of that number (0 if it is none),
+    and what the code has `asked` for; each is empty for nothing more. `line` is the user's, if it is known.
+    """
+
+    recorded: str = ""
+    asked: str = ""
+    event: int = 0
+    line: str = ""
+
+    def to_text(self) -> str:
+        """Return the JSON text of it."""
+        return json.dumps({_NAME: asdict(self)})
+
+
+_NAME: Final = "mismatch"
+_TYPES: Final[dict[str, type]] = {"recorded": str, "asked": str, "event": int, "line": str}
+
+
+def mismatch_of(error: BaseException) -> Mismatch | None:
+    """Return the sides that an error tells; None if it is none about them."""
+    if not isinstance(error, NonDeterminismError) or not (error.recorded or error.asked):
+        return None
+    return Mismatch(error.recorded, error.asked, error.event, error.line)
+
+
+def read_mismatch(text: str) -> Mismatch | None:
+    """Return what a text says that a head has; None if it says nothing of a mismatch."""
+    try:
+        plain: Any = json.loads(text)[_NAME] if text.startswith(f'{{"{_NAME}"') else None
+        if plain is None or any(type(plain[name]) is not kind for name, kind in _TYPES.items()):
+            return None
+        return Mismatch(*(plain[name] for name in _TYPES))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,4 +1,4 @@
-"""What a run hands over to the next one: its open children, the updates answered last, and the ids
+"""Hand over state from a run to the next one: its open children, the updates answered last, and the ids
 of the signals received last.
 
 All stand in the first event of the next run, as plain JSON.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
-from mini_workflow.core.answers import (
+from mini_workflow.core.asks import (
     NOTHING,
     answer,
     answer_of_closed,
@@ -25,7 +25,7 @@ from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
 from mini_workflow.core.limit import LIMIT
-from mini_workflow.core.open_ask import part_of
+from mini_workflow.core.open_operations import part_of
 from mini_workflow.core.records import record, replace
 from mini_workflow.core.replay import replay
 from mini_workflow.core.report_limits import ReportLimits
@@ -407,12 +407,15 @@ def _end(run: Run, event: Event, started: set[int], found: list[Command]) -> Non
         found += (commands.CancelTimer(seq) for seq in left if seq not in started)
     continues = isinstance(event, events.ContinuedAsNew)
     goes_on = continues and event.failure is None
-    found += leave_limits(run.execution_id, state, goes_on=goes_on)
-    if not goes_on:
+    if not (state.slots is state.own_slot is None):
+        found += leave_limits(run.execution_id, state, goes_on=goes_on)
+    if not goes_on and (state.made("children") or state.made("inherited")):
         found += end_children(run.execution_id, state)
     if not continues:
-        found += tell_parent(run.execution_id, run.started, state, event)
-        found += answers_at_end(run.execution_id, state, event)
+        if run.started is not None and run.started.parent is not None:
+            found += tell_parent(run.execution_id, run.started, state, event)
+        if state.made("askers"):
+            found += answers_at_end(run.execution_id, state, event)
 
 
 def _again(run: Run, event: events.ExecutionReset, started: set[int], found: list[Command]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event, Message
-from mini_workflow.core.open_ask import is_open, read_ask
+from mini_workflow.core.open_operations import is_open, read_ask
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import DEFAULT_POLICY, RetryPolicy
 from mini_workflow.core.slots import is_granted
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Rule(NamedTuple):
-    """How one kind of message is taken: `to_event` is asked only of messages that are new."""
+    """A rule by which one kind of message is taken: `to_event` is asked only of messages that are new."""
 
     is_new: Callable[[ExecutionState, Any], bool]
     to_event: Callable[[ExecutionState, Any], Event]

@@ -1,4 +1,4 @@
-"""Endings: what has come to an end in a run, and when it began, for those who are told of commits.
+"""Tell listeners of commits which operations have ended in a run, and when each had begun.
 
 A history says both, in events that may be months apart. This notes the end together with the beginning.
 """
@@ -68,7 +68,7 @@ class Endings:
         return ended
 
     def _add(self, *about: Any, **more: Any) -> None:
-        if self._recorder.script is None:
+        if self._recorder.recorded is None:
             self.ended.append(Ended(*about, **more))
 
     def _attempt(

@@ -1,4 +1,4 @@
-"""What happened: the events of a history. Frozen, in the past tense.
+"""Define the events of a history: frozen, in the past tense.
 
 Two kinds make up a history. *Incoming* events arrive from outside and are delivered to the
 workflow one at a time; each carries `at`, its time in milliseconds since the epoch. *Recorded*
@@ -332,7 +332,7 @@ class ResultAsked:
 
 @fact
 class AskAnswered:
-    """What was asked of another execution is answered. `id` is that of the ask; it is checked on arrival and
+    """An ask to another execution is answered. `id` is that of the ask; it is checked on arrival and
     not recorded.
     """
 
@@ -344,7 +344,7 @@ class AskAnswered:
 
 @fact
 class AskFailed:
-    """What was asked of another execution has failed, was refused, or found nobody. `id` as in
+    """An ask to another execution has failed, was refused, or found nobody. `id` as in
     AskAnswered.
     """
 
@@ -609,7 +609,7 @@ class TagsSet:
 
 @fact
 class MessagesUnhandled:
-    """What nobody had received when the workflow ended: signals by name and number."""
+    """Messages that nobody had received when the workflow ended: signals by name and number."""
 
     signals: dict[str, int]
 

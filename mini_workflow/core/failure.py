@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from types import TracebackType
+from typing import Any, Final
 
 from mini_workflow.class_names import name_of
 from mini_workflow.core.records import record
@@ -10,7 +12,7 @@ from mini_workflow.core.records import record
 
 @record
 class Failure:
-    """What remains of an exception after it has crossed a boundary.
+    """The remains of an exception after it has crossed a boundary.
 
     `type` is ``module:qualname``. `lineage` lists the same for the class and all its bases except
     ``object``, so that ``retry_on`` can be decided without importing anything. `state` is what the
@@ -86,3 +88,50 @@ def failure_of(error: Exception) -> Failure:
     lineage = tuple(name_of(kind) for kind in type(error).__mro__ if kind is not object)
     message = str(error)
     return Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})
+
+
+FINAL: Final = "__mini_workflow_final__"
+"""The attribute that says of an exception that no further attempt is wanted."""
+
+
+def set_traceback(error: BaseException, traceback: TracebackType | None) -> None:
+    """Set where the exception was raised."""
+    BaseException.with_traceback(error, traceback)
+
+
+def set_cause(error: BaseException, cause: BaseException | None) -> None:
+    """Set the exception that was its direct cause."""
+    BaseException.__cause__.__set__(error, cause)  # type: ignore[attr-defined]
+
+
+def set_args(error: BaseException, args: tuple[Any, ...]) -> None:
+    """Set the arguments that its class was called with."""
+    BaseException.args.__set__(error, args)  # type: ignore[attr-defined]
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a line to what is printed with the exception."""
+    notes = vars(error).get("__notes__")
+    vars(error)["__notes__"] = [*(notes if isinstance(notes, list) else ()), note]  # pyright: ignore[reportUnknownVariableType]
+
+
+LONGEST: Final = 200
+"""Characters of what has ended an execution that a head keeps."""
+
+_FAILED: Final = "failed"
+
+
+def head_text(failure: Failure) -> str:
+    """Return the text by which a head says what has ended its execution."""
+    return json.dumps({_FAILED: failure.summary()[:LONGEST]})
+
+
+def error_in(text: str) -> str:
+    """Return what has ended an execution that failed, from the text that its head has; empty if that does not
+    say it.
+    """
+    try:
+        told = json.loads(text)[_FAILED] if text.startswith(f'{{"{_FAILED}"') else ""
+    except (ValueError, KeyError):
+        return ""
+    return told if isinstance(told, str) else ""

@@ -1,4 +1,4 @@
-"""Granting: what a limit knows of who waits and who holds slots, and whom it grants the next ones.
+"""Grant slots of a limit to the runs that wait for them.
 
 The work for a message, or for a slot, does not grow with how many wait.
 """
@@ -24,7 +24,7 @@ Granted = dict[str, list[list[Any]]]
 
 
 class _Line:
-    """What a run wants at one place: how many slots more, how many it was granted in all, how many of
+    """The wants of a run at one place: how many slots more, how many it was granted in all, how many of
     those it has not given back, as far as is known.
     """
 

@@ -1,4 +1,4 @@
-"""Headers: what goes along with an execution, its tasks and its messages; and the hooks that see it.
+"""Check the headers of executions, tasks and messages, and declare the hooks that see them.
 
 A tenant, a trace: short texts by name, which no code of a workflow has to hand on.
 """
@@ -23,7 +23,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]*")
 
 
 class Hooks(Protocol):
-    """What goes around the code of one run. It is called in the workflow's own loop, also in a replay."""
+    """Hooks around the code of one run. They are called in the workflow's own loop, also in a replay."""
 
     def around(
         self, kind: str, name: str, headers: dict[str, str] | None

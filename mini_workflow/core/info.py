@@ -1,4 +1,4 @@
-"""What a workflow may know of its own execution."""
+"""Tell workflow code about its own execution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mini_workflow.core.records import frozen
 
 @frozen
 class ExecutionInfo:
-    """What a workflow may know of its own execution. `run` counts the generations from 1;
+    """Facts for a workflow about its own execution. `run` counts the generations from 1;
     `history_length` is the number of events so far, and `parent_id` the execution that
     started this one as its child. `attempt` counts the runs from 1 that were made because the
     one before had failed, and `last_failure` says how, as ``Type: message``.

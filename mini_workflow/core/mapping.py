@@ -50,7 +50,7 @@ class TolerantMapOptions(MappedOptions, total=False):
 
 @frozen
 class Tolerance:
-    """How many tasks of a mapping may fail, and after how many successes it ends; None for all."""
+    """The number of tasks of a mapping that may fail, and after how many successes it ends; None for all."""
 
     failures: int = 0
     successes: int | None = None

@@ -14,9 +14,9 @@ from mini_workflow.core.calls import required_arguments, takes
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.handlers import ANY, Handler
-from mini_workflow.core.own_slot import start_of_code
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorder import Recorder
+from mini_workflow.core.slots import start_of_code
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import (
     ExecutionClosed,
@@ -181,7 +181,7 @@ class Messages:
         return found
 
     def on_query(self, name: str, handler: Handler) -> None:
-        """Answer questions of that name."""
+        """Answer queries of that name."""
         handlers.check_handler("query", name, handler)
         self._queries[name] = handler
 

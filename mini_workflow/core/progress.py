@@ -1,4 +1,4 @@
-"""Progress: how far the code says that it has got, and how far its maps have."""
+"""Count the progress of code and of its maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Told = tuple[float, "float | None", str]
 
 
 class MapCount:
-    """How far a ``ctx.map`` has got: of so many `items`, how many tasks were started, have succeeded and
+    """The progress of a ``ctx.map``: of so many `items`, how many tasks were started, have succeeded and
     have failed, and how many of them are open.
     """
 

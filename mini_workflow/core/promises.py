@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from mini_workflow.core import events
-from mini_workflow.core.open_promise import OpenPromise
+from mini_workflow.core.open_operations import OpenPromise
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.timers import Timers
 from mini_workflow.durations import limited

@@ -1,4 +1,4 @@
-"""Script: the recorded events that a replay is held to."""
+"""Hold a replay to the recorded events."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _identity(kind: type[Event]) -> attrgetter[Any] | None:
 _IDENTITY: Final = {kind: _identity(kind) for kind in RECORDED}
 
 
-class Script:
+class RecordedEvents:
     """A position in recorded events. What the code asks for must be what stands there.
 
     `python` is the version that recorded them; `place` tells, for an error, where the code is.

@@ -1,7 +1,7 @@
 """Recorder: check what a workflow decides against the recorded events, and record it.
 
 Each durable verb (tasks, timers, promises, children, messages, conditions) holds the recorder of its
-run. While a script is there, each event must be what the script says, and the script's is taken.
+run. While recorded events are there, each event must be the recorded one, which is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import COMPARED, Comparison
 from mini_workflow.core.events import Event
 from mini_workflow.core.headers import Hooks
-from mini_workflow.core.recorded import Script
+from mini_workflow.core.recorded import RecordedEvents
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import (
     CodecMismatch,
@@ -64,7 +64,7 @@ class Recorder:
         "reading",
         "reason",
         "refused",
-        "script",
+        "recorded",
         "seq",
         "state",
         "streams",
@@ -80,7 +80,7 @@ class Recorder:
         """What compares calls with those that are recorded, since a replay has begun."""
         self._unbound = codec
         self._strict = strict
-        self.script: Script | None = None
+        self.recorded: RecordedEvents | None = None
         """What the code is held to while it is replayed."""
         self.seq = 0
         """The number of the operation that was started last."""
@@ -108,13 +108,13 @@ class Recorder:
 
     def emit(self, event: Event) -> Event:
         """Record what the code has decided; returns the recorded event. Raises Halt."""
-        script = self.script
-        if script is not None and not script.ended():
-            if script.is_terminated():
+        recorded = self.recorded
+        if recorded is not None and not recorded.ended():
+            if recorded.is_terminated():
                 self.loop.ended = True
                 raise Halt
             try:
-                event = script.expect(event)
+                event = recorded.expect(event)
             except NonDeterminismError as error:
                 self.loop.fault = error
                 raise Halt from error
@@ -231,7 +231,7 @@ class Recorder:
     @property
     def quiet(self) -> bool:
         """Whether nothing is to be logged: what happens now happened before, or does not count."""
-        return self.script is not None or self.dead or self.loop.fault is not None
+        return self.recorded is not None or self.dead or self.loop.fault is not None
 
     def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
         """Log a warning about this execution, once: silent while replaying."""

@@ -26,10 +26,12 @@ _ABSENT: Any = object()
 def replace(value: T, /, **changes: Any) -> T:
     """Return a copy with some fields changed, as `dataclasses.replace` does for any class of data."""
     kind: Any = type(value)
-    for name in kind.__match_args__:
-        if name not in changes:
-            changes[name] = getattr(value, name)
-    made: Any = kind(**changes)
+    values, places = list(kind.__read__(value)), kind.__places__
+    for name, changed in changes.items():
+        if name not in places:
+            raise TypeError(f"{kind.__qualname__} has no field {name!r}")
+        values[places[name]] = changed
+    made: Any = kind(*values)
     return made
 
 
@@ -38,7 +40,7 @@ def _values(self: Any) -> tuple[Any, ...]:
     return compared
 
 
-def _reads(names: list[str]) -> Any:
+def reader_of(names: list[str]) -> Any:
     """Return what reads these attributes of an object."""
     if len(names) > 1:
         return attrgetter(*names)
@@ -142,7 +144,9 @@ def _made(kind: type[T], methods: dict[str, Any]) -> type[T]:
     namespace["__slots__"] = tuple(own)
     namespace["__match_args__"] = tuple(defaults)
     namespace["__field_defaults__"] = defaults
-    namespace["__compared__"] = _reads(
+    namespace["__places__"] = _PLACES
+    namespace["__read__"] = _READ
+    namespace["__compared__"] = reader_of(
         [n for n, d in defaults.items() if type(d) is not Field or cast("Any", d).compare]
     )
     namespace["__dataclass_fields__"] = _FIELDS
@@ -171,7 +175,9 @@ def _constructor(kind: type[Any]) -> Callable[..., None]:
             described = cast("Any", default)
             default = described.default
             if described.default_factory is not MISSING:
-                known[f"_make_{name}"] = described.default_factory
+                # list[int]() makes the same as list(), and then tries to note on it what it is a list of.
+                make = described.default_factory
+                known[f"_make_{name}"] = getattr(make, "__origin__", make)
                 value = f"_make_{name}() if {name} is _ABSENT else {name}"
                 default = _ABSENT
         known[f"_default_{name}"] = default
@@ -235,3 +241,5 @@ class _Later:
 
 _FIELDS = _Later("__dataclass_fields__", _described)
 _SIGNATURE = _Later("__signature__", _signature)
+_PLACES = _Later("__places__", lambda kind: {n: place for place, n in enumerate(defaults_of(kind))})
+_READ = _Later("__read__", lambda kind: reader_of(list(defaults_of(kind))))

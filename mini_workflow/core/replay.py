@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
-from mini_workflow.core.recorded import Script
+from mini_workflow.core.recorded import RecordedEvents
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, Inline, Run
 from mini_workflow.core.slots import slots_by_name
@@ -39,12 +39,14 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     python = first.python if isinstance(first, events.ExecutionStarted) else ""
     recorder = run.recorder
     try:
-        script = recorder.script = Script(history, python, run.place, recorder.begin_comparison())
-        while run.fault is None and (event := script.next_incoming()) is not None:
+        recorded = recorder.recorded = RecordedEvents(
+            history, python, run.place, recorder.begin_comparison()
+        )
+        while run.fault is None and (event := recorded.next_incoming()) is not None:
             run.deliver(event)
     except (NonDeterminismError, WireError) as error:
         run.loop.fault = error
-    recorder.script = None
+    recorder.recorded = None
     # What the code asked for behind the end of the recording has not been committed yet.
     recorder.restore(recorder.take()[len(history) :])
     for _, slots in slots_by_name("", run.state):

@@ -1,4 +1,4 @@
-"""By when an attempt that was dispatched has to be reported, or counts as lost."""
+"""Compute the deadline by which a dispatched attempt has to be reported, or counts as lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @record
 class ReportLimits:
-    """How long a runtime waits for the report of an attempt, in milliseconds.
+    """The time for which a runtime waits for the report of an attempt, in milliseconds.
 
     An attempt may wait `queued` before it begins, then run for its timeout, or for `longest` if that
     is less or there is no timeout, and its report may take `margin`. Without a timeout and a
@@ -82,7 +82,7 @@ class ReportDeadlines:
             del self._began[seq]
 
     def clear(self) -> None:
-        """None is waited for any more."""
+        """Wait for none any more."""
         self._due.clear()
         self._began.clear()
         self._heap.clear()

@@ -14,11 +14,11 @@ from typing import Any, Final, cast
 from mini_workflow.core import events
 from mini_workflow.core.events import CLOSING, INCOMING, Event, Message
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.open_ask import part_of
-from mini_workflow.core.own_slot import OwnSlot
+from mini_workflow.core.open_operations import part_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import record, replace
+from mini_workflow.core.slots import OwnSlot
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import DEADLINE
 from mini_workflow.errors import WireError

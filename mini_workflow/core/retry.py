@@ -1,4 +1,4 @@
-"""RetryPolicy: when a failed attempt is made again, and after how long. Pure arithmetic."""
+"""Decide when a failed attempt is made again, by a RetryPolicy. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
 from mini_workflow.class_names import current_name, name_of
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.raised import FINAL, add_note
+from mini_workflow.core.failure import FINAL, Failure, add_note
 from mini_workflow.core.records import frozen
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import UsageError
@@ -29,7 +28,7 @@ WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
 
 @frozen
 class RetryPolicy:
-    """How often a task is attempted and how long to wait in between.
+    """The number of attempts of a task, and the delays in between.
 
     Args:
         max_attempts: attempts in all, the first included (1 to 1,000,000).

@@ -17,8 +17,8 @@ from mini_workflow.core.asks import Asks
 from mini_workflow.core.children import Children
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
+from mini_workflow.core.failure import set_traceback
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
@@ -59,7 +59,7 @@ class ContinueAsNew(BaseException):
 
 
 class Definition(Protocol):
-    """What the core needs to know of a workflow."""
+    """A workflow, as far as the core needs to know it."""
 
     @property
     def name(self) -> str:
@@ -112,6 +112,7 @@ class Run:
         "_cancel_at_start",
         "_cancel_reason",
         "_definition",
+        "_ended",
         "_inline",
         "_parts",
         "_patched",
@@ -160,6 +161,8 @@ class Run:
         self.main: asyncio.Task[Any] | None = None
         """The workflow function at work; None before it begins and after the end."""
         self._abort: BaseException | None = None
+        self._ended: str | None = None
+        """What the workflow function has come to, once it has."""
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] | None = None
@@ -181,6 +184,7 @@ class Run:
                 from mini_workflow.core.messages import Messages
 
                 part = self.messages = Messages(recorder, self._handler_failed)
+                part.ended = self._ended
                 return part
             case "asks":
                 part = Asks(recorder)
@@ -199,6 +203,14 @@ class Run:
         setattr(self, name, part)
         self._parts = (*self._parts, part)
         return part
+
+    def _messages_made(self) -> Messages | None:
+        """Return its messages, if there have been any or the code has asked for them."""
+        try:
+            found: Messages = _MESSAGES(self)
+        except AttributeError:
+            return None
+        return found
 
     @property
     def fault(self) -> MiniWorkflowError | None:
@@ -270,7 +282,8 @@ class Run:
             return
         self.recorder.dead = True
         self.recorder.silence()
-        self._release()
+        if self.main is not None or not self.loop.dead or self.loop.tasks:
+            self._release()
         for part in self._parts:
             if isinstance(part, Tasks):
                 part.drop()
@@ -450,12 +463,16 @@ class Run:
 
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
-        self.messages.ended = "has continued as new" if continues else "has ended"
-        for what in self.messages.unfinished():
-            self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
+        self._ended = "has continued as new" if continues else "has ended"
+        messages = self._messages_made()
+        if messages is not None:
+            messages.ended = self._ended
+            for what in messages.unfinished():
+                self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self.main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
-        if (unreceived := self.messages.unreceived()) and not continues:
+        messages = self._messages_made()
+        if messages is not None and (unreceived := messages.unreceived()) and not continues:
             left = dict(Counter(event.name for event in unreceived))
             self.recorder.warn("signals that nobody received: %s", left)
             self.recorder.emit(events.MessagesUnhandled(left))
@@ -483,12 +500,12 @@ class Run:
         )
         if self.main is None:
             self._end_before_code(self._failed_with(error))
-        elif self.messages.ended is None and not self.main.done():
+        elif self._ended is None and not self.main.done():
             self._abort = error
             self.loop.call_soon(self.main.cancel)
 
     def _handler_failed(self, error: BaseException) -> None:
-        if self.messages.ended is not None:
+        if self._ended is not None:
             self.recorder.warn(
                 "a handler failed at the end of the workflow: %r", error, exc_info=error
             )
@@ -508,8 +525,8 @@ class Run:
         recorder = self.recorder
         if not recorder.may_start():
             return False
-        script = recorder.script
-        answer = script is None or script.ended() or name in script.patches
+        recorded = recorder.recorded
+        answer = recorded is None or recorded.ended() or name in recorded.patches
         if answer:
             recorder.emit(events.PatchMarked(name))
         patched[name] = answer
@@ -536,6 +553,9 @@ class Run:
             self._cancel_reason = self.recorder.reason = reason
         return reason
 
+
+_MESSAGES: Final[Callable[[Run], Any]] = vars(Run)["messages"].__get__
+"""Reads the slot, and makes nothing."""
 
 _ARRIVALS: Final[dict[type[Event], tuple[str, str]]] = {
     events.TaskCompleted: ("tasks", "completed"),

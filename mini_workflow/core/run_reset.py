@@ -1,12 +1,11 @@
-"""Run reset: what becomes of the state of a run that begins with events of another one."""
+"""Apply a reset to the state of a run that begins with events of another one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mini_workflow.core import events
-from mini_workflow.core.open_ask import ask_again
-from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.open_operations import OpenTask, ask_again
 from mini_workflow.core.timing import DEADLINE
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Slots: what the tasks of one run have of its limits, and what is said to those about it.
+"""Keep the slots that an execution and its tasks have of limits, and send messages to these limits.
 
 Each limit is an execution of its own. It is told how things stand, never what has changed: so a message
 that comes twice, or that is sent again, says nothing new. What it grants is counted from the start of
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mini_workflow.core import commands, events
 from mini_workflow.core.limit import LIMIT, check_declared, declared_plan, limit_id
 from mini_workflow.core.payload import Payload
+from mini_workflow.core.timing import BEGIN, moment_text
 
 if TYPE_CHECKING:
     from mini_workflow.core.recorder import Recorder
@@ -35,7 +36,7 @@ def place_of(limit: dict[str, Any]) -> Place:
 
 
 class Line:
-    """What a run has at one place: the operations that wait, in order, by their number; how many slots
+    """The slots of a run at one place: the operations that wait, in order, by their number; how many slots
     it holds; and how many it has been granted in all.
     """
 
@@ -191,8 +192,8 @@ def check_unless_recorded(
     """Raise UsageError if there is no such limit, unless an event of that kind with those fields is what the
     history has next: then it was there. What was refused is in no history, and is refused again.
     """
-    script = recorder.script
-    if script is None or not script.is_next(kind, fields):
+    recorded = recorder.recorded
+    if recorded is None or not recorded.is_next(kind, fields):
         check_declared(limit, what)
 
 
@@ -292,3 +293,65 @@ def send_slots(
     if recorder.may_start():
         seq = recorder.seq = recorder.seq + 1
         recorder.emit(events.SlotsSent(seq, target, limit, sender, granted))
+
+
+OWN: Final = 0
+"""The number of the operation that waits for it. Operations of code are numbered from 1."""
+
+
+class OwnSlot:
+    """The slot of an execution. Part of the state of its run."""
+
+    __slots__ = ("_waits", "limit", "run", "slots")
+
+    def __init__(self, limit: dict[str, Any]) -> None:
+        self.slots = Slots()
+        self.limit = {name: value for name, value in limit.items() if name != "held"}
+        self.run: str = limit.get("held", "")
+        """The generation of the run that has got it; empty if that is the one that runs now."""
+        self._waits: bool | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is waited for."""
+        return self._waits is True
+
+    def begin(self) -> bool:
+        """Return whether the code may begin now; else it is asked for."""
+        if self.run:
+            self.slots.keep(self.limit)
+            self._waits = False
+        elif self._waits is None:
+            self.slots.ask(OWN, self.limit)
+            self._waits = True
+        return not self._waits
+
+    def granted(self, event: events.SlotsGranted) -> bool:
+        """Return whether it is there, and was not before."""
+        if not (self.slots.take(event) and self._waits):
+            return False
+        self._waits = False
+        return True
+
+    def begin_anew(self) -> None:
+        """Have it under another name, for a run that goes on from the events of another one: what that has
+        held is given back, and code that has begun cannot wait.
+        """
+        self.slots.begin_anew()
+        self.run = ""
+        if self._waits:
+            self.slots.ask(OWN, self.limit)
+        elif self._waits is not None:
+            self.slots.hold(self.limit)
+
+    def handed_on(self, generation: str) -> dict[str, Any]:
+        """Return what the first event of the next run says of it, which goes on with it."""
+        return {**self.limit, "held": self.run or generation}
+
+
+def start_of_code(state: ExecutionState) -> str:
+    """Return when the code of an execution begins that has not begun, as a clause."""
+    if (begins := state.timers.get(BEGIN)) is not None:
+        return f"begins at {moment_text(begins)}"
+    name = "" if state.own_slot is None else state.own_slot.limit["name"]
+    return f"waits for a slot of limit {name!r}"

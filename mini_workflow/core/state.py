@@ -1,4 +1,4 @@
-"""ExecutionState: what a history amounts to, kept up to date one event at a time.
+"""Fold a history into an ExecutionState, one event at a time.
 
 It answers the questions that must not cost a walk over the history: which tasks and timers are
 open, what is due next, and whether an arriving message says something new.
@@ -11,24 +11,21 @@ from hashlib import sha256
 from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar, Final, Literal
 
-from mini_workflow.core import events
+from mini_workflow.core import events, open_operations
 from mini_workflow.core.continuation import Answers, OpenChild, take_over
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.endings import Endings
 from mini_workflow.core.events import Event
 from mini_workflow.core.limit import LIMIT
-from mini_workflow.core.open_ask import OpenAsk, take_answer, take_asker, take_sent
-from mini_workflow.core.open_child import child_cancelled, child_ended, child_started
-from mini_workflow.core.open_durations import NO_DURATIONS, OpenDurations, begin_duration
-from mini_workflow.core.open_promise import (
+from mini_workflow.core.open_operations import (
+    NO_DURATIONS,
     NO_PROMISES,
+    OpenAsk,
+    OpenDurations,
     OpenPromises,
-    promise_created,
-    promise_ended,
+    OpenTask,
+    begin_duration,
 )
-from mini_workflow.core.open_task import OpenTask
-from mini_workflow.core.open_updates import update_accepted, update_ended, update_refused
-from mini_workflow.core.own_slot import OwnSlot
 from mini_workflow.core.progress import MapCount, count_ended, count_started
 from mini_workflow.core.report_limits import (
     NO_DEADLINES,
@@ -38,7 +35,7 @@ from mini_workflow.core.report_limits import (
     wait_for_report,
 )
 from mini_workflow.core.run_reset import reset_run
-from mini_workflow.core.slots import Slots, take_slots
+from mini_workflow.core.slots import OwnSlot, Slots, take_slots
 from mini_workflow.core.tags import merge_tags
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.errors import WireError
@@ -165,6 +162,13 @@ class ExecutionState:
         made = _EMPTY[name]()
         setattr(self, name, made)
         return made
+
+    def made(self, name: str) -> Any:
+        """Return one of those if it was made; None if nobody has looked at it, and it is empty."""
+        try:
+            return _READ[name](self)
+        except AttributeError:
+            return None
 
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
@@ -494,7 +498,7 @@ class ExecutionState:
 
     def _timer_fired(self, event: events.TimerFired) -> None:
         if event.seq in self.promises:
-            promise_ended(self, event)
+            open_operations.promise_ended(self, event)
             return
         self._timer_ended(event)
         if event.seq == BEGIN:
@@ -536,24 +540,24 @@ class ExecutionState:
         events.TaskCancelled: _task_cancelled,
         events.SignalReceived: _signal_received,
         events.SignalUnhandled: _signal_received,
-        events.UpdateAccepted: update_accepted,
-        events.UpdateCompleted: update_ended,
-        events.UpdateFailed: update_ended,
-        events.UpdateRefused: update_refused,
+        events.UpdateAccepted: open_operations.update_accepted,
+        events.UpdateCompleted: open_operations.update_ended,
+        events.UpdateFailed: open_operations.update_ended,
+        events.UpdateRefused: open_operations.update_refused,
         events.CancelRequested: _cancel_requested,
-        events.PromiseCreated: promise_created,
-        events.PromiseCompleted: promise_ended,
-        events.PromiseFailed: promise_ended,
-        events.ChildStarted: child_started,
+        events.PromiseCreated: open_operations.promise_created,
+        events.PromiseCompleted: open_operations.promise_ended,
+        events.PromiseFailed: open_operations.promise_ended,
+        events.ChildStarted: open_operations.child_started,
         events.StartSent: _sent,
         events.CompletionSent: _sent,
-        events.ChildCancelled: child_cancelled,
-        events.ChildCompleted: child_ended,
-        events.ChildFailed: child_ended,
-        events.AskSent: take_sent,
-        events.AskAnswered: take_answer,
-        events.AskFailed: take_answer,
-        events.ResultAsked: take_asker,
+        events.ChildCancelled: open_operations.child_cancelled,
+        events.ChildCompleted: open_operations.child_ended,
+        events.ChildFailed: open_operations.child_ended,
+        events.AskSent: open_operations.take_sent,
+        events.AskAnswered: open_operations.take_answer,
+        events.AskFailed: open_operations.take_answer,
+        events.ResultAsked: open_operations.take_asker,
         events.SlotsGranted: take_slots,
         events.PatchMarked: _patch_marked,
         events.TagsSet: _tags_set,
@@ -566,3 +570,9 @@ class ExecutionState:
         events.ExecutionCancelled: _closed,
         events.ExecutionTerminated: _closed,
     }
+
+
+_READ: Final[dict[str, Callable[[ExecutionState], Any]]] = {
+    name: vars(ExecutionState)[name].__get__ for name in _EMPTY
+}
+"""What reads a slot, and makes nothing."""

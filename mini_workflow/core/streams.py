@@ -1,4 +1,4 @@
-"""Streams: what a run writes for whoever reads along. They stand beside the history.
+"""Write chunks to streams from a run. Streams stand beside the history.
 
 A write is not recorded. Its place is that of the last event before it, so that a replay gives it the
 same number, and a store knows it again.
@@ -91,7 +91,7 @@ class WorkflowStream:
 
 
 class Streams:
-    """What one run writes to streams, until its turn is committed."""
+    """The writes of one run to streams, until its turn is committed."""
 
     __slots__ = ("_last", "_recorder", "_same", "_written", "out")
 
@@ -118,8 +118,8 @@ class Streams:
         length = recorder.state.length
         self._same = self._same + 1 if length == self._last else 0
         self._last = length
-        script = recorder.script
-        if script is None or script.ended():
+        recorded = recorder.recorded
+        if recorded is None or recorded.ended():
             number = length * _AT_ONE_EVENT + self._same
             self.out.append(StreamWrite(name, stream, WORKFLOW, run, number, body))
 

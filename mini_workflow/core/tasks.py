@@ -18,10 +18,9 @@ from mini_workflow.core.calls import (
 from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
+from mini_workflow.core.failure import Failure, add_note
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
-from mini_workflow.core.raised import add_note
 from mini_workflow.core.recorded import INLINE
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.retry import JudgedCall, RetryPolicy
@@ -159,10 +158,10 @@ class Tasks:
         if begun is None:
             return TaskFuture(0, name, loop=recorder.loop, tasks=self)
         seq, name, captured, call = begun
-        refused, script = recorder.refused, recorder.script
+        refused, recorded = recorder.refused, recorder.recorded
         written: list[StreamWrite] = []
         asked: Event = events.InlineTaskCompleted(seq, name, EMPTY, refused, call)
-        if captured is not None and (script is None or script.ended()):
+        if captured is not None and (recorded is None or recorded.ended()):
             if self._inline is None:
                 recorder.loop.fault = UsageError(
                     f"inline task {name!r} comes next, and no task runs in a replay"
@@ -234,7 +233,7 @@ class Tasks:
         the task is recorded and over.
 
         A call that could not be captured when it was recorded has left no event behind. So
-        whatever does not stand in the script is captured again, and fails again. The fingerprint is without
+        whatever is not recorded is captured again, and fails again. The fingerprint is without
         the name that the task has anyway, and empty where there is nothing to compare it with.
         """
         recorder = self._recorder
@@ -244,14 +243,14 @@ class Tasks:
             see_to_limit(recorder, limit["name"])
         if name is None:
             name = default_name(function)
-        seq, script, codec = recorder.seq + 1, recorder.script, recorder.codec
-        if script is not None and is_lambda(function):
+        seq, recorded, codec = recorder.seq + 1, recorder.recorded, recorder.codec
+        if recorded is not None and is_lambda(function):
             # As in a history from before lambdas were named after what they call.
-            name = script.name_before(name)
+            name = recorded.name_before(name)
         carried = function if judge is None else JudgedCall(function, judge)
         captured: tuple[CapturedCall, bool] | None = None
-        if script is not None and script.stands_next(kinds, seq, name, recorder.refused):
-            if seq in script.open_tasks:
+        if recorded is not None and recorded.stands_next(kinds, seq, name, recorder.refused):
+            if seq in recorded.open_tasks:
                 try:
                     captured = codec.capture(carried, args, kwargs), is_async(function)
                 except SerializationError as error:
@@ -265,7 +264,7 @@ class Tasks:
             except Exception:
                 recorder.refused += 1
                 raise
-        if script is not None and not script.calls_next():
+        if recorded is not None and not recorded.calls_next():
             return seq, name, captured, ""
         call = codec.fingerprint(function, args, kwargs)
         if call.startswith(name) and call[len(name)] == "#":

@@ -1,4 +1,4 @@
-"""Timing: when an execution begins, by when it has to end, and whether it is tried again."""
+"""Plan when an execution begins, by when it has to end, and whether it is tried again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @record
 class Timing:
-    """What an execution is started with beside its arguments: fields of ExecutionStarted."""
+    """Times that an execution is started with beside its arguments: fields of ExecutionStarted."""
 
     delay: int | None = None
     start_at: int | None = None

@@ -1,4 +1,4 @@
-"""What starting an execution takes: an id that is safe everywhere, and encoded arguments."""
+"""Check ids, names and reasons from outside, so that they are safe in every store."""
 
 from __future__ import annotations
 

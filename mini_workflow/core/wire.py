@@ -18,7 +18,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, dump_json, text_at_hand
-from mini_workflow.core.records import defaults_of
+from mini_workflow.core.records import defaults_of, reader_of
 from mini_workflow.errors import SchemaTooNew, WireError
 
 SCHEMA: Final = 1
@@ -42,6 +42,10 @@ _FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
     kind: tuple((n, d) for n, d in defaults_of(kind).items() if n not in _PAYLOADS)
     for kind in _KINDS.values()
 }
+_READ: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
+    kind: reader_of([name for name, _ in fields]) for kind, fields in _FIELDS.items()
+}
+"""What reads those fields of an event, all at once."""
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
     kind: name for kind in _KINDS.values() for name in defaults_of(kind) if name in _PAYLOADS
 }
@@ -107,9 +111,8 @@ def encode_any(event: Event | events.UnrecordedMessage | events.Request) -> str:
     text = f'{{"event":"{kind.__name__}"'
     if SCHEMA != 1:
         text += f',"v":{SCHEMA}'
-    for name, default in _FIELDS[kind]:
-        value = getattr(event, name)
-        if value == default:
+    for (name, default), value in zip(_FIELDS[kind], _READ[kind](event), strict=True):
+        if value is default or value == default:
             continue
         if type(value) is str and value.isascii():
             value = _quote(value)

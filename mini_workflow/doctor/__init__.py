@@ -1,1 +1,1 @@
-"""Doctor: what is wrong with executions, and what to do about it, for the command line and the page."""
+"""Diagnose executions for the command line and the page, each problem with its remedy."""

@@ -11,7 +11,7 @@ from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.instants import duration
-from mini_workflow.runners.shared_runner import worker_message
+from mini_workflow.runners.routed import worker_message
 
 NEWEST: Final = 1_000
 """So many executions that run, and so many that are blocked, are looked at."""

@@ -1,4 +1,4 @@
-"""Activity: what an execution does and waits for, by its head and, where that is not enough, its history."""
+"""Describe the work and the waits of an execution, by its head and, where that is not enough, its history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mini_workflow.core.asks import subject_of
 from mini_workflow.core.awaited import Awaited
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.core.open_task import OpenTask
+from mini_workflow.core.open_operations import OpenTask
 from mini_workflow.core.progress import read_progress
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.retry import RetryPolicy
@@ -59,7 +59,7 @@ class Wait:
 
 @frozen
 class Progress:
-    """How far something has got: what the code has told by ``ctx.progress`` (`name` is empty), or a
+    """The progress of something: what the code has told by ``ctx.progress`` (`name` is empty), or a
     ``ctx.map`` of that name, of whose items so many have `failed` and so many are `open`.
     """
 
@@ -75,7 +75,8 @@ class Progress:
 
 @frozen
 class Activity:
-    """What an execution does: what its code awaits comes first in `waits`; the others are open beside it.
+    """The work of an execution: whatever its code awaits comes first in `waits`; the others are
+    open beside it.
 
     `cancelling` is since when it is asked to cancel itself, with the `reason`; None if it is not.
     `undoing` says that it takes back what its tasks have done.
@@ -144,7 +145,7 @@ def _listed(
 
 
 class Look:
-    """What a history says of what is open, as far as it was taken in. `told` is what is told of a failure."""
+    """The open operations of a history, as far as it was taken in. `told` is what is told of a failure."""
 
     def __init__(
         self, history: Iterable[Event] = (), told: Callable[[Failure], str] = Failure.summary

@@ -27,17 +27,17 @@ from typing import (
 
 from mini_workflow.context import Context
 from mini_workflow.core.history import History
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BatchOptions,
     BoundWorkflow,
     SignalWithStartOptions,
     StartOptions,
 )
 from mini_workflow.durations import seconds
-from mini_workflow.engine.aio_limits import AsyncLimits
 from mini_workflow.engine.debounce import DebounceOptions
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.execution import Execution
+from mini_workflow.engine.limits import AsyncLimits
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.streams import AsyncExecutionStream
 from mini_workflow.engine.timeline import Timeline
@@ -61,7 +61,7 @@ and results may be awaited."""
 
 
 class AsyncClient:
-    """What a runtime can do, for coroutines; ``runtime.aio`` is one.
+    """The calls of a runtime, for coroutines; ``runtime.aio`` is one.
 
     All that can be called on the runtime can be awaited here, and handles are AsyncExecution. As
     ``async with runtime.aio as client`` it closes the runtime at the end.
@@ -353,7 +353,7 @@ class AsyncExecution(Generic[R_co]):
         await self._calls.call(partial(self._execution.signal, name, value, by=by))
 
     async def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Put a question to the workflow: see `Execution.query`."""
+        """Query the workflow: see `Execution.query`."""
         return await self._calls.call(self._execution.query, name, *args, **kwargs)
 
     async def update(

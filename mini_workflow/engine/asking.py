@@ -1,4 +1,4 @@
-"""Asking: what executions ask each other, as far as no code of a workflow decides about it.
+"""Answer asks between executions, as far as no code of a workflow decides about them.
 
 A query is answered by the run of the turn that takes it, once that has taken all else; what has closed is
 answered for by its history, without its code. The answers go out with the turn's own messages.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer, answer_of_closed, nobody
+from mini_workflow.core.asks import answer, answer_of_closed, nobody
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision
@@ -28,7 +28,7 @@ Watched = Callable[[Run, Callable[[], Payload]], Payload | None]
 
 
 class Asking:
-    """Answers for executions. `look` returns a run to put questions to, and `let_go` drops it; `watched`
+    """Answers for executions. `look` returns a run to answer queries, and `let_go` drops it; `watched`
     calls what runs code of a workflow, and returns None if that was interrupted.
     """
 

@@ -1,4 +1,4 @@
-"""Batch: what one call of the engine takes up together, and commits in one step."""
+"""Gather the requests and deliveries that the engine commits in one step."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Batch:
         self.deliveries: dict[str, Delivery] = {}
         self.turns: dict[str, Turn] = {}
         self.starts: list[Start] = []
-        self.questions: list[Ask] = []
+        self.queries: list[Ask] = []
         self.again: list[Input] = []
         # One look at the store for all that starts may find.
         self._found: Mapping[str, Found] = {}
@@ -99,7 +99,7 @@ class Batch:
         """Return whether the start is one of a fork, which is then among the turns."""
         if start.fork is None:
             return False
-        from mini_workflow.engine.fork_turn import fork_turn
+        from mini_workflow.engine.reset_turn import fork_turn
 
         self.turns[start.execution_id] = fork_turn(start, start.fork)
         self.starts.append(start)

@@ -1,4 +1,4 @@
-"""Bulk: the executions that an action is for, of all that match filters, and doing it to each."""
+"""Do an action to all executions that match filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live executions in memory, fenced by the length of their history; the oldest go first."""
+"""Keep live executions in memory, fenced by the length of their history; the oldest go first."""
 
 from __future__ import annotations
 

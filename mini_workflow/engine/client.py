@@ -1,4 +1,4 @@
-"""Client: what users ask of any runtime, and what the handles of executions ask of it."""
+"""Start executions and act on them, the same on every runtime: the calls of users and their handles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
 from mini_workflow.core.records import replace
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.starting import (
+from mini_workflow.core.start_options import (
     BoundWorkflow,
     IfClosed,
     SignalWithStartOptions,
@@ -40,11 +40,11 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.timing import UNTIMED, Timing, timing_of
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.engine import parts
-from mini_workflow.engine.calls import name_of
 from mini_workflow.engine.execution import Execution, Settled
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post, Resume, Start
 from mini_workflow.engine.run_again import RunAgain, closing_option
+from mini_workflow.engine.starts import name_of
 from mini_workflow.engine.transport import CheckedStore, Pauses, Transport
 from mini_workflow.errors import (
     ExecutionNotFound,
@@ -77,7 +77,7 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "head",
     "lines",
     "looks",
-    "questions",
+    "queries",
     "read_stream",
     "start_request",
     "start_with",
@@ -97,7 +97,7 @@ class Client:
 
     deletions = cached_property(parts.deletions)
     forks = cached_property(parts.forks)
-    questions = cached_property(parts.questions)
+    queries = cached_property(parts.queries)
     updates = cached_property(parts.updates)
     start_executions = cached_property(parts.start_executions)
     update_with_start = cached_property(parts.update_with_start)
@@ -417,7 +417,7 @@ class Client:
         after: str | None = None,
         **filters: Unpack[Filters],
     ) -> tuple[list[Description], str | None]:
-        """One page of `list_executions`, and the `after` of the next one; None on the last.
+        """Return one page of `list_executions`, and the `after` of the next one; None on the last.
 
         Pages fit together, whatever is started or closes in between. Raises what `list_executions`
         raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
@@ -635,7 +635,7 @@ class Client:
 
     def resume(self, execution_id: str, by: str = "") -> None:
         """Let an execution go on. Raises as `signal`."""
-        from mini_workflow.engine.told import tell_asked
+        from mini_workflow.engine.run_again import tell_asked
 
         check_reason("", by)
         head = self.head(execution_id)
@@ -649,8 +649,8 @@ class Client:
         self._post(execution_id, events.PauseRequested(self._transport.now(), reason))
 
     def query(self, execution_id: str, name: str, args: Any, kwargs: Any) -> Any:
-        """Put a question to an execution: see `Execution.query`."""
-        return self.questions.ask(execution_id, name, args, kwargs)
+        """Query an execution: see `Execution.query`."""
+        return self.queries.ask(execution_id, name, args, kwargs)
 
     # Inside
 

@@ -1,4 +1,4 @@
-"""ClockSteps: notices when the clock was set, and knows which executions have to be told of it."""
+"""Notice when the clock was set, and know which executions have to plan anew."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ bound."""
 
 
 class ClockSteps:
-    """What the clock said at the last turn of each execution that waits for the time.
+    """The time of the last turn of each execution that waits for the time.
 
     When the clock is set back, those whose turn was later than it says then have to plan anew.
     """

@@ -1,4 +1,4 @@
-"""Debounce: starts that come in bursts become one. It is an execution of a built-in workflow."""
+"""Turn starts that come in bursts into one, by an execution of a built-in workflow."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVarTuple, Unpack, o
 
 from mini_workflow.context import Context
 from mini_workflow.core.headers import check_headers
-from mini_workflow.core.starting import BoundWorkflow, unbind
+from mini_workflow.core.start_options import BoundWorkflow, unbind
 from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import EXECUTION_ID, check_name
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
-from mini_workflow.engine.calls import name_of
+from mini_workflow.engine.starts import name_of
 from mini_workflow.errors import ExecutionClosed, UsageError
 from mini_workflow.schedules.debounce import DEBOUNCE
 from mini_workflow.workflow import REGISTRY

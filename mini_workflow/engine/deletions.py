@@ -1,4 +1,4 @@
-"""Deletions: what a client does to delete one execution, or many."""
+"""Delete one execution, or many, for a client."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from mini_workflow.engine.deletion import deletion_of, not_closed, run_again_bef
 from mini_workflow.engine.find import Filters, make_query
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Post
-from mini_workflow.engine.run_again import LOOK_AGAIN
-from mini_workflow.engine.told import tell_asked
+from mini_workflow.engine.run_again import LOOK_AGAIN, tell_asked
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.errors import ExecutionNotClosed, ExecutionNotFound, UsageError
 from mini_workflow.ports import CLOSED, Head, Query, Status

@@ -1,4 +1,4 @@
-"""Arrival: what a queue delivers for one execution, and how many of them are handled at a time."""
+"""Define the deliveries of a queue for one execution, and handle several at a time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
 from mini_workflow.core.records import mutable, replace
-from mini_workflow.engine.effects import Undone, WakeupPlan, put_off
-from mini_workflow.engine.held import too_many
+from mini_workflow.engine.effects import Undone, WakeupPlan, put_off, too_many
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.errors import MailboxFull, StoreError
@@ -26,7 +25,7 @@ MISFITS: Final = ("NonDeterminismError", "UnknownWorkflow")
 """The kinds of blocks that say that the code does not fit the history."""
 
 
-class Each(Protocol):
+class ConcurrentMap(Protocol):
     """Calls a function for many items, some at the same time; errors stand in their place."""
 
     def __call__(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
@@ -35,7 +34,7 @@ class Each(Protocol):
 
 
 def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-    """Return an `Each` without any concurrency."""
+    """Return a `ConcurrentMap` without any concurrency."""
     results: list[T | StoreError] = []
     for item in items:
         try:
@@ -47,9 +46,10 @@ def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreEr
 
 @mutable
 class QueueDelivery:
-    """What a queue has delivered for one execution. `ids` are those of the queue's messages, which
+    """The messages that a queue has delivered for one execution. `ids` are those of the queue's
+    messages, which
     are the same when they come again; `delivery` counts how often the queue has tried, from 1.
-    `woken` are the times of alarms that went off.
+    `woken` are the times of wakeups that went off.
     """
 
     execution_id: str
@@ -61,7 +61,7 @@ class QueueDelivery:
 
 
 class OfAnotherVersion(Exception):
-    """What has arrived for an execution is to be taken by another `version` of the code."""
+    """Messages to an execution are to be taken by another `version` of the code."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"it is with version {version}")
@@ -158,5 +158,5 @@ class QueueTurn:
     def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
         """Return the effects of the last commit if they may not have been done."""
         pending, ids = standing.pending, self.arrival.ids
-        again = pending.unconfirmed or self.resume or not set(pending.causes).isdisjoint(ids)
+        again = pending.unconfirmed or self.resume or not set(pending.caused_by).isdisjoint(ids)
         return pending if again and not standing.done else NO_EFFECTS

@@ -1,4 +1,4 @@
-"""Description: an execution at a glance."""
+"""Describe an execution at a glance."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.comparison import Mismatch, read_mismatch
 from mini_workflow.core.events import Event
-from mini_workflow.core.failure import Failure
-from mini_workflow.core.mismatch import Mismatch, read_mismatch
+from mini_workflow.core.failure import Failure, error_in
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.raised import RaisedError
 from mini_workflow.engine.sentence import sentence_of
 from mini_workflow.errors import NonDeterminismError, SerializationError
 from mini_workflow.ports import Head, Status
@@ -36,7 +35,9 @@ class Description:
     it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
     where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
     execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
-    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for.
+    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for. `error` is
+    class and message of what has ended one that failed, cut where they are long, also where executions are
+    listed; empty if it failed before stores kept it. Where codecs encode values it has the class alone.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Description:
     failure: RaisedError | None = None
     forked_from: str | None = None
     mismatch: Mismatch | None = None
+    error: str = ""
 
     @classmethod
     def from_head(
@@ -80,6 +82,7 @@ class Description:
             unserved=unserved,
             mismatch=read_mismatch(head.waits) if head.blocked_kind == _MISMATCH else None,
             activity=Activity.of(head) if activity is None else activity,
+            error=error_in(head.waits) if head.status == "failed" else "",
         )
 
     @property
@@ -104,6 +107,7 @@ class Description:
             self.blocked_reason,
             busy=self.busy,
             unserved=self.unserved,
+            error=self.error,
         )
 
 
@@ -135,3 +139,39 @@ def told_by(codec: Codec) -> Callable[[Failure], str]:
             return failure.type.rpartition(":")[2]
 
     return told
+
+
+@frozen
+class RaisedError:
+    """An exception that has ended an execution. `type` is the qualified name of its class.
+
+    `traceback` is that of the workflow's code, and `task_traceback` that of the task, or the child, which the
+    exception comes from: empty if the workflow has raised it itself, and in histories from before, where
+    `traceback` begins with it. `cause` is the exception behind it, if there is one.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    task_traceback: str = ""
+    cause: RaisedError | None = None
+
+    @classmethod
+    def of(cls, failure: Failure, codec: Codec) -> RaisedError:
+        """Return that of a failure. What cannot be decoded here is left out."""
+        return cls._of(readable(codec, failure))
+
+    @classmethod
+    def _of(cls, failure: Failure) -> RaisedError:
+        cause = None if failure.cause is None else cls._of(failure.cause)
+        return cls(
+            *(failure.type, failure.message, failure.traceback, failure.task_traceback, cause)
+        )
+
+
+def readable(codec: Codec, failure: Failure) -> Failure:
+    """Return a failure with what a codec has encoded, as far as it can be decoded here."""
+    try:
+        return codec.plain_failure(failure)
+    except SerializationError:
+        return replace(failure, traceback="", task_traceback="", cause=None)

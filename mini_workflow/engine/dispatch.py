@@ -1,4 +1,4 @@
-"""Dispatch: what a committed decision has done elsewhere - attempts of tasks, begun and given up."""
+"""Dispatch the attempts of a committed decision to a runner, and cancel those that were given up."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
-"""Effects: does the effects of committed turns, and plans when an execution is to be woken."""
+"""Dispatch the effects of a committed turn at least once, and compute the next wake-up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
+from zlib import crc32
 
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.records import frozen, replace
 from mini_workflow.core.run import Run
+from mini_workflow.core.wire import kind_of
 from mini_workflow.engine.dispatch import request_of
-from mini_workflow.engine.held import HeldMessages
-from mini_workflow.errors import StoreError
+from mini_workflow.errors import MailboxFull, StoreError
 from mini_workflow.ports import Clock, Head, QueuedMessage, StreamStore, TaskRequest
 from mini_workflow.ports.queue import (
     NO_EFFECTS,
@@ -34,7 +35,7 @@ not begin another wave, or another inline task: what is left is for the next mes
 
 @frozen
 class Undone:
-    """What is left of effects: those for which the time was up, or else the messages that are held since the
+    """The rest of effects: those for which the time was up, or else the messages that are held since the
     executions which they are for are behind.
     """
 
@@ -103,7 +104,7 @@ class Effects:
             note(left, goes_on)
             if not goes_on:
                 return Undone(left)
-        if pending.alarm:
+        if pending.wakeup:
             for wakeup in wakeups:
                 self._dispatch.set(name, wakeup, self._clock.now())
         return Undone(held=tuple(waiting))
@@ -155,15 +156,15 @@ def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
     return PendingEffects(
         tasks=(*owed.tasks, *new.tasks),
         outbox=(*owed.outbox, *new.outbox),
-        alarm=owed.alarm or new.alarm,
-        causes=new.causes,
+        wakeup=owed.wakeup or new.wakeup,
+        caused_by=new.caused_by,
         unconfirmed=True,
         chunks=(*owed.chunks, *new.chunks),
     )
 
 
 def put_off(pending: PendingEffects) -> PendingEffects:
-    """PendingEffects that wait until the execution is resumed."""
+    """Return effects that wait until the execution is resumed."""
     return replace(pending, unconfirmed=True) if pending else NO_EFFECTS
 
 
@@ -171,7 +172,7 @@ def put_off(pending: PendingEffects) -> PendingEffects:
 class WakeupPlan:
     """The wake-ups that count from now on, the one to set, and those to take back."""
 
-    alarm: Wakeups
+    wakeup: Wakeups
     to_set: Wakeup | None = None
     to_unset: tuple[Wakeup, ...] = ()
 
@@ -261,3 +262,73 @@ def continuation(name: str, standing: ExecutionMeta | None) -> QueuedMessage:
     pending = standing.pending
     key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
     return QueuedMessage(name, "", key)
+
+
+BOUNDED: Final = ("SignalReceived", "Asked")
+"""The kinds of messages that are held: no history of the one that gets them bounds how many there are."""
+
+HELD_FOR: Final = 30
+"""Seconds until they are tried again, at least; at most twice as many, by the id of who sends them, so that
+not all come at a time. Every turn tries, too. Our own bound."""
+
+HELD_MOST: Final = 10_000
+"""Messages that an execution may hold when a turn of it begins: they are in each of its writes. Our own
+bound."""
+
+_REMEMBERED: Final = 1_000
+"""Executions of which a process remembers when they will be woken. Our own bound."""
+
+
+class HeldMessages:
+    """Tells what has to wait. `behind` says of an execution whether it gets messages faster than it takes
+    them. Threads may use it, each for executions of its own.
+    """
+
+    def __init__(self, behind: Callable[[str], bool], dispatch: Dispatch, clock: Clock) -> None:
+        self._behind = behind
+        self._dispatch = dispatch
+        self._clock = clock
+        self._woken_at: dict[str, int] = {}
+
+    def divide(
+        self, messages: Sequence[QueuedMessage], held: Sequence[QueuedMessage]
+    ) -> tuple[list[QueuedMessage], list[QueuedMessage]]:
+        """Return the messages that may be sent, and those that have to wait, in order. What follows one
+        that waits, or is `held` already, to the same execution, waits too. Raises StoreUnavailable.
+        """
+        waiting = {message.execution_id for message in held}
+        sent: list[QueuedMessage] = []
+        kept: list[QueuedMessage] = []
+        for message in messages:
+            name = message.execution_id
+            if name not in waiting and kind_of(message.body) in BOUNDED and self._behind(name):
+                waiting.add(name)
+            (kept if name in waiting else sent).append(message)
+        return sent, kept
+
+    def wake(self, name: str, woken: Sequence[int]) -> None:
+        """Have an execution that holds messages woken to try again; `woken` are the wakeups that just went
+        off. Raises StoreUnavailable.
+        """
+        now, at = self._clock.now(), self._woken_at.get(name, 0)
+        if at > now and at not in woken:
+            return
+        at = now + 1000 * (HELD_FOR + crc32(name.encode()) % (HELD_FOR + 1))
+        self._dispatch.set(name, Wakeup(at), now)
+        if len(self._woken_at) >= _REMEMBERED:
+            self._woken_at.clear()
+        self._woken_at[name] = at
+
+
+def too_many(name: str, held: Sequence[QueuedMessage]) -> MailboxFull | None:
+    """Return why an execution that holds so many messages has to be blocked, if it has to."""
+    if len(held) <= HELD_MOST:
+        return None
+    behind = sorted({message.execution_id for message in held})
+    shown = ", ".join(map(repr, behind[:3])) + (", ..." if len(behind) > 3 else "")
+    return MailboxFull(
+        f"execution {name!r} has {len(held):,} messages for executions that are behind ({shown}), and may "
+        f"have {HELD_MOST:,}. They are kept. Resume it once those have caught up, and send less: lists in "
+        "fewer signals, or to several executions",
+        execution_id=behind[0],
+    )

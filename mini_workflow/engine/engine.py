@@ -19,8 +19,8 @@ from mini_workflow.engine import clock_steps
 from mini_workflow.engine.batch import AT_ONCE, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.children import Children
-from mini_workflow.engine.cleanup import Cleanup
 from mini_workflow.engine.clock_steps import ClockSteps
+from mini_workflow.engine.deletion import Cleanup
 from mini_workflow.engine.dispatch import Dispatcher
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.group_commit import GroupCommit
@@ -336,8 +336,8 @@ class Engine:
             self._again(*batch.again)
         if batch.is_asked:
             batch.answer(self._ports.store, self._pending_updates)
-        for question in batch.questions:
-            self._queries.answer(question)
+        for query in batch.queries:
+            self._queries.answer(query)
 
     def _take(self, request: Waited | Release | WakeUp, batch: Batch, now: int) -> None:
         batch.is_asked = True
@@ -347,7 +347,7 @@ class Engine:
         if isinstance(request, WakeUp):
             return  # it was looked around before
         if isinstance(request, Ask):
-            batch.questions.append(request)
+            batch.queries.append(request)
             return
         delivery = batch.delivery_of(request)
         if delivery is None:

@@ -1,4 +1,4 @@
-"""EngineRole: who does the engine's work at a time, and the inbox in which others leave theirs."""
+"""Give the engine to one thread at a time, and keep the requests of the others in an inbox."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LONGEST: Final = 0.1
 
 
 class Pace(Protocol):
-    """How the engine's own thread waits, if not in real time."""
+    """The pace at which the engine's own thread waits, if not in real time."""
 
     def is_due(self, until: int, idle: bool) -> bool:
         """Return whether there is something to do now, instead of waiting for a request.
@@ -177,7 +177,7 @@ class EngineRole:
         elif self._is_shared or len(self._inbox) > BACKLOG or sys.get_asyncgen_hooks() != NO_HOOKS:
             self._wake_unless_led()
         else:
-            self._lead_once(questions=False)
+            self._lead_once(queries=False)
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
         """Have the engine take the request, and wait for its reply.
@@ -221,7 +221,7 @@ class EngineRole:
         return found[0]
 
     def wake_up(self) -> None:
-        """Another process may have changed something in the store: look at it. Does not wait."""
+        """Have the engine look at the store, which another process may have changed. Does not wait."""
         if not self._woken_up:  # one look is enough for all who have rung before it
             self._woken_up = True
             self._inbox.append(_Call(self._recheck))
@@ -246,14 +246,14 @@ class EngineRole:
         else:
             self._lead_once()
 
-    def _lead_once(self, *, questions: bool = True) -> None:
+    def _lead_once(self, *, queries: bool = True) -> None:
         """Take one batch, unless somebody leads, who looks into the inbox afterwards."""
         if not self._lead.acquire(blocking=False):
             return
         try:
             self._leader = get_ident()
             if not (self._stopping or self._failed):
-                self._work(questions=questions)
+                self._work(queries=queries)
         finally:
             idle = self._let_go()
             if (
@@ -309,8 +309,8 @@ class EngineRole:
         self.watchers.tell_all(Changed())
         self.readers.tell_all(Changed())
 
-    def _work(self, *, questions: bool = True) -> None:
-        """Take one batch. Without `questions` one that has any is left as it is: they are answered
+    def _work(self, *, queries: bool = True) -> None:
+        """Take one batch. Without `queries` one that has any is left as it is: they are answered
         after the dispatch, and would keep a thread of the runner from what it has taken itself.
         """
         assert self._engine is not None
@@ -321,7 +321,7 @@ class EngineRole:
             room = min(len(inbox), BATCH - self._engine.waiting) if inbox else 0
             while len(taken) < room + 1:
                 taken.append(inbox.popleft())
-        if not questions and Ask in map(type, taken):
+        if not queries and Ask in map(type, taken):
             self._taken = []
             inbox.extendleft(reversed(taken))
             return

@@ -1,4 +1,4 @@
-"""EngineTransport: has requests answered by an engine in this process."""
+"""Pass requests to an engine in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Execution: the handle by which an execution is followed and steered from outside."""
+"""Follow and control an execution from outside, by its handle."""
 
 from __future__ import annotations
 
@@ -174,10 +174,10 @@ class Execution(Generic[R_co]):
         self._client.signal(self.id, name, value, by)
 
     def query(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Put a question to the workflow, also to one that has closed or is blocked.
+        """Query the workflow, also one that has closed or is blocked.
 
         Raises:
-            UnknownHandler: it answers no such question; the message lists those it does.
+            UnknownHandler: it answers no such query; the message lists those it does.
             NotAllowedInWorkflow: its handler tried to start or change something.
             NonDeterminismError: the history no longer fits the code; the message names the line.
             Exception: whatever the handler raises.

@@ -1,4 +1,4 @@
-"""Runs one attempt of a task: the captured call in, its result or its failure as data out."""
+"""Run one attempt of a task: the captured call in, its result or its failure as data out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core.codec import CapturedCall, Codec
-from mini_workflow.core.failure import Failure
+from mini_workflow.core.failure import Failure, set_traceback
 from mini_workflow.core.payload import Payload, text_at_hand
-from mini_workflow.core.raised import set_traceback
 from mini_workflow.core.run import Inline
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import CodecMismatch, TaskCancelled, TaskTimeout

@@ -1,4 +1,4 @@
-"""Find: which executions somebody asks for, as a query of a store."""
+"""Turn filters of users into a query of a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE: Final = 1_000
 
 
 class Filters(TypedDict, total=False):
-    """What else than workflow and status executions are found by: see `Client.list_executions`."""
+    """Filters of executions beside workflow and status: see `Client.list_executions`."""
 
     tags: Mapping[str, str] | None
     started_after: datetime | None

@@ -1,4 +1,4 @@
-"""Forks: what a client does to begin an execution with events of another one."""
+"""Begin an execution with events of another one, for a client."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.comparison import Mismatch, mismatch_of
 from mini_workflow.core.events import Event
 from mini_workflow.core.fork import cut_of, fork, patched
-from mini_workflow.core.mismatch import Mismatch, mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat

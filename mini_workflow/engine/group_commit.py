@@ -1,16 +1,17 @@
-"""GroupCommit: writes the turns of a batch in one commit, and keeps one that cannot be stored from
-stopping the others.
-"""
+"""Write the turns of a batch in one commit, and remember which executions have just closed."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.closed_here import ClosedHere
 from mini_workflow.engine.dispatch import Dispatcher
+from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
@@ -24,8 +25,8 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 
 class GroupCommit:
-    """See the module's description. The `dispatcher` is told of messages of an execution that are dropped;
-    the `cache` is counted.
+    """Commits a batch; a turn that cannot be stored does not stop the others. The `dispatcher`
+    is told of messages of an execution that are dropped; the `cache` is counted.
     """
 
     def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
@@ -158,3 +159,44 @@ def _groups(batch: Batch) -> list[list[Turn]]:
                 group.extend(batch.turns[child] for child in member.children)
             groups.append(group)
     return groups
+
+
+MOST: Final = 1_000
+"""Executions that are remembered. Our own bound."""
+
+LARGEST: Final = 16 * 1024
+"""Characters that the events of its last turn may take. Our own bound: 16 MiB for all of them."""
+
+SECONDS: Final = 5.0
+"""For so long. Meanwhile this process holds the execution, unless it has lost its lease without knowing:
+then it would know as much as a store that is read a moment before the change. Our own bound."""
+
+
+class ClosedHere:
+    """The executions that have closed here last. Whoever leads the engine changes it; any thread may look."""
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self.ends: Final[OrderedDict[str, tuple[Settled, float]]] = OrderedDict()
+        """The ends that are remembered, by id, however long ago they were, and until when they count."""
+
+    def committed(self, turn: Turn) -> None:
+        """Take up what a turn has made of its execution."""
+        name = turn.head.execution_id
+        is_end = turn.closing is not None and turn.head.closed_at is not None
+        if is_end and sum(map(len, turn.commit.events)) <= LARGEST:
+            self.ends[name] = (Settled(turn.head, turn.closing), self._seconds() + SECONDS)
+            self.ends.move_to_end(name)
+            if len(self.ends) > MOST:
+                self.ends.popitem(last=False)
+        else:
+            self.ends.pop(name, None)
+
+    def find(self, execution_id: str) -> Settled | None:
+        """Return how the execution has ended, if that is remembered."""
+        found = self.ends.get(execution_id)
+        return found[0] if found is not None and self._seconds() < found[1] else None
+
+    def clear(self) -> None:
+        """Forget all: another process may have them now."""
+        self.ends.clear()

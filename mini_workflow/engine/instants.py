@@ -1,4 +1,4 @@
-"""Instants: milliseconds since the epoch as times in UTC."""
+"""Convert milliseconds since the epoch to times in UTC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intercepted: a transport with interceptors around what it takes, and what they hear of a turn."""
+"""Wrap a transport in interceptors, and tell them of committed turns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_interceptors(transport: Transport, interceptors: Interceptors) -> Trans
 
 
 class InterceptedTransport:
-    """What is not about a call is the other transport's own."""
+    """A transport with interceptors around its calls; all else is the other transport's own."""
 
     def __init__(self, transport: Transport, interceptors: Interceptors) -> None:
         self._transport = transport

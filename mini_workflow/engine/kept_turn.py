@@ -1,4 +1,4 @@
-"""Turns that run no code: of executions that cannot go on, what has arrived is kept."""
+"""Make turns that run no code: messages to an execution that cannot go on are kept."""
 
 from __future__ import annotations
 

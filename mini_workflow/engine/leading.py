@@ -1,4 +1,4 @@
-"""Who may lead an engine for a while, and what keeps Ctrl-C from stopping it in between."""
+"""Decide which thread may lead the engine, and hold back Ctrl-C while a thread does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks: what is read of histories to describe executions, which is no more each time than what is new."""
+"""Read histories to describe executions, each time no more than the new events."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from mini_workflow.core import wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import CLOSING, Event, ExecutionStarted
+from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import replace
 from mini_workflow.engine.activity import Activity, Look, Wait
 from mini_workflow.engine.description import told_by
-from mini_workflow.engine.heartbeats import details_of
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.transport import CheckedStore
-from mini_workflow.errors import StoreCorrupt
+from mini_workflow.errors import SerializationError, StoreCorrupt
 from mini_workflow.ports import Head
 from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
 
@@ -31,7 +31,7 @@ HEARTBEATS: Final = 100
 
 
 class _Known:
-    """What was read of a run: up to the event of that number."""
+    """The part of a run that was read: up to the event of that number."""
 
     __slots__ = ("is_of_head", "look", "number", "run")
 
@@ -127,3 +127,13 @@ class Looks:
             else:
                 details = details_of(beat, codec)
                 yield replace(wait, heartbeat=instant(beat.at), details=details)
+
+
+def details_of(beat: Heartbeat, codec: Codec) -> object:
+    """Return the details of a heartbeat as people read them; nothing of the store's code runs."""
+    if beat.details is None:
+        return None
+    try:
+        return codec.show(Payload(text=beat.details))
+    except SerializationError:
+        return beat.details

@@ -1,4 +1,4 @@
-"""Metrics: how much there is to do, how long it takes, and what has gone wrong, as numbers."""
+"""Count the work of an engine, its latency and its failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mini_workflow.engine.turn import Turn
 
 @frozen
 class Latency:
-    """How long something has taken: how often it was measured, and in seconds the sum and the longest."""
+    """The duration of something: how often it was measured, and in seconds the sum and the longest."""
 
     count: int = 0
     sum: float = 0.0
@@ -26,7 +26,7 @@ class Latency:
 
 @frozen
 class Metrics:
-    """How a runtime stands at a moment.
+    """The state of a runtime at a moment.
 
     `executions` are those in the store, by status, whichever process runs them; one that is paused counts as
     blocked. All else is about this process `since` it has opened the runtime.
@@ -83,7 +83,7 @@ def executions_text(counts: Mapping[str, int]) -> str:
 
 
 class TurnCounts:
-    """What an engine counts: its `turns` and `commits`, and of the turns those in which more has happened
+    """The counts of an engine: its `turns` and `commits`, and of the turns those in which more has happened
     than that an execution went on.
     """
 

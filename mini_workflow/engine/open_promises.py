@@ -1,4 +1,4 @@
-"""OpenPromise: what is known from outside of a promise that waits to be completed, and its heartbeats."""
+"""Describe a promise that waits to be completed, and take its heartbeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators read in the log: attempts that failed, executions that began, ended or are blocked.
+"""Log for operators: attempts that failed, executions that began, ended or are blocked.
 
 Only what a turn has committed is told, so a replay is silent.
 """

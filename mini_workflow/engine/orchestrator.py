@@ -18,10 +18,10 @@ from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Definition, OutOfTime, Run
-from mini_workflow.engine.admission import StartCheck, number_behind_deleted
 from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.children import StartCheck, number_behind_deleted
 from mini_workflow.engine.delivery import (
-    Each,
+    ConcurrentMap,
     OfAnotherVersion,
     QueueDelivery,
     QueueTurn,
@@ -38,13 +38,13 @@ from mini_workflow.engine.effects import (
     waking_of,
 )
 from mini_workflow.engine.executor import AroundTask, execute
-from mini_workflow.engine.inspection import Inspection
-from mini_workflow.engine.late_outcomes import LateOutcomes
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.outbox import outbox_with_starts
+from mini_workflow.engine.queries import FencedQueries
 from mini_workflow.engine.runs import blocked, deadly, first_head
 from mini_workflow.engine.turn import RECORDED_LATE, Delivery, Turn, Turns
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_unreceived
+from mini_workflow.engine.unreported import LateOutcomes
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
 from mini_workflow.ports import Clock, Commit, Head, QueuedMessage, TaskOutcome, TaskRequest
@@ -102,7 +102,7 @@ class Orchestrator:
         history_limit: int,
         limits: ReportLimits,
         streams: StreamStore = NO_STREAMS,
-        each: Each = one_by_one,
+        each: ConcurrentMap = one_by_one,
         on_turn: Callable[[Turn], None] | None = None,
         claim: Callable[[str], str] = lambda execution_id: "",
         around_task: AroundTask | None = None,
@@ -114,7 +114,7 @@ class Orchestrator:
         self._left: Callable[[], int] = lambda: FOREVER
         self._ready: Callable[[], None] = lambda: None
         self._longest: int | None = None
-        self._courier = Effects(dispatch, clock, streams, behind)
+        self._effects = Effects(dispatch, clock, streams, behind)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._turns = Turns(
@@ -134,7 +134,7 @@ class Orchestrator:
         )
         self._late = LateOutcomes(store, self._cache, dispatch, limits)
         self._admission = StartCheck(dispatch, codec, definitions)
-        self.inspection = Inspection(store, self._turns, self._cache, self._watchdog)
+        self.queries = FencedQueries(store, self._turns, self._cache, self._watchdog)
         """Answers what is asked of executions directly."""
 
     def close(self) -> None:
@@ -295,7 +295,7 @@ class Orchestrator:
         messages = [*work.kept, *work.messages]
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
-            deadline = standing.alarm.deadline
+            deadline = standing.wakeup.deadline
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
@@ -357,10 +357,10 @@ class Orchestrator:
                 # Its code has to be fixed first: this turn will say so.
                 work.owed = put_off(pending)
                 return None
-            undone = self._courier.do(
+            undone = self._effects.do(
                 name,
                 pending,
-                standing.alarm.all(),
+                standing.wakeup.all(),
                 requests_of(name, pending, run),
                 self._left,
                 lambda left, goes_on: self._note(work, left, goes_on),
@@ -379,7 +379,7 @@ class Orchestrator:
         if undone.left or undone.held:
             return work.note_undone(undone, closed=head is None or head.closed_at is not None)
         self._store.done(name, work.version)
-        self._courier.done(name)
+        self._effects.done(name)
         return None
 
     def _note(self, work: QueueTurn, left: PendingEffects, goes_on: bool) -> None:
@@ -397,7 +397,7 @@ class Orchestrator:
         """Write that of an execution which is no event."""
         name = work.name
         if known is None or not self._store.commit(
-            Commit(name, known.length), pending, known.alarm, tries, work.version
+            Commit(name, known.length), pending, known.wakeup, tries, work.version
         ):
             raise StoreUnavailable(f"execution {name!r} is written by another process")
         work.version += 1
@@ -441,9 +441,9 @@ class Orchestrator:
         at = None if head is None else head.wake_at
         if turn is not None and turn.continues and work.runs >= RUNS_AT_ONCE:
             at = now  # behind the messages that have arrived meanwhile
-        needed = None if at is None else self._dispatch.alarm(work.name, at, now)
+        needed = None if at is None else self._dispatch.wakeup(work.name, at, now)
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
-        work.plan_wakeup = waking_of(head, decision, standing.alarm, needed, woken, now)
+        work.plan_wakeup = waking_of(head, decision, standing.wakeup, needed, woken, now)
         to_set = work.plan_wakeup.to_set is not None
         new = PendingEffects(tasks, tuple(messages), to_set, work.arrival.ids, chunks=work.chunks)
         work.pending = together(work.owed, new)
@@ -455,22 +455,24 @@ class Orchestrator:
             if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
                 self._lose_race(work)
             return
-        alarm, pending = work.plan_wakeup.alarm, work.pending
+        wakeup, pending = work.plan_wakeup.wakeup, work.pending
         if standing is None:
             if turn is None or started is None:
                 return
             fingerprint = started.arguments.fingerprint()
-            if not self._store.create(turn.commit, started.parent, fingerprint, pending, alarm):
+            if not self._store.create(turn.commit, started.parent, fingerprint, pending, wakeup):
                 self._lose_race(work)
             work.version = 1
             return
         commit = turn.commit if turn is not None else Commit(work.name, standing.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark or commit.chunks)
-        if empty and not (pending.tasks or pending.outbox or work.owed or alarm != standing.alarm):
-            # Setting the same alarm again is done before this message is done with.
+        if empty and not (
+            pending.tasks or pending.outbox or work.owed or wakeup != standing.wakeup
+        ):
+            # Setting the same wakeup again is done before this message is done with.
             pending = NO_EFFECTS
         # Effects that are done and unconfirmed would be done again by whoever reads of them.
-        same = not (pending or standing.pending.unconfirmed) and alarm == standing.alarm
+        same = not (pending or standing.pending.unconfirmed) and wakeup == standing.wakeup
         if same and turn is None:
             return  # closed, and nothing is left of it
         if same and empty and standing.listed and not standing.tries:
@@ -478,7 +480,7 @@ class Orchestrator:
             now = (commit.expected, work.version)
             written = known is not None and (known.length, known.version) == now
         else:
-            written = self._store.commit(commit, pending, alarm, 0, work.version)
+            written = self._store.commit(commit, pending, wakeup, 0, work.version)
             work.version += 1
         if not written:
             self._lose_race(work)
@@ -501,7 +503,7 @@ class Orchestrator:
             if not work.unfinished:
                 requests = [request_of(name, c) for c in commands if isinstance(c, RunTask)]
                 to_set = work.plan_wakeup.to_set
-                undone = self._courier.do(
+                undone = self._effects.do(
                     name,
                     work.new_effects,
                     () if to_set is None else (to_set,),
@@ -526,14 +528,14 @@ class Orchestrator:
             self._dispatch.unset(wakeup)
         if not work.owed and not work.unfinished and not work.held:
             self._store.done(name, work.version)
-            self._courier.done(name)
+            self._effects.done(name)
 
     def _hold(self, work: QueueTurn, held: tuple[QueuedMessage, ...]) -> None:
         """Write down what is left, and have the messages that are held tried again later."""
         if work.new_effects:
             self._note(work, together(work.owed, PendingEffects(outbox=held)), goes_on=False)
         work.held = (*work.held, *held)
-        self._courier.wake(work.name, work.arrival.woken)
+        self._effects.wake(work.name, work.arrival.woken)
 
     def _give_up(self, work: QueueTurn, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""
@@ -544,5 +546,5 @@ class Orchestrator:
         commit = Commit(work.name, standing.length, head=blocked(head, error))
         self._cache.drop(work.name)
         return self._store.commit(
-            commit, put_off(standing.pending), standing.alarm, 0, work.version
+            commit, put_off(standing.pending), standing.wakeup, 0, work.version
         )

@@ -1,4 +1,4 @@
-"""What a decision has to say to other executions: messages for their mailboxes."""
+"""Turn the messages of a decision into entries for the mailboxes of other executions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer_of_closed, answers_at_end, nobody
+from mini_workflow.core.asks import answer_of_closed, answers_at_end, nobody
 from mini_workflow.core.children import closed_signal, end_children, tell_parent
 from mini_workflow.core.commands import Command, SendMessage, StartChild
 from mini_workflow.core.events import ChildFailed, Message
@@ -66,7 +66,7 @@ def child_start(parent: str, command: StartChild, now: int, entropy: int) -> Que
 
 
 def not_started(about: dict[str, Any], name: str, at: int, failure: Failure) -> QueuedMessage:
-    """Tells a parent that its child could not be started, or whoever has started a detached execution
+    """Tell a parent that its child could not be started, or whoever has started a detached execution
     that there is another one of its id; `about` is what the first event would say of it.
     """
     parent, seq = about["id"], about["seq"]

@@ -1,4 +1,4 @@
-"""Parts of a client, each imported and made when it is first used: a process needs a few of them."""
+"""Make each part of a client when it is first used: a process needs a few of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mini_workflow.engine.forks import Forks
     from mini_workflow.engine.limits import Limits
     from mini_workflow.engine.looks import Looks
-    from mini_workflow.engine.questions import Questions
+    from mini_workflow.engine.queries import QueryClient
     from mini_workflow.engine.schedules import Schedules
     from mini_workflow.engine.starts import StartExecutions
     from mini_workflow.engine.updates import Updates, UpdateWithStart
 
 
 class Given(NamedTuple):
-    """What a client was given."""
+    """The arguments of a client."""
 
     transport: Transport
     store: CheckedStore
@@ -48,11 +48,11 @@ def forks(client: Client) -> Forks:
     return Forks(given.transport, given.store, given.codec, definitions)
 
 
-def questions(client: Client) -> Questions:
-    """Return what asks queries."""
-    from mini_workflow.engine.questions import Questions
+def queries(client: Client) -> QueryClient:
+    """Return what sends queries."""
+    from mini_workflow.engine.queries import QueryClient
 
-    return Questions(client.given.transport, client.given.codec)
+    return QueryClient(client.given.transport, client.given.codec)
 
 
 def updates(client: Client) -> Updates:

@@ -1,4 +1,4 @@
-"""PendingUpdates: who waits for the answer to an update, and the answers that a history holds."""
+"""Keep the callers that wait for the answer to an update, and find answers in a history."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ class PendingUpdates:
                 request.reply.fail(error)
 
     def refer_to_history(self) -> None:
-        """Another process may record the answers: have all who wait look for them there."""
+        """Have all who wait look for answers in the history, where another process may record them."""
         waiting, self._waiting = self._waiting, {}
         for requests in waiting.values():
             for request in requests:
                 request.reply.give(Answer())
 
     def fail_all(self, error: Exception) -> None:
-        """Nobody will answer."""
+        """Fail all who wait: nobody will answer."""
         for requests in self._waiting.values():
             for request in requests:
                 request.reply.fail(error)

@@ -1,20 +1,34 @@
-"""Questions: queries put to executions, which change nothing."""
+"""Send queries for clients, and answer them for the engine. A query changes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mini_workflow.core import events
+from mini_workflow.core.codec import Codec
+from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Run
-from mini_workflow.engine.cache import Cache
+from mini_workflow.core.validation import check_id, check_name
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
-from mini_workflow.engine.turn import Turns
-from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import TurnTimeout
+from mini_workflow.engine.transport import Transport
+from mini_workflow.errors import TurnTimeout, UsageError
 from mini_workflow.loop.loop import Halt
+
+if TYPE_CHECKING:
+    from mini_workflow.engine.cache import Cache
+    from mini_workflow.engine.turn import Turns
+    from mini_workflow.engine.watchdog import Watchdog
+    from mini_workflow.ports.queue import FencedStore
+
+
+T = TypeVar("T")
 
 
 class Queries:
-    """Answers questions, of executions in whatever condition and wherever they run."""
+    """Answers queries to executions, in whatever status they are and wherever they run."""
 
     def __init__(self, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:
         self._turns = turns
@@ -22,7 +36,7 @@ class Queries:
         self._watchdog = watchdog
 
     def answer(self, request: Ask) -> None:
-        """Answer a question, or say why it cannot be answered."""
+        """Answer a query, or fail its reply with the reason."""
         name = request.execution_id
         try:
             run = existing(name, self._turns.look(name))
@@ -47,3 +61,84 @@ class Queries:
             watchdog.end()
             fault, run.loop.fault = run.loop.fault, None
             raise fault or TurnTimeout(f"query {request.name!r} took too long") from None
+
+
+class FencedQueries:
+    """Answers queries by runs in memory that are as in the store, or by replayed ones."""
+
+    def __init__(self, store: FencedStore, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:
+        self._store = store
+        self._turns = turns
+        self._cache = cache
+        self._queries = Queries(turns, cache, watchdog)
+
+    def ask(self, request: Ask) -> None:
+        """Answer a query, by its reply."""
+        self._refresh(request.execution_id)
+        self._queries.answer(request)
+
+    def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
+        """Return why an update would be refused now, or None if it would be accepted or has been,
+        and of an execution that is blocked: its code is not asked.
+
+        Raises ExecutionNotFound, or what keeps its code from going on.
+        """
+        self._refresh(execution_id)
+        head = self._store.head(execution_id)
+        if head is not None and head.status == "blocked":
+            return None
+
+        def refusal(run: Run) -> Failure | None:
+            if request.id in run.state.updates or run.state.closed:
+                return None
+            if run.fault is not None and type(run.fault) is not UsageError:
+                raise run.fault
+            return self._turns.watched(run, lambda: run.messages.refusal(request))
+
+        return self._look(execution_id, refusal)
+
+    def is_open(self, execution_id: str, seq: int, secret: str) -> bool:
+        """Return whether a promise can be completed by that secret. Raises ExecutionNotFound."""
+        self._refresh(execution_id)
+        return self._look(
+            execution_id,
+            lambda run: seq in run.state.promises and run.state.secret(seq) == secret,
+        )
+
+    def _look(self, name: str, look: Callable[[Run], T]) -> T:
+        run = existing(name, self._turns.look(name))
+        try:
+            return look(run)
+        finally:
+            if run.loop.touched:
+                self._cache.drop(name)
+            self._turns.let_go(run)
+
+    def _refresh(self, name: str) -> None:
+        """Drop the run in memory unless it is as in the store."""
+        standing = self._store.standing(name) if self._store.is_current(name) else None
+        if standing is None:
+            self._cache.drop(name)
+        else:
+            self._cache.drop_unless(name, standing.length)
+
+
+class QueryClient:
+    """Sends queries through a transport. Callable from any thread."""
+
+    def __init__(self, transport: Transport, codec: Codec) -> None:
+        self._transport = transport
+        self._codec = codec
+
+    def ask(
+        self, execution_id: str, name: str, args: Any, kwargs: Any, *, for_people: bool = False
+    ) -> Any:
+        """Return the answer to a query: see `Execution.query`. `for_people` asks for values to look at,
+        without their classes.
+        """
+        check_id(execution_id)
+        check_name("query", name)
+        codec = self._codec.for_execution(execution_id)
+        arguments = codec.encode_arguments(args, kwargs)
+        answer = self._transport.ask(Ask(execution_id, name, arguments))
+        return codec.show(answer) if for_people else codec.decode(answer)

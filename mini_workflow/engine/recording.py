@@ -1,4 +1,4 @@
-"""Recording: an execution as it is stored, to be kept in a file and replayed elsewhere."""
+"""Export an execution as it is stored, to a file that is replayed elsewhere."""
 
 from __future__ import annotations
 

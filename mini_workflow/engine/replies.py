@@ -1,4 +1,4 @@
-"""Replies: what those who ask for something are told. The same rules for all runtimes."""
+"""Reply to requests, by the same rules on all runtimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of an engine, and the answer that the asker waits for."""
+"""Define the requests to an engine, and the reply that a caller waits for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import frozen, mutable
-from mini_workflow.core.starting import IfClosed
+from mini_workflow.core.start_options import IfClosed
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Commit, Head, TaskOutcome
 
@@ -69,7 +69,7 @@ class Reply(Generic[T]):
 
 
 class Request(Protocol[T]):
-    """What is asked of an engine; the reply to it is a T."""
+    """A request to an engine; the reply to it is a T."""
 
     @property
     def execution_id(self) -> str:
@@ -92,7 +92,7 @@ class Started:
 
 @frozen
 class Beginning:
-    """What a fork begins with: its head, the lines of its history, and those of the messages that it takes
+    """The beginning of a fork: its head, the lines of its history, and those of the messages that it takes
     next.
     """
 
@@ -213,7 +213,7 @@ class Update:
 
 @mutable
 class Ask:
-    """Put a question to the workflow; the reply is the encoded answer. Nothing is recorded."""
+    """Query the workflow; the reply is the encoded answer. Nothing is recorded."""
 
     execution_id: str
     name: str

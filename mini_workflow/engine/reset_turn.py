@@ -1,4 +1,4 @@
-"""The turn that begins another run of an execution which has closed."""
+"""Make the turn that begins a run with events of another one: of its own execution, or of a fork's source."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mini_workflow.core.events import Event
 from mini_workflow.core.records import replace
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox
+from mini_workflow.engine.requests import Beginning, Start
 from mini_workflow.engine.runs import reset_run
 from mini_workflow.engine.turn_data import Delivery, Turn, lines_to_keep, unhandled
 from mini_workflow.ports import Commit, Stored
@@ -59,3 +60,11 @@ def _told_again(name: str, history: Sequence[Event], request_id: str) -> tuple[S
         return ()
     told = tell_parent(name, started, ExecutionState.of(history), end)
     return tuple(replace(command, key=f"{command.key}/{request_id}") for command in told)
+
+
+def fork_turn(request: Start, fork: Beginning) -> Turn:
+    """Return the turn. None of the execution's code runs in it: it goes on in a turn of its own."""
+    delivery = Delivery(request.execution_id)
+    turn = Turn(delivery, fork.to_commit(), fork.head, None, continues=True)
+    turn.start = request
+    return turn

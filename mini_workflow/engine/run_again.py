@@ -1,9 +1,8 @@
-"""RunAgain: what a client asks of executions that have closed, and how it waits for what another process
-has to do.
-"""
+"""Run executions again that have closed, for a client, and wait until another process has begun the run."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 
@@ -16,6 +15,7 @@ from mini_workflow.engine.requests import Answer, Post, Update
 from mini_workflow.engine.transport import CheckedStore, Transport, still_running
 from mini_workflow.errors import ExecutionClosed, UsageError
 from mini_workflow.ports import Head
+from mini_workflow.printable import printable
 
 LOOK_AGAIN: float = 1.0
 """Seconds after which somebody who waits for another process looks at the store, because its wake-up
@@ -116,3 +116,14 @@ def wait_for_answer(
             if refused:
                 raise refused[0]
             wait(min(LOOK_AGAIN, left))
+
+
+log = logging.getLogger("mini_workflow.engine.executions")
+
+
+def tell_asked(head: Head, action: str, by: str) -> None:
+    """Log that an action was asked for, and by whom if that was told: in the process that asks."""
+    if by and log.isEnabledFor(logging.INFO):
+        about = {"execution_id": head.execution_id, "workflow": head.workflow, "asked_by": by}
+        said = "[%s] was asked to %s by %s"
+        log.info(said, head.execution_id, action, printable(by), extra=about)

@@ -1,4 +1,4 @@
-"""What begins an execution, and what follows a run: the next one, or a block."""
+"""Make the first event of an execution, and the next run or the block that follows a run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
+from mini_workflow.core.awaited import is_of_task, waits_of
 from mini_workflow.core.commands import Command, SendMessage
+from mini_workflow.core.comparison import mismatch_of, read_mismatch
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
 from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
+from mini_workflow.core.failure import head_text
 from mini_workflow.core.limit import LIMIT, limit_of
-from mini_workflow.core.mismatch import mismatch_of
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import replace
 from mini_workflow.core.run import Run
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_after, tags_as_text
+from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import HistoryTooLong, TurnTimeout
 from mini_workflow.ports import Head
@@ -276,3 +279,31 @@ def deadly(deaths: int) -> TurnTimeout:
     return TurnTimeout(
         f"the process has ended {deaths} times during this turn: it ran out of memory or of time"
     )
+
+
+def with_waits(head: Head, run: Run, decided: Sequence[Event], *, always: bool) -> Head:
+    """Return the head with what the code awaits after a turn that has `decided` these events, or with what
+    has ended one that failed. A head that is not written anyway (`always`) stays the same while the code
+    awaits one task after the other.
+
+    What an execution has told of its progress last stays when it has closed.
+    """
+    waits = head.waits
+    if head.status == "blocked" and read_mismatch(waits) is not None:
+        pass  # both sides of why it does not go on
+    elif head.status == "failed":
+        ended = (one.failure for one in decided if isinstance(one, events.ExecutionFailed))
+        waits = next(map(head_text, ended), waits)
+    elif head.status != "running":
+        waits = ""
+    elif always or type(run.waiter()) is not TaskFuture or (waits and not is_of_task(waits)):
+        try:
+            waits = waits_of(run)
+        except Exception:
+            waits = ""
+            # It looks into what the code and asyncio have made; a turn must not fail of that.
+            log.exception("[%s] what it awaits cannot be told", head.execution_id)
+    progress = run.progress or head.progress
+    if waits == head.waits and progress == head.progress:
+        return head
+    return replace(head, waits=waits, progress=progress)

@@ -1,4 +1,4 @@
-"""Runtime: what users ask of an engine, on any thread of theirs."""
+"""Open an engine on a backend for the threads of a program."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.metrics import Latency, Metrics
-from mini_workflow.engine.renewal import LeaseRenewal
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.runs import ENTROPY_BITS
+from mini_workflow.engine.takeover import LeaseRenewal
 from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
 from mini_workflow.heartbeat_buffer import HeartbeatBuffer

@@ -1,4 +1,4 @@
-"""Sentence: what an execution does or waits for, in words. The only place where it is put into words."""
+"""Put the work and the waits of an execution into words. No other module does."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ def sentence_of(
     *,
     busy: bool = False,
     unserved: Sequence[str] = (),
+    error: str = "",
 ) -> str:
     """Return what an execution with this description does `now`, as one or more sentences in one line."""
     if closed_at is not None:
-        return f"{status.capitalize()} after {duration(closed_at - started_at)}."
+        ended = f"{status.capitalize()} after {duration(closed_at - started_at)}"
+        return _printable(f"{ended}: {error}" if error else f"{ended}.")
     if status == "blocked":
         return _printable(_blocked(blocked_kind, blocked_reason or ""))
     waits = activity.waits

@@ -1,15 +1,15 @@
-"""Starts: how a client starts many executions at once."""
+"""Start many executions at once, for a client."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit, queue_of
-from mini_workflow.core.starting import BatchOptions, BoundWorkflow
+from mini_workflow.core.start_options import BatchOptions, BoundWorkflow
 from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.engine.calls import arguments_of, name_of
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.transport import Transport
 from mini_workflow.errors import UsageError
@@ -107,3 +107,31 @@ class StartExecutions:
 
     def __repr__(self) -> str:
         return "<start_executions>"
+
+
+def arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of one of many calls of the workflow of that name."""
+    if not isinstance(call, BoundWorkflow):
+        return tuple(call), {}
+    bound = cast("BoundWorkflow[Any]", call)
+    if bound.workflow.name != name:
+        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
+    return bound.args, bound.kwargs
+
+
+def name_of(workflow: object) -> str:
+    """Return the name of a workflow that is given as itself or by its name. Raises UsageError."""
+    if isinstance(workflow, Workflow):
+        return workflow.name
+    if isinstance(workflow, str):
+        return workflow
+    if inspect.iscoroutine(workflow):
+        workflow.close()  # or Python would warn that nobody awaits it
+        raise UsageError(
+            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
+            "behind it"
+        )
+    raise UsageError(
+        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
+        "one"
+    )

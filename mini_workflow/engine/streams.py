@@ -1,4 +1,4 @@
-"""ExecutionStream: reads along what an execution and its tasks write to a stream."""
+"""Read the streams of an execution while they are written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ PAGE: Final = 500
 
 @frozen
 class Chunk:
-    """What was written to a stream at a time. `offset` is the place in the stream: give it as `after` to
+    """A value that was written to a stream by one call. `offset` is the place in the stream: give it
+    as `after` to
     go on behind this chunk. `source` is the number of the task that has written it, or 0 for the
     workflow itself, and `attempt` the attempt of the task, or the run of the workflow.
 

@@ -1,8 +1,9 @@
-"""Takeover: what other processes that have the same store open leave to this one, and get from it."""
+"""Take over executions whose lease has ended, exchange messages with other owners, and renew leases."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
@@ -16,7 +17,7 @@ from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
-from mini_workflow.errors import WireError
+from mini_workflow.errors import StoreError, WireError
 from mini_workflow.ports import (
     Agenda,
     Clock,
@@ -201,7 +202,66 @@ class Takeover:
 
 
 def to_forward(message: Sent) -> Sent:
-    """Whoever asks for an update here reads the answer in the history, a refusal as well."""
+    """Return the message to forward. Whoever asks for an update here reads the answer in the history, a
+    refusal as well.
+    """
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)
     return message
+
+
+class LeaseRenewal:
+    """Extends the lease every `interval` seconds, unless `hangs` says that the engine will not come
+    back: then the other executions are better off with another process.
+
+    The engine renews too. This one goes on while a turn computes, a value is decoded or a commit
+    waits, so that none of them costs the process what it holds.
+    """
+
+    def __init__(
+        self, leases: Leases, clock: Clock, *, interval: float, hangs: Callable[[], str | None]
+    ) -> None:
+        self._leases = leases
+        self._clock = clock
+        self._interval: Final = interval
+        self._hangs = hangs
+        self._ended = threading.Event()
+        self._given_up = False
+        self._thread = threading.Thread(target=self._run, name="mini-workflow-lease", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and wait for that. May be repeated."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            self.extend()
+
+    def extend(self) -> None:
+        """Extend the lease now, unless the engine hangs."""
+        name = self._hangs()
+        if name is not None:
+            if not self._given_up:
+                self._given_up = True
+                log.critical(
+                    "[%s] keeps the engine busy, and cannot be interrupted: the lease is no longer "
+                    "renewed, so that another process can take over the other executions. Terminate "
+                    "the execution and restart this process",
+                    name,
+                    extra={"execution_id": name},
+                )
+            return
+        self._given_up = False
+        try:
+            self._leases.extend(self._clock.now())
+        except StoreError as error:
+            log.warning("the lease could not be extended: %s", error)
+        except Exception:
+            # The thread has to outlive whatever one attempt meets.
+            log.exception("the lease could not be extended")

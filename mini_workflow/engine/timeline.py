@@ -1,4 +1,4 @@
-"""Timeline: a history for people - decoded values, times, durations and attempts."""
+"""Build a timeline for people from a history: decoded values, times, durations and attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import frozen
 from mini_workflow.core.timing import BEGIN, DEADLINE
-from mini_workflow.engine.heartbeats import details_of
+from mini_workflow.engine.looks import details_of
 from mini_workflow.engine.recording import codec_of
 from mini_workflow.errors import SerializationError
 from mini_workflow.ports.heartbeats import Heartbeat

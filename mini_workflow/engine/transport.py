@@ -1,4 +1,4 @@
-"""Transport: how what is asked of executions gets to where they run, and the answer back."""
+"""Carry requests of clients to where executions run, and the replies back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ and each is drawn between a half and the whole. Our own bounds."""
 
 
 class Transport(Protocol):
-    """What a client asks of whatever runs the executions. Every method may be called on any thread,
+    """The way of requests to whatever runs the executions. Every method may be called on any thread,
     and raises RuntimeClosed once it is closed, and NotAllowedInWorkflow in a workflow.
     """
 
@@ -82,7 +82,7 @@ class Transport(Protocol):
 
 
 class ReadableStore(Protocol):
-    """What a client reads of a store. See `Store`."""
+    """The part of a store that a client reads. See `Store`."""
 
     def head(self, execution_id: str) -> Head | None:
         """Return the head as of the last commit, or None."""

@@ -1,4 +1,4 @@
-"""One turn of one execution: load or take from the cache, advance, and say what to commit."""
+"""Run one turn of one execution: load or take from the cache, advance, and say what to commit."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tasks import TaskFuture
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.asking import Asking, queries_among, say, say_only
-from mini_workflow.engine.awaiting import with_waits
 from mini_workflow.engine.cache import Cache, Live
 from mini_workflow.engine.deletion import deletion_asked, deletion_turn
 from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.kept_turn import blocked_turn, kept_turn, termination
-from mini_workflow.engine.lost_attempts import LostAttempts
 from mini_workflow.engine.outbox import family_messages, outbox
 from mini_workflow.engine.requests import Start
-from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged
+from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged, with_waits
 from mini_workflow.engine.turn_data import (
     Delivery,
     Turn,
@@ -40,7 +38,7 @@ from mini_workflow.engine.turn_data import (
     time_of,
     unhandled,
 )
-from mini_workflow.engine.unreported import Unreported, ask_for_attempts
+from mini_workflow.engine.unreported import LostAttempts, Unreported, ask_for_attempts
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import (
     DeterminismError,
@@ -461,7 +459,7 @@ class Turns:
             self.close(turn.live.run)
 
     def look(self, execution_id: str) -> Run | None:
-        """Return a run to put questions to, of an execution in whatever condition; None if there is
+        """Return a run to answer queries, of an execution in whatever condition; None if there is
         none of that id. Unless it is the cached one, the caller must close it.
         """
         live = self._cache.get(execution_id)
@@ -471,7 +469,7 @@ class Turns:
         if stored is None:
             return None
         history = [wire.decode(line) for line in stored.events]
-        # Without a runner of inline tasks: a question must not run what has not been recorded.
+        # Without a runner of inline tasks: a query must not run what has not been recorded.
         run = Run(self._definitions(stored.head.workflow), execution_id, self._codec)
         self.watched(run, lambda: repeat(run, history))
         return run
@@ -495,7 +493,7 @@ class Turns:
             head.waits
         )
         if not is_step or after is not head or self._tells or run.progress:
-            after = with_waits(after, run, always=self._tells or after is not head)
+            after = with_waits(after, run, decision.events, always=self._tells or after is not head)
         return after
 
     def _decided_head(self, head: Head, decision: Decision, now: int) -> Head:
@@ -512,6 +510,7 @@ class Turns:
                 closed_at=time_of(decision.events, head.started_at),
                 busy=decision.busy,
                 wake_at=wake_at,
+                waits="",
             )
         if decision.deadline and wake_at and head.wake_at and now < head.wake_at <= wake_at:
             # A wake-up for an earlier attempt will do: or each step would write a head.

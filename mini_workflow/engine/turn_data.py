@@ -1,4 +1,4 @@
-"""What a turn is made from, and what is made of it."""
+"""Define the input and the result of a turn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from mini_workflow.ports import Commit, Head, QueuedMessage, Stored
 
 @mutable
 class Delivery:
-    """What has arrived for one execution. `entries` are numbers in the mailbox. `refused` are the
+    """The messages that have arrived for one execution. `entries` are numbers in the mailbox.
+    `refused` are the
     messages that were not forwarded to another owner of it, since they have no effect there.
     `posted` says that some were sent without anybody who waits to be told what became of them, `due`
     that something is due by the time. `forwarded` is the head that the execution had when they were

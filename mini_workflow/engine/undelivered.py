@@ -1,4 +1,4 @@
-"""Notices: warnings about messages that have found nobody, for who wonders where they are."""
+"""Warn of messages that reached no handler."""
 
 from __future__ import annotations
 

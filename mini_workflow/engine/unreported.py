@@ -1,31 +1,133 @@
-"""Unreported: the messages to and from an execution that is resumed which have not arrived.
-
-They are sent once more, behind what is under way: whoever has them already recognizes them.
-"""
+"""Find attempts and messages that were never reported: those of lost workers, and those under way."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.answers import answer, given_before, nobody
+from mini_workflow.core.asks import answer, given_before, nobody
 from mini_workflow.core.children import end_children, tell_parent
+from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.continuation import CARRIED_SIGNALS
 from mini_workflow.core.decide import message_to, start_of
 from mini_workflow.core.duplicates import admit
-from mini_workflow.core.events import Event
+from mini_workflow.core.events import Event, Message
 from mini_workflow.core.limit import LIMIT, LIMIT_PREFIX
 from mini_workflow.core.records import frozen, replace
+from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.run import Run
 from mini_workflow.core.slots import askers, left, slots_by_name, tell_again
 from mini_workflow.core.state import ExecutionState
-from mini_workflow.errors import WireError
+from mini_workflow.core.wire import decode_message
+from mini_workflow.engine.cache import Cache
+from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
+from mini_workflow.errors import WireError, WorkerLost
 from mini_workflow.ports import Head, Reader
 
+if TYPE_CHECKING:
+    from mini_workflow.ports.queue import Dispatch
+
+
+class LostAttempts:
+    """Finds them. `dispatched` tells whether this engine has dispatched an attempt and not heard of it.
+
+    While `draining`, attempts that were handed back are not begun again.
+    """
+
+    def __init__(self, codec: Codec, dispatched: Callable[[tuple[str, int, int]], bool]) -> None:
+        self._codec = codec
+        self._dispatched = dispatched
+        self.draining = False
+
+    def of(
+        self,
+        execution_id: str,
+        state: ExecutionState,
+        parked: Sequence[Message],
+        arriving: Sequence[Message],
+        now: int,
+    ) -> list[Message]:
+        """Return the messages about an execution whose state is that, behind which others are `parked`, or
+        arrive.
+        """
+        told: dict[tuple[int, int], type[Message]] = {
+            (message.seq, message.attempt): type(message)
+            for message in (*parked, *arriving)
+            if isinstance(message, ABOUT_ATTEMPTS)
+        }
+        lost: list[Message] = []
+        marker = next((m for m in parked if isinstance(m, events.ExecutionReset)), None)
+        for seq, task in state.tasks.items():
+            key = (seq, task.attempt)
+            if marker is not None:
+                # All are made again but for those that are being made.
+                if seq not in (marker.running or ()):
+                    continue
+                key = (seq, (marker.attempts or {})[str(seq)])
+            elif task.retry_at is not None:
+                continue
+            if self._dispatched((execution_id, *key)):
+                continue
+            what = told.get(key)
+            if seq in state.released or what is events.TaskReleased:
+                if not self.draining:
+                    lost.append(events.TaskRetryStarted(now, *key))
+            elif what is None:
+                error = WorkerLost(
+                    f"attempt {key[1]} of task {task.name!r} was in flight when its engine stopped"
+                )
+                lost.append(events.TaskFailed(now, *key, self._codec.encode_failure(error)))
+        return lost
+
+
 log = logging.getLogger("mini_workflow.engine")
+
+
+class LateOutcomes:
+    """Asked before a turn counts attempts as lost, or has them run once more."""
+
+    def __init__(
+        self, store: Reader, cache: Cache, dispatch: Dispatch, limits: ReportLimits
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._dispatch = dispatch
+        self._limits = limits
+
+    def find(self, execution_id: str, now: int) -> list[Message]:
+        """Return the outcomes of the attempts that are about to count as lost, where the workers could
+        keep them and not send them: what is done is not done again. Raises StoreError.
+        """
+        try:
+            late = self._late(execution_id, now)
+        except WireError as error:
+            log.error("[%s] its history is unreadable: %s", execution_id, error)
+            return []
+        return self.outcomes(execution_id, late)
+
+    def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[Message]:
+        """Return the outcomes that are kept of attempts, (seq, attempt). Raises StoreError."""
+        try:
+            texts = self._dispatch.outcomes(execution_id, attempts) if attempts else []
+            return [decode_message(line) for text in texts for line in text.split("\n")]
+        except WireError as error:
+            log.error("[%s] what its attempts have come to is unreadable: %s", execution_id, error)
+            return []
+
+    def _late(self, execution_id: str, now: int) -> list[tuple[int, int]]:
+        """Return the attempts, as (seq, attempt), that should have been reported by now."""
+        live = self._cache.get(execution_id)
+        if live is not None:
+            state = live.run.state
+        else:
+            stored, state = self._store.load(execution_id), ExecutionState()
+            state.limits = self._limits
+            for line in () if stored is None else stored.events:
+                state.apply(wire.decode(line))  # type: ignore[arg-type]
+        return [(seq, state.tasks[seq].attempt) for seq in state.deadlines.passed(now)]
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Updates: requests that workflows answer, at once or later, and with the start of an execution."""
+"""Send updates, which workflows answer at once or later, also together with a start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.continuation import Answered
-from mini_workflow.core.starting import BoundWorkflow, IfClosed, unbind
+from mini_workflow.core.start_options import BoundWorkflow, IfClosed, unbind
 from mini_workflow.core.validation import check_id, check_name, check_reason
 from mini_workflow.durations import seconds
 from mini_workflow.engine.execution import Execution
@@ -70,7 +70,7 @@ class UpdateWithStartOptions(TypedDict, total=False):
 
 
 class Updates:
-    """What a client asks of updates. Callable from any thread."""
+    """The updates of a client. Callable from any thread."""
 
     def __init__(
         self, transport: Transport, store: CheckedStore, codec: Codec, again: RunAgain

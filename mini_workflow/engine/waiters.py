@@ -1,4 +1,4 @@
-"""Who waits for which execution to close or to become blocked."""
+"""Keep the callbacks of threads that wait for an execution to close or to become blocked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watchdog: interrupts workflow code that keeps a turn from ending."""
+"""Interrupt workflow code that keeps a turn from ending."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _END: Final = (object(),)
 
 
 class _State:
-    """What an object consists of, to be asked whether it still does: by identity, part by part."""
+    """The parts of an object, to be asked whether it still has them: by identity, part by part."""
 
     __slots__ = ("_kept", "_live")
 

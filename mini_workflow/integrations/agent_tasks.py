@@ -1,4 +1,4 @@
-"""What durable agents of any framework share: how their tasks are run, found and tried again."""
+"""Share what durable agents of any framework need: how their tasks are run, found and tried again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Durable = TypeVar("Durable")
 
 
 class TaskOptions(TypedDict, total=False):
-    """How a task of an agent is run: as in `Context.task`."""
+    """Options by which a task of an agent is run: as in `Context.task`."""
 
     retry: RetryPolicy | None
     timeout: float | timedelta | None
@@ -94,7 +94,7 @@ def _asked_wait(error: Exception) -> float | None:
 
 
 class Sent:
-    """What a task of an agent is given. Its content is no part of the call's fingerprint: messages have
+    """The argument of a task of an agent. Its content is no part of the call's fingerprint: messages have
     the times at which they were made, which a replay makes anew.
     """
 

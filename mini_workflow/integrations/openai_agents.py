@@ -87,7 +87,7 @@ SESSION: Final[TaskOptions] = {
 
 
 class ToolEvent(TypedDict, total=False):
-    """What a stream says of a tool: that it was called, or what it has returned."""
+    """An event of a tool in a stream: that it was called, or what it has returned."""
 
     type: Literal["tool_called", "tool_output"]
     tool: str

@@ -215,7 +215,7 @@ class _DerivedIds:
 
 
 class _Telemetry:
-    """What one process exports by."""
+    """The exporters of one process."""
 
     def __init__(
         self,

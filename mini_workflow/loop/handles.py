@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Timers(Protocol):
-    """Where durable timers are taken from."""
+    """The source of durable timers."""
 
     def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
         """Start a durable timer; returns its number. See `TimerHandle`."""

@@ -69,7 +69,7 @@ class Halt(BaseException):
 
 
 class Idle(Protocol):
-    """What may make something ready when nothing is."""
+    """A source that may make something ready when nothing is."""
 
     @property
     def waiting(self) -> Sized:
@@ -82,7 +82,7 @@ class Idle(Protocol):
 
 
 class Owner(Protocol):
-    """What the loop asks of the run it belongs to."""
+    """The run that the loop belongs to, as the loop sees it."""
 
     def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
         """Log a warning about this execution."""

@@ -292,7 +292,7 @@ class NumberedGathering(_GatheringFuture):
 
 
 def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None]) -> None:
-    """Shadow those names in asyncio's modules while `in_workflow` answers True.
+    """Replace those names in asyncio's modules while `in_workflow` answers True.
 
     `refuse` is called for what has no order at all: a set of coroutines.
     """

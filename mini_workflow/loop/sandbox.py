@@ -127,7 +127,7 @@ ADVICE: Final[dict[str, tuple[str, str]]] = {
 def install(
     refuse: Callable[[str, str], None], outside: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """From now on call ``refuse(what, instead)`` at each such event; it raises or returns.
+    """Call ``refuse(what, instead)`` at each such event from now on; it raises or returns.
 
     Log records are handled in ``outside()``: a handler may connect, or start a thread, when it
     first emits, and no replay has to repeat that.

@@ -7,6 +7,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -19,6 +20,7 @@ _OUTERMOST: Final = frozenset(
 """What runs the code of workflows, by file and function, on whatever thread."""
 
 
+@lru_cache(1024)
 def is_user_code(filename: str) -> bool:
     """Return whether a file is neither this library's nor the standard library's."""
     if filename.startswith(_STANDARD_LIBRARY):

@@ -1,4 +1,4 @@
-"""What the engine asks of a backend: the ports, in `store`, `queue` and `runner`.
+"""Declare what the engine asks of a backend: the ports, in `store`, `queue` and `runner`.
 
 Those of a queued backend are in `queue` alone, since only an orchestrator needs them.
 """

@@ -1,4 +1,4 @@
-"""What a store of heartbeats does: the last one of each attempt that runs, beside the histories."""
+"""Declare a store of heartbeats: the last one of each attempt that runs, beside the histories."""
 
 from __future__ import annotations
 

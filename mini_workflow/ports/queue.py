@@ -1,4 +1,4 @@
-"""What an orchestrator asks of a backend: executions that a queue hands from process to process.
+"""Declare what an orchestrator asks of a backend whose queue hands executions from process to process.
 
 All times are whole milliseconds since the epoch.
 """
@@ -42,23 +42,24 @@ NO_WAKEUPS: Final = Wakeups()
 
 @frozen
 class PendingEffects:
-    """What a commit leaves to be done elsewhere once it is durable: attempts to dispatch, as (seq,
+    """The effects that a commit leaves to be done elsewhere once it is durable: attempts to
+    dispatch, as (seq,
     attempt), messages to send, whether the wake-ups are to be set, and what the turn has written to
     streams.
 
-    `causes` are the ids of the queue's messages that led to them: one that comes again says that
+    `caused_by` are the ids of the queue's messages that led to them: one that comes again says that
     they may not have been done. `unconfirmed` says so although none will come.
     """
 
     tasks: tuple[tuple[int, int], ...] = ()
     outbox: tuple[QueuedMessage, ...] = ()
-    alarm: bool = False
-    causes: tuple[str, ...] = ()
+    wakeup: bool = False
+    caused_by: tuple[str, ...] = ()
     unconfirmed: bool = False
     chunks: tuple[StreamWrite, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.outbox or self.alarm or self.chunks)
+        return bool(self.tasks or self.outbox or self.wakeup or self.chunks)
 
 
 NO_EFFECTS: Final = PendingEffects()
@@ -66,7 +67,7 @@ NO_EFFECTS: Final = PendingEffects()
 
 @frozen
 class ExecutionMeta:
-    """How things stand with an execution beside what a Head says: the effects of its last commit,
+    """The bookkeeping of an execution beside what a Head says: the effects of its last commit,
     whether this process knows them done, the wake-ups that are set, how often in a row its turns may
     have ended the process, who its parent is (``{"id": ..., "seq": ...}``), and how many events it
     has. One that is not `listed` will be by its next commit: there has to be one, also without
@@ -76,7 +77,7 @@ class ExecutionMeta:
 
     pending: PendingEffects
     done: bool
-    alarm: Wakeups
+    wakeup: Wakeups
     tries: int
     parent: dict[str, Any] | None
     length: int
@@ -118,7 +119,7 @@ class Dispatch(Protocol):
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
-        """Nobody waits for the task any more: tell whoever runs it, if that is possible. Harmless for
+        """Cancel a task for which nobody waits: tell whoever runs it, if that is possible. Harmless for
         a task that nobody runs.
         """
         ...
@@ -130,20 +131,20 @@ class Dispatch(Protocol):
         """
         ...
 
-    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """Return the alarm that `set` would set for that time. Pure, and different for each execution
+    def wakeup(self, execution_id: str, at: int, now: int) -> Wakeup:
+        """Return the wakeup that `set` would set for that time. Pure, and different for each execution
         and time; the `schedule` alone tells `unset` which one it is, and is empty if it needs not.
         """
         ...
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        """Have the execution woken at the alarm's time, at most a second late: it may come early, and
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
+        """Have the execution woken at the wake-up's time, at most a second late: it may come early, and
         then has to be set again. Setting it twice is harmless.
         """
         ...
 
-    def unset(self, alarm: Wakeup) -> None:
-        """Cancel an alarm that is not needed any more; it may go off all the same. Harmless if it is
+    def unset(self, wakeup: Wakeup) -> None:
+        """Cancel a wakeup that is not needed any more; it may go off all the same. Harmless if it is
         not set, and for all others.
         """
         ...
@@ -177,7 +178,7 @@ class FencedStore(Reader, Protocol):
         parent: dict[str, Any] | None,
         fingerprint: str,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
     ) -> bool:
         """Write a new execution with its first events, in one durable step; False, and nothing is
         written, if there is one of that id. The `fingerprint` is of the arguments.
@@ -190,7 +191,7 @@ class FencedStore(Reader, Protocol):
         self,
         commit: Commit,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         tries: int,
         version: int | None = None,
     ) -> bool:

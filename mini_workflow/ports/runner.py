@@ -1,4 +1,4 @@
-"""What the engine asks of a runner of tasks."""
+"""Declare what the engine asks of a runner of tasks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TaskRequest:
 
 @record
 class TaskOutcome:
-    """What became of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
+    """The outcome of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
 
     With a failure, `heartbeat` are the details that the attempt gave last, as JSON text, or None
     if it gave none. It really began `begun` (milliseconds since the epoch; 0 if that is not known) on the
@@ -93,7 +93,7 @@ class NamedWorkerRunner(Protocol):
         ...
 
     def look(self) -> None:
-        """Another process may have changed something in the store. Does not wait. Any thread."""
+        """Look at the store, which another process may have changed. Does not wait. Any thread."""
         ...
 
 
@@ -147,7 +147,7 @@ class TaskRunner(Protocol):
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
-        """Nobody waits for the task any more: stop it if that is possible. Still reported once.
+        """Cancel a task for which nobody waits: stop it if that is possible. Still reported once.
 
         `reason` is told to the task.
         """

@@ -97,8 +97,8 @@ class SharedTasks(Protocol):
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> list[Key]:
-        """Nobody waits for a task any more, says who holds the execution. What nobody has taken is dropped,
-        and answered; who has taken it finds the reason.
+        """Cancel a task, for the owner of its execution: nobody waits for it. Attempts that nobody has taken
+        are dropped, and answered; who has taken one finds the reason.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the engine asks of a store: small protocols whose docstrings state what they promise.
+"""Declare what the engine asks of a store: small protocols whose docstrings state what they promise.
 
 All times are whole milliseconds since the epoch. Every method may raise StoreError when the
 store cannot do its part; then nothing of the call has happened. A store sees plain fields and
@@ -33,7 +33,7 @@ CLOSED: Final[tuple[Status, ...]] = STATUSES[2:]
 
 @record
 class Head:
-    """What a store knows of an execution without reading its history.
+    """The summary of an execution that a store has without reading its history.
 
     `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
     by itself (a timer, a retry, an attempt that nobody has reported), or None; for an attempt it may
@@ -139,7 +139,7 @@ ORDERS: Final[tuple[Order, ...]] = ("-started", "started", "-closed", "closed")
 
 @frozen
 class Query:
-    """Which executions to list or to count: those that match all that is given.
+    """A query for executions to list or to count: those that match all that is given.
 
     `after` is the `Page.next` of the page before, of the same query. `tags` are pairs of a name and a
     value. Times are from `_after` on, itself included, and up to `_before`, itself not. By an `order`
@@ -180,7 +180,7 @@ class MailboxEntry:
 
 @record
 class Extent:
-    """How many events an execution has, those of earlier runs included, and whether the owner that
+    """The number of events that an execution has, those of earlier runs included, and whether the owner that
     asks holds it.
     """
 
@@ -190,8 +190,8 @@ class Extent:
 
 @record
 class Found:
-    """What there is of an id: the head of the execution that has it, as of the last commit, or None; and how
-    many events the executions had, all together, which had it before and were deleted.
+    """The findings about an id: the head of the execution that has it, as of the last commit, or
+    None; and how many events the executions had, all together, which had it before and were deleted.
 
     An execution that begins with that id numbers its operations from there on: what is late for one
     of the others is then not taken for its own. The number is known as long as an execution has the
@@ -203,7 +203,7 @@ class Found:
 
 
 class Reader(Protocol):
-    """What making a turn takes of a store."""
+    """The part of a store from which turns are made."""
 
     def load(self, execution_id: str) -> Stored | None:
         """Return the execution as of the last commit, or None if there is none of that id.
@@ -244,7 +244,7 @@ class Store(Reader, Protocol):
         ...
 
     def list(self, query: Query) -> Page:
-        """Heads that match, in the order of the query, newest start first by default; of equal times
+        """Return heads that match, in the order of the query, newest start first by default; of equal times
         the one created later first, or last where the order is ascending.
 
         Any thread. Pages fit together whatever is created or closed in between. Raises UsageError
@@ -297,10 +297,10 @@ class Store(Reader, Protocol):
 
 
 class Agenda(Protocol):
-    """What is due, among the executions that this owner holds."""
+    """Executions that are due, among those that this owner holds."""
 
     def due(self, now: int, limit: int) -> list[str]:
-        """Ids of executions whose `wake_at` is at or before `now`, earliest first.
+        """Return ids of executions whose `wake_at` is at or before `now`, earliest first.
 
         The status does not matter, as long as `wake_at` is set. Reading does not consume.
         """
@@ -311,11 +311,11 @@ class Agenda(Protocol):
         ...
 
     def busy(self, after: str, limit: int) -> list[str]:
-        """Ids whose head says busy, in order of id, beginning behind `after`."""
+        """Return ids whose head says busy, in order of id, beginning behind `after`."""
         ...
 
     def blocked(self, kind: str, after: str, limit: int) -> list[str]:
-        """Ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
+        """Return ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
         ...
 
 
@@ -334,7 +334,7 @@ class Mailbox(Protocol):
     def entries(
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
-        """Messages for executions that this owner holds, by number, beginning behind `after`: all,
+        """Return messages for executions that this owner holds, by number, beginning behind `after`: all,
         or those for one of them.
 
         To find that there are none is cheap: it may be asked often. A number is never used twice.
@@ -347,7 +347,7 @@ class Mailbox(Protocol):
 
 
 class Leases(Protocol):
-    """Which owner (a runtime with the store open) runs which executions.
+    """The rights of owners (runtimes with the store open) to run executions.
 
     Executions belong to partitions, and each partition to at most one owner at a time. The owner
     that creates an execution puts it into a partition of its own. A lease covers all that an owner

@@ -1,4 +1,4 @@
-"""What a store of streams does: chunks beside the histories, each with an offset of its own."""
+"""Declare a store of streams: chunks beside the histories, each with an offset of its own."""
 
 from __future__ import annotations
 

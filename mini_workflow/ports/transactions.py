@@ -1,4 +1,4 @@
-"""What a store does for tasks that have their results recorded in transactions of their own."""
+"""Declare what a store does for tasks that record their results in transactions of their own."""
 
 from __future__ import annotations
 

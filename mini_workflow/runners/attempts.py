@@ -277,7 +277,7 @@ class Attempts(Generic[Item]):
             self.deadlines.forget(attempt)
 
     def end(self, attempt: Item) -> bool:
-        """Answers whether the caller is the one who ended it."""
+        """End an attempt; answers whether the caller is the one who ended it."""
         if attempt.over:
             return False
         attempt.over = True

@@ -72,7 +72,7 @@ class LoopMonitor:
         self._watched = False
 
     def watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
-        """There are tasks for this loop, which runs on that thread. Any thread; cheap."""
+        """Watch this loop, which has tasks and runs on that thread. Any thread; cheap."""
         if loop is not self._loop:
             self._loop, self._thread = loop, thread
             self._asked_at, self._warn_after, self._idle = None, 0.0, False

@@ -20,7 +20,7 @@ from mini_workflow.core.records import replace
 from mini_workflow.errors import RuntimeClosed, StoreError, StoreRefused, TaskError
 from mini_workflow.ports import HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks, unserved_workers
-from mini_workflow.runners.routed import Closing
+from mini_workflow.runners.routed import Closing, worker_message
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -164,7 +164,7 @@ class SharedRunner:
         return unserved_workers(self._tasks, execution_ids, offered)
 
     def look(self) -> None:
-        """Another process may have changed something. Does not wait."""
+        """Look at the store, which another process may have changed. Does not wait."""
         if self._serves:
             with self._changed:
                 self._looks_at = 0.0
@@ -391,14 +391,6 @@ class SharedRunner:
                 worker,
                 worker_message(worker),
             )
-
-
-def worker_message(worker: str) -> str:
-    """Return what to do about tasks that wait for a worker."""
-    return (
-        f"run mini-workflow worker MODULE --label {worker}, or open a runtime with "
-        f"labels=[{worker!r}] or workers={{{worker!r}: 1}}"
-    )
 
 
 def to_text(request: TaskRequest, call: bytes) -> str:

@@ -23,7 +23,7 @@ MAX_WAITING: Final = 256
 
 
 def default_threads() -> int:
-    """As many as the cores and a few that wait, 32 at most."""
+    """Return as many as the cores and a few that wait, 32 at most."""
     return min(MAX_DEFAULT_THREADS, (os.cpu_count() or 1) + 4)
 
 

@@ -21,8 +21,7 @@ from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptor
 from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.event_loop import EventLoopRunner
-from mini_workflow.runners.named_workers import NamedWorkers
-from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.routed import NamedWorkers, RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner, default_threads
 from mini_workflow.runtimes.sharing import MakeShared, sharing
 from mini_workflow.stores.system_clock import SystemClock

@@ -1,4 +1,4 @@
-"""FileTransport: what a client asks of executions in an SQLite file that others run.
+"""Carry requests of a client to executions in an SQLite file that other processes run.
 
 New executions and messages are put into the file, for whoever runs what is in it.
 """
@@ -24,8 +24,12 @@ from mini_workflow.core.run import Definition
 from mini_workflow.engine.asking import for_nobody
 from mini_workflow.engine.batch import AT_ONCE
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.cleanup import SWEPT_AT_ONCE
-from mini_workflow.engine.deletion import asks_to_delete, deletion_asked, run_again_before
+from mini_workflow.engine.deletion import (
+    SWEPT_AT_ONCE,
+    asks_to_delete,
+    deletion_asked,
+    run_again_before,
+)
 from mini_workflow.engine.engine import DEFAULT_HISTORY_LIMIT
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.pending_updates import find_answer
@@ -77,7 +81,7 @@ to whoever runs executions. Our own bound."""
 
 
 class ClientStore(Store, Protocol):
-    """What a client asks of a store that other processes change."""
+    """The part that a client needs of a store that other processes change."""
 
     def version(self) -> int:
         """Return a number that is another one after each commit, by whomever. Any thread."""

@@ -32,8 +32,7 @@ from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.owner import Owner
 from mini_workflow.ports.transactions import TaskTransactions
-from mini_workflow.runners.named_workers import NamedWorkers
-from mini_workflow.runners.routed import Closing, RoutedRunner
+from mini_workflow.runners.routed import Closing, NamedWorkers, RoutedRunner
 from mini_workflow.runners.threads import default_threads
 from mini_workflow.runtimes.embedded import DEFAULT_GRACE, runner_in_process
 from mini_workflow.runtimes.sharing import MakeShared, sharing
@@ -72,7 +71,7 @@ class EmbeddedOptions(TypedDict, total=False):
 
 
 class EmbeddedRuntime(Runtime):
-    """What `LocalRuntime` and `PostgresRuntime` have in common: it runs executions and their tasks in
+    """The common part of `LocalRuntime` and `PostgresRuntime`: it runs executions and their tasks in
     this process, and shares a store with others. Raises what they raise.
 
     Args:
@@ -378,10 +377,10 @@ def _make_runner(
             from mini_workflow.runners.processes import ProcessRunner
 
             # The key never leaves this process and its workers.
-            equipment = partial(
-                _equipment, secrets.token_bytes(32), value_limit, codecs, tuple(interceptors)
+            config = partial(
+                _config, secrets.token_bytes(32), value_limit, codecs, tuple(interceptors)
             )
-            runners[name] = ProcessRunner(equipment, report, count, hand_in=hand_in, streams=buffer)
+            runners[name] = ProcessRunner(config, report, count, hand_in=hand_in, streams=buffer)
         else:
             in_process = in_process or runner_in_process(
                 codec, threads, report, hand_in, buffer, interceptors, transactions
@@ -400,7 +399,7 @@ def _make_runner(
     return NamedWorkers(default, others, report, shared)
 
 
-def _equipment(
+def _config(
     key: bytes, value_limit: int, codecs: Codecs | None, interceptors: tuple[Interceptor, ...]
 ) -> WorkerConfig:
     """Return what the engine and its worker processes have in common; each makes its own."""

@@ -276,7 +276,7 @@ class _QueueTransport:
         self._fenced = fenced
         self._dispatch = dispatch
         self._clock = clock
-        self._inspection = orchestrator.inspection
+        self._queries = orchestrator.queries
         self._resumed: dict[str, tuple[Head, float]] = {}
         self._changed = threading.Condition()
         self._batches = 0
@@ -346,7 +346,7 @@ class _QueueTransport:
         name, reply = request.execution_id, request.reply
         if isinstance(request, Ask):
             with self.lock:
-                self._inspection.ask(request)
+                self._queries.ask(request)
         elif isinstance(request, Update):
             request.reply.give(self._update(request))
         elif isinstance(request, (Post, Resume)):
@@ -374,7 +374,7 @@ class _QueueTransport:
         name, message = request.execution_id, request.message
         if isinstance(message, ABOUT_PROMISES):
             with self.lock:
-                if not self._inspection.is_open(name, message.seq, message.secret):
+                if not self._queries.is_open(name, message.seq, message.secret):
                     raise not_open()
         key = message.id if isinstance(message, events.SignalReceived) else secrets.token_hex(8)
         self._post(name, wire.encode(message), key)
@@ -384,7 +384,7 @@ class _QueueTransport:
             return Answer()
         asked = request.message(request.at, forwarded=True)
         with self.lock:
-            refusal = self._inspection.refusal(request.execution_id, asked)
+            refusal = self._queries.refusal(request.execution_id, asked)
         if refusal is None:
             self._post(request.execution_id, wire.encode(asked), secrets.token_hex(8))
         return Answer(refusal=refusal)

@@ -1,4 +1,4 @@
-"""Sharing: what runtimes have in common that share attempts of tasks with other processes."""
+"""Share attempts of tasks with other processes that have the same store open."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mini_workflow.context import Context
-from mini_workflow.core.starting import BoundWorkflow
+from mini_workflow.core.start_options import BoundWorkflow
 from mini_workflow.workflow import Workflow
 
 DEBOUNCE: Final = "mini_workflow.debounce"

@@ -1,4 +1,4 @@
-"""CachedStore: the FencedStore of any place that writes an execution only if nobody else has."""
+"""Keep executions as documents anywhere that writes a document only if nobody else has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Document(Protocol):
     @property
     def pending(self) -> PendingEffects: ...  # noqa: D102
     @property
-    def alarm(self) -> Wakeups: ...  # noqa: D102
+    def wakeup(self) -> Wakeups: ...  # noqa: D102
     @property
     def tries(self) -> int: ...  # noqa: D102
     @property
@@ -39,7 +39,7 @@ D = TypeVar("D", bound=Document)
 
 @frozen
 class Deleted:
-    """What is left where an execution was deleted: how many `events` those of its id had, all together.
+    """The rest of an execution that was deleted: how many `events` those of its id had, all together.
     Until it is `finished` something of it is still to be removed, and the id cannot be used. `etag` is
     of what stands there.
     """
@@ -50,7 +50,7 @@ class Deleted:
 
 
 class Documents(Protocol[D]):
-    """Where documents are kept. What it answers is as of the last write; it remembers nothing.
+    """A place of documents. Its answers are as of the last write; it remembers nothing.
 
     Every method may raise StoreError; a write may have happened then all the same.
     """
@@ -73,7 +73,7 @@ class Documents(Protocol[D]):
         parent: dict[str, Any] | None,
         fingerprint: str,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         over: Deleted | None = None,
     ) -> D | None:
         """Write a new execution in one durable step, in place of what is left of one; None if there is
@@ -88,7 +88,7 @@ class Documents(Protocol[D]):
         ...
 
     def write(
-        self, document: D, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int
+        self, document: D, commit: Commit, pending: PendingEffects, wakeup: Wakeups, tries: int
     ) -> D | None:
         """Write what follows the document, in one durable step; None if it has `changed`."""
         ...
@@ -141,7 +141,14 @@ class CachedStore(Generic[D]):
             return None
         one, done = known.document, known.done
         return ExecutionMeta(
-            one.pending, done, one.alarm, one.tries, one.parent, one.length, one.listed, one.version
+            one.pending,
+            done,
+            one.wakeup,
+            one.tries,
+            one.parent,
+            one.length,
+            one.listed,
+            one.version,
         )
 
     def document(self, execution_id: str) -> D | None:
@@ -161,7 +168,7 @@ class CachedStore(Generic[D]):
         self,
         commit: Commit,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         tries: int,
         version: int | None = None,
     ) -> bool:
@@ -171,7 +178,7 @@ class CachedStore(Generic[D]):
         known, new = self._known.get(name), None
         try:
             if known is not None and known.fits(commit.expected, version):
-                new = self._documents.write(known.document, commit, pending, alarm, tries)
+                new = self._documents.write(known.document, commit, pending, wakeup, tries)
         finally:
             self.forget(name)  # also if it fails: it may have been written
         if new is not None:
@@ -184,12 +191,12 @@ class CachedStore(Generic[D]):
         parent: dict[str, Any] | None,
         fingerprint: str,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
     ) -> bool:
         """See `FencedStore.create`."""
         check(commit)
         over = self._gone.get(commit.execution_id)
-        document = self._documents.create(commit, parent, fingerprint, pending, alarm, over)
+        document = self._documents.create(commit, parent, fingerprint, pending, wakeup, over)
         if document is not None:
             self._remember(commit.execution_id, document)
         return document is not None

@@ -1,6 +1,4 @@
-"""Listings: which executions match a query, their order, and pages, for stores that have all heads at
-hand.
-"""
+"""List the executions that match a query, in order and in pages, for stores that have all heads at hand."""
 
 from __future__ import annotations
 

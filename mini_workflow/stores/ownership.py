@@ -1,4 +1,4 @@
-"""Ownership: what an owner of a store with partitions holds right now."""
+"""Keep what an owner of a store with partitions holds now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KNOWN_LIMIT: Final = 65_536
 
 
 class Ownership:
-    """What this owner holds right now; the store, the agenda and the mailbox share it."""
+    """The holdings of this owner right now; the store, the agenda and the mailbox share it."""
 
     def __init__(self) -> None:
         self.lease: int | None = None

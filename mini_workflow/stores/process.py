@@ -1,4 +1,4 @@
-"""Telling whether the process that wrote a row is dead, when it ran on this machine."""
+"""Tell whether the process that wrote a row is dead, when it ran on this machine."""
 
 from __future__ import annotations
 

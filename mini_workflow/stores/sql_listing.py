@@ -1,4 +1,4 @@
-"""Listings by SQL: where the rows of a query come from, so that an index answers each part of it.
+"""Choose the tables from which SQL reads the rows of a query, so that an index answers each part of it.
 
 The placeholder of a value is a question mark.
 """
@@ -23,7 +23,7 @@ _TAGGED: Final = (
 
 @frozen
 class Dialect:
-    """What differs between databases: the tables of a plain listing, the name of the table of tags, the
+    """The differences between databases: the tables of a plain listing, the name of the table of tags, the
     tables of a listing that a tag leads, of one by the parent, of one by the beginning of ids and of one by
     the end, with what makes their index be used; and what is asked of each row.
     """
@@ -39,7 +39,7 @@ class Dialect:
 
 @mutable
 class Source:
-    """Where rows come from: tables and their index, the columns by which it is in order, and what is
+    """A source of rows: tables and their index, the columns by which it is in order, and what is
     asked of a row.
     """
 

@@ -1,4 +1,4 @@
-"""StreamState: what decides whether a write to a stream is kept, the same for all stores."""
+"""Decide whether a write to a stream is kept, by one rule for all stores."""
 
 from __future__ import annotations
 

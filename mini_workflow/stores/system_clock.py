@@ -1,4 +1,4 @@
-"""The machine's own clock."""
+"""Read the machine's own clock."""
 
 from __future__ import annotations
 

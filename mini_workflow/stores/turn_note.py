@@ -19,7 +19,7 @@ _BYTES: Final = 256
 
 
 class Holds(Protocol):
-    """What an owner holds."""
+    """The holdings of an owner."""
 
     @property
     def lease(self) -> int | None:

@@ -1,6 +1,6 @@
 """WakeupSocket: wakes other processes that have the same store open, over UDP on loopback.
 
-A ring carries nothing and proves nothing: whoever hears it looks at the store. A lost one costs
+A wake-up carries nothing and proves nothing: whoever receives it looks at the store. A lost one costs
 time only, since every owner also looks around when it renews its lease.
 """
 
@@ -21,14 +21,14 @@ BURST: Final = 20
 """Rings that are heard one right after the other."""
 
 INTERVAL: Final = 0.01
-"""Seconds from one ring that is heard to the next after such a burst. Anybody on the machine can
-ring, as often as they like; this is what it may cost."""
+"""Seconds from one wake-up that is received to the next after such a burst. Anybody on the machine can
+send one, as often as they like; this is what it may cost."""
 
 
 class WakeupSocket:
-    """Can be rung at `address` from now on, and is heard once there is somebody to `listen`.
+    """Receives wake-ups at `address` from now on, and acts on them once there is somebody to `listen`.
 
-    Where there are no sockets the address is empty: nobody can ring then.
+    Where there are no sockets the address is empty: nobody can notify then.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class WakeupSocket:
             self._socket = None
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard`, on a thread of its own, whenever somebody rings or has rung before."""
+        """Call `heard`, on a thread of its own, after each wake-up, also those from before."""
         if self._socket is not None:
             self._thread = threading.Thread(
                 target=self._listen,
@@ -82,7 +82,7 @@ class WakeupSocket:
         self._socket = None
 
     def _listen(self, bell: socket.socket, heard: Callable[[], None]) -> None:
-        # What is rung meanwhile waits in the socket, or is dropped there when that is full: then
+        # Wake-ups meanwhile wait in the socket, or are dropped there when that is full: then
         # others are left, and whoever hears one of these sees all that was written before.
         allowance = Allowance(BURST, INTERVAL)
         while True:

@@ -35,7 +35,7 @@ _LEASE: Final = 10 * MAXIMUM_DURATION
 
 
 class EnvironmentState:
-    """What is left of a closed environment: the executions, and the time on its clock."""
+    """The rest of a closed environment: the executions, and the time on its clock."""
 
     def __init__(self) -> None:
         self.executions: Final = MemoryState()

@@ -1,4 +1,4 @@
-"""Assertions on a history: what has happened, in order, with gaps where it does not matter."""
+"""Assert which events a history has, in order, with gaps where the rest does not matter."""
 
 from __future__ import annotations
 

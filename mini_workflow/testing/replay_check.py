@@ -1,4 +1,4 @@
-"""check_replay: whether the code of now can go on with histories that other code has recorded."""
+"""Check whether today's code can go on with histories that other code has recorded."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ Observer = Callable[[Step], None]
 
 @frozen
 class Mismatch:
-    """Where the code no longer fits the history: event `number`, counted from 1.
+    """The place where the code no longer fits the history: event `number`, counted from 1.
 
     `recorded` is what the history says there, `asked` what the code asks for instead, None if that
     is nothing more. `place` is the user's line, as ``file:line in function``.
@@ -68,7 +68,7 @@ class Mismatch:
 
 @frozen
 class Replayed:
-    """What came of a replay.
+    """The result of a replay.
 
     `events` is how many events of the history fit. `fault` says why the code cannot go on, and is
     what blocks an execution; `mismatch` has the two sides of it if it is one. With `parked_fault`

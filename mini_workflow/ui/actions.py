@@ -1,4 +1,4 @@
-"""Actions: what a person may ask of an execution, when, and how it is asked."""
+"""Offer the actions on an execution to a person, and carry them out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mini_workflow.ui.forms import (
 
 @frozen
 class Asked:
-    """What was asked: of which execution, with a form that was filled in."""
+    """A request of a person: for which execution, with a form that was filled in."""
 
     client: Client
     execution: Execution[Any]
@@ -78,7 +78,7 @@ def _update(asked: Asked) -> Any:
 def _query(asked: Asked) -> Any:
     name = asked.execution.id
     args, kwargs = read_arguments(asked.client, name, "query", asked.form)
-    return asked.client.questions.ask(name, name_in(asked.form), args, kwargs, for_people=True)
+    return asked.client.queries.ask(name, name_in(asked.form), args, kwargs, for_people=True)
 
 
 def _token(asked: Asked) -> str:

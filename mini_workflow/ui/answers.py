@@ -1,12 +1,10 @@
-"""Answers: what every page is made with: templates, forms that are read and checked, and what is said when
-something is wrong.
-"""
+"""Make the answers of all pages: fill templates, read and check forms, and report what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +15,7 @@ from mini_workflow.core.validation import MAXIMUM_NAME
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionNotFound, StoreUnavailable, UsageError
-from mini_workflow.ui.lists import utc_now
+from mini_workflow.ui.lists import utc_now, with_names
 from mini_workflow.ui.security import FIELD, is_ours
 from mini_workflow.ui.values import json_of, tree_of
 
@@ -30,6 +28,27 @@ LONGEST_REASON: Final = 500
 EARLIER: Final = "the form was made by an earlier page: load the page again"
 
 REFUSED: Final = 409
+
+KEYS: Final = (
+    ("/", "go to an execution by its id"),
+    ("j k", "the next, the one before"),
+    ("o", "open it"),
+    ("x", "select it; with Shift, click a range"),
+    ("f", "the next failure"),
+    ("+ - 0", "zoom in, out, show all"),
+    ("i", "breaks or true scale"),
+    ("z", "times: relative, local, UTC"),
+    ("r", "show what is new"),
+    ("g e", "executions"),
+    ("g w", "workflows"),
+    ("g s", "schedules"),
+    ("g i", "limits"),
+    ("g l", "workers"),
+    ("g d", "doctor"),
+    ("Esc", "close this"),
+    ("?", "this list"),
+)
+"""What keys do, as the pages tell it."""
 
 
 class Answers:
@@ -48,17 +67,26 @@ class Answers:
             lstrip_blocks=True,
         )
         known: dict[str, Any] = {"words": words, "tree_of": tree_of, "json_of": json_of, "len": len}
+        known |= {"address_with": address_with, "keys": KEYS, "with_names": with_names}
         cast("dict[str, Any]", self._templates.globals).update(known)  # pyright: ignore[reportUnknownMemberType]
         cast("dict[str, Any]", self._templates.filters)["pc"] = _percent  # pyright: ignore[reportUnknownMemberType]
 
-    async def done(self, request: Request, do: Callable[[], Any]) -> Any:
-        """Return what an action answers, or the page that says why not."""
+    async def done(
+        self,
+        request: Request,
+        do: Callable[[], Any],
+        ask: Callable[[str], Awaitable[Response]] | None = None,
+    ) -> Any:
+        """Return what an action answers, or the page that says why not: the form that was filled in, as
+        `ask` returns it for a problem, or else a page of its own.
+        """
         try:
             return await run_in_threadpool(do)
         except (StoreUnavailable, ExecutionNotFound):
             raise
         except Exception as error:  # a handler of the workflow may raise anything
-            return self.refused(request, f"{type(error).__name__}: {error}")
+            problem = f"{type(error).__name__}: {error}"
+        return self.refused(request, problem) if ask is None else await ask(problem)
 
     async def form(self, request: Request) -> Mapping[str, str] | None:
         """Return the fields of a form, or None if no page of ours has made it for this browser."""
@@ -79,6 +107,7 @@ class Answers:
         return {
             **fields,
             "reason": reason,
+            "why": fields.get("reason", ""),
             "by": f"{who}, on the page"[:MAXIMUM_NAME] if who else "",
         }
 
@@ -87,7 +116,8 @@ class Answers:
     async def failed(self, request: Request, error: Exception) -> Response:
         """Say what is wrong: a bad address, no such execution, or a store that does not answer."""
         if isinstance(error, ExecutionNotFound):
-            return self.page(request, "wrong.html", 404, title=str(error), text="")
+            name = request.path_params.get("id", "") if "/executions/" in request.url.path else ""
+            return self.page(request, "wrong.html", 404, title=str(error), text="", prefix=name)
         if isinstance(error, StoreUnavailable):
             return self.page(
                 request, "wrong.html", 503, title="The store does not answer", text=str(error)
@@ -115,7 +145,7 @@ class Answers:
             field=FIELD,
             now=utc_now(),
             here=request.url.path,
-            **values,
+            **{"prefix": "", "problem": "", **values},
         )
         return HTMLResponse(text, status)
 
@@ -123,6 +153,12 @@ class Answers:
 def _percent(x: float) -> str:
     """Return a number of percent as shapes have it."""
     return f"{x:.2f}".rstrip("0").rstrip(".")
+
+
+def address_with(asked: Mapping[str, str], **changes: object) -> str:
+    """Return an address of the same page with some parts of its query changed; an empty part is left out."""
+    parts = {**asked, "again": "", **changes}
+    return "?" + urlencode({name: value for name, value in parts.items() if value})
 
 
 def file_of(text: str, name: str) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +20,23 @@ from mini_workflow.core.records import replace
 from mini_workflow.doctor.findings import Finding
 from mini_workflow.engine.client import Client
 from mini_workflow.errors import MiniWorkflowError
+from mini_workflow.ports import STATUSES
 from mini_workflow.ports.owner import MOST_HELD
 from mini_workflow.ui.actions import ACTIONS, Action, Asked, possible
-from mini_workflow.ui.answers import Answers, address_of, file_of, part_of
+from mini_workflow.ui.answers import REFUSED, Answers, address_of, file_of, part_of
 from mini_workflow.ui.bulk_pages import BulkPages, numbers_for
 from mini_workflow.ui.execution_page import ExecutionPage, rows_of_child, whole
 from mini_workflow.ui.followed import AllFollowed
 from mini_workflow.ui.forms import MESSAGES, Asking
-from mini_workflow.ui.limit_page import changes_of, limit_of_page, lines_of_limits
+from mini_workflow.ui.limit_page import (
+    NO_FIELDS,
+    changes_of,
+    form_of,
+    limit_of_page,
+    lines_of_limits,
+)
 from mini_workflow.ui.lists import SINCE, Filter, counts_by_part, counts_of, lines_of, utc_now
-from mini_workflow.ui.live import Watch
+from mini_workflow.ui.live import Watch, sign_of, state_of_list
 from mini_workflow.ui.members_page import MembersPage
 from mini_workflow.ui.schedule_page import ANSWER, SCHEDULE_ACTIONS, lines_of_schedules
 from mini_workflow.ui.security import Guard
@@ -137,13 +144,19 @@ class _Pages(Answers):
         after = asked.get("after", "")
         now = utc_now()
 
-        def read() -> Any:
-            lines = lines_of(self._client, wanted, after, now)
-            everything = replace(wanted, status="")
-            hidden = [] if lines[0] else counts_by_part(self._client, wanted, now)
-            return lines, counts_of(self._client, everything, now), hidden
+        everything = replace(wanted, status="")
 
-        (lines, following), counts, hidden = await run_in_threadpool(read)
+        def read() -> Any:
+            state = state_of_list(self._client)  # before the rest: what changes meanwhile is told
+            lines = lines_of(self._client, wanted, after, now)
+            if everything.is_empty:
+                counts = [("", sum(state)), *zip(STATUSES, state, strict=True)]
+            else:
+                counts = counts_of(self._client, everything, now)
+            hidden = [] if lines[0] else counts_by_part(self._client, wanted, now)
+            return lines, counts, hidden, sign_of(state)
+
+        (lines, following), counts, hidden, shown = await run_in_threadpool(read)
         bulk = [one for one in ACTIONS.values() if one.bulk]
         return self.page(
             request,
@@ -153,6 +166,7 @@ class _Pages(Answers):
             counts=counts,
             hidden=hidden,
             wanted=wanted,
+            shown=shown,
             after=after,
             since=SINCE,
             actions=bulk,
@@ -164,7 +178,9 @@ class _Pages(Answers):
             ExecutionPage.read,
             *(self._known, request.path_params["id"], request.query_params, self._client.looks),
         )
-        return self.page(request, "execution.html", page=page, actions=ACTIONS)
+        return self.page(
+            request, "execution.html", page=page, actions=ACTIONS, asked=request.query_params
+        )
 
     async def child(self, request: Request) -> Response:
         """Give the rows of a child, for the timeline of its parent."""
@@ -257,7 +273,8 @@ class _Pages(Answers):
         return self.page(request, "doctor.html", findings=findings, problems=problems)
 
     async def live(self, request: Request) -> Response:
-        lines = self._watch.changes(request.query_params.get("id", ""))
+        asked = request.query_params
+        lines = self._watch.changes(asked.get("id", ""), asked.get("shown", ""))
         return StreamingResponse(lines, media_type="text/event-stream")
 
     # Actions
@@ -269,12 +286,16 @@ class _Pages(Answers):
             return await self.missing(request, None)
         name = request.path_params["id"]
         if request.method == "GET":
-            return await self._ask(request, action)
+            return await self._ask(request, action, request.query_params)
         form = await self.form(request)
         if form is None:
             return self.refused(request)
 
-        answer = await self.done(request, lambda: action.do(Asked.of(self._client, name, form)))
+        answer = await self.done(
+            request,
+            lambda: action.do(Asked.of(self._client, name, form)),
+            partial(self._ask, request, action, form),
+        )
         if isinstance(answer, Response):
             return answer
         if action.answers:
@@ -288,9 +309,11 @@ class _Pages(Answers):
             address_of(request, f"/executions/{part_of(following)}{again}"), 303
         )
 
-    async def _ask(self, request: Request, action: Action) -> Response:
-        """Return the form of an action."""
-        name, given = request.path_params["id"], request.query_params
+    async def _ask(
+        self, request: Request, action: Action, given: Mapping[str, str], problem: str = ""
+    ) -> Response:
+        """Return the form of an action, with what is `given`, and the problem with it if it was sent."""
+        name = request.path_params["id"]
 
         def read() -> dict[str, Any]:
             execution = self._client.get_execution(name)
@@ -304,7 +327,8 @@ class _Pages(Answers):
             return found
 
         values = await run_in_threadpool(read)
-        return self.page(request, "act.html", action=action, **values)
+        status = REFUSED if problem else 200
+        return self.page(request, "act.html", status, action=action, problem=problem, **values)
 
     async def act_on_schedule(self, request: Request) -> Response:
         act = SCHEDULE_ACTIONS.get(request.path_params["action"])
@@ -313,7 +337,7 @@ class _Pages(Answers):
         name = request.path_params["id"]
         if request.method == "GET":
             await run_in_threadpool(self._client.schedules.get, name)
-            return self.page(request, "schedule_act.html", name=name, action=act)
+            return self.page(request, "schedule_act.html", name=name, action=act, given={})
         form = await self.form(request)
         if form is None:
             return self.refused(request)
@@ -321,7 +345,11 @@ class _Pages(Answers):
         def do() -> Any:
             return act.do(self._client.schedules.get(name, timeout=ANSWER), form)
 
-        answer = await self.done(request, do)
+        async def ask(problem: str) -> Response:
+            said = {"name": name, "action": act, "given": form, "problem": problem}
+            return self.page(request, "schedule_act.html", REFUSED, **said)
+
+        answer = await self.done(request, do, ask)
         if isinstance(answer, Response):
             return answer
         return RedirectResponse(address_of(request, "/schedules"), 303)
@@ -332,7 +360,7 @@ class _Pages(Answers):
         name = request.path_params["name"]
         if request.method == "GET":
             one = await run_in_threadpool(lambda: limit_of_page(self._client, name).describe())
-            return self.page(request, "limit_change.html", one=one)
+            return self.page(request, "limit_change.html", name=name, given=form_of(one))
         form = await self.form(request)
         if form is None:
             return self.refused(request)
@@ -340,7 +368,11 @@ class _Pages(Answers):
         def do() -> Any:
             return limit_of_page(self._client, name, ANSWER).update(**changes_of(form))
 
-        answer = await self.done(request, do)
+        async def ask(problem: str) -> Response:
+            said = {"name": name, "given": {**NO_FIELDS, **form}, "problem": problem}
+            return self.page(request, "limit_change.html", REFUSED, **said)
+
+        answer = await self.done(request, do, ask)
         if isinstance(answer, Response):
             return answer
         return RedirectResponse(address_of(request, "/limits"), 303)

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final, cast
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ from mini_workflow.ui.actions import possible, remedy
 from mini_workflow.ui.followed import KINDS, AllFollowed, Followed
 from mini_workflow.ui.last_heartbeats import last_heartbeats
 from mini_workflow.ui.lists import shape_of, utc_now
+from mini_workflow.ui.live import sign_of, state_of
 from mini_workflow.ui.stream_page import StreamPart, streams_of
 from mini_workflow.ui.usage import Usage
 from mini_workflow.ui.values import Node, whole_of
@@ -125,14 +127,22 @@ class Frame:
 
 
 @frozen
+class Stretch:
+    """Calls of a traceback that follow each other: all the user's own, or all of libraries."""
+
+    mine: bool
+    frames: list[Frame]
+
+
+@frozen
 class Raised:
     """A failure: what was raised, where, innermost last: in the workflow's code, and in that of the task, or
     the child, which it comes from.
     """
 
     title: str
-    frames: list[Frame]
-    task_frames: list[Frame]
+    frames: list[Stretch]
+    task_frames: list[Stretch]
 
 
 _FRAME: Final = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>.+)$')
@@ -152,6 +162,12 @@ def frames_of(traceback: str) -> list[Frame]:
             found[-1] = _frame(place, line.strip())
             place = None
     return found
+
+
+def stretches_of(traceback: str) -> list[Stretch]:
+    """Return the calls of a traceback, those of libraries together, to be folded."""
+    grouped = groupby(frames_of(traceback), lambda frame: frame.mine)
+    return [Stretch(mine, list(frames)) for mine, frames in grouped]
 
 
 def _frame(match: re.Match[str], code: str) -> Frame:
@@ -195,6 +211,8 @@ class ExecutionPage:
     usage: Usage
     again: bool
     """Whether it was asked to run again, so that its page is live though it may have closed."""
+    shown: str
+    """The sign of what is shown, by which a live page knows what is new."""
 
     @classmethod
     def read(
@@ -265,6 +283,7 @@ class ExecutionPage:
             streams_of(execution),
             one.usage,
             bool(asked.get("again")),
+            sign_of(state_of(one)),
         )
 
     @property
@@ -390,7 +409,7 @@ def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:
     found: list[Raised] = []
     while failure is not None:
         title = one_line(failure.type, failure.message)
-        own, task = frames_of(failure.traceback), frames_of(failure.task_traceback)
+        own, task = map(stretches_of, (failure.traceback, failure.task_traceback))
         found.append(Raised(title, own, task))
         failure = failure.cause
     return found

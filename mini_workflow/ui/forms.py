@@ -1,4 +1,4 @@
-"""Forms: what a person fills in for a message, from the signature of its handler where that is known."""
+"""Build forms for messages, from the signature of the handler where that is known."""
 
 from __future__ import annotations
 

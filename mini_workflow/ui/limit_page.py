@@ -1,4 +1,4 @@
-"""Limit page: what each limit allows, who holds slots of it, who waits, and how it is changed."""
+"""Show the limits: their slots, the holders, those that wait, and the form that changes a limit."""
 
 from __future__ import annotations
 
@@ -67,6 +67,20 @@ def limit_of_page(client: Client, name: str, timeout: float | None = None) -> Li
     """Return a limit by the name in an address. Raises UsageError or ExecutionNotFound."""
     check_limit_name(name)
     return client.limits.get(name, timeout=timeout)
+
+
+NO_FIELDS: Final = {"concurrency": "", "count": "", "seconds": "", "per_key": ""}
+"""The form of a limit that allows anything."""
+
+
+def form_of(one: LimitDescription) -> dict[str, str]:
+    """Return the form of a limit as it is."""
+    found = {**NO_FIELDS, "per_key": "yes" if one.per_key else ""}
+    if one.concurrency is not None:
+        found["concurrency"] = f"{one.concurrency}"
+    if one.rate is not None:
+        found |= {"count": f"{one.rate[0]}", "seconds": f"{one.rate[1].total_seconds():.0f}"}
+    return found
 
 
 def changes_of(form: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Lists: which executions a page shows, by what its address says."""
+"""Choose the executions that a page shows, by its address."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -29,7 +30,7 @@ SINCE: Final = {
 
 @frozen
 class Filter:
-    """What a list is limited to: as the address has it, and as the client is asked."""
+    """The filter of a list: as the address has it, and as the client is asked."""
 
     status: str = ""
     workflow: str = ""
@@ -115,11 +116,22 @@ def line_of(one: Description, now: datetime) -> Line:
         one,
         word,
         icon,
-        one.sentence(now) if one.status in ("running", "blocked") else "",
+        one.sentence(now),
         words.ago(one.started_at, now),
         words.span(lasted / timedelta(milliseconds=1)),
         " ".join(bulk),
     )
+
+
+def with_names(sentence: str, one: Description) -> list[tuple[str, bool]]:
+    """Return the parts of an execution's sentence, and of each whether it is the name of what it waits for,
+    to be told from the words around it.
+    """
+    names = sorted({wait.name for wait in one.waits if wait.name}, key=len, reverse=True)
+    if not names or one.status != "running":
+        return [(sentence, False)]
+    found = re.split(rf"(?<!\w)({'|'.join(map(re.escape, names))})(?!\w)", sentence)
+    return [(part, number % 2 == 1) for number, part in enumerate(found) if part]
 
 
 def shape_of(one: Description) -> tuple[str, str]:

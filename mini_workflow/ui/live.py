@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
+from hashlib import sha256
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from mini_workflow.engine.client import Client
 from mini_workflow.errors import ExecutionNotFound, MiniWorkflowError, RuntimeClosed
 from mini_workflow.ports import STATUSES
-from mini_workflow.ui.followed import AllFollowed
+from mini_workflow.ui.followed import AllFollowed, Followed
 from mini_workflow.ui.last_heartbeats import WATCHED
 
 LOOK_EVERY: Final = 1.0
@@ -32,18 +33,18 @@ class Watch:
         self._client = client
         self._known = known
         self._pages: dict[str, list[asyncio.Queue[str]]] = {}
-        self._joined: set[str] = set()
-        """What pages watch that have come since the last look: what has changed since such a page was
-        made, and before that look, is told once more."""
+        self._joined: dict[str, list[tuple[asyncio.Queue[str], str]]] = {}
+        """Pages that have come since the last look, by what they watch, with the sign of what they show:
+        what has changed since such a page was made, and before that look, is told."""
         self._task: asyncio.Task[None] | None = None
 
-    async def changes(self, name: str) -> AsyncIterator[str]:
+    async def changes(self, name: str, shown: str = "") -> AsyncIterator[str]:
         """Return the lines of a page of an execution, or of a list if the name is empty, as long as it is
-        open.
+        open. `shown` is the `sign_of` what the page shows; without it the first look is told.
         """
         mine: asyncio.Queue[str] = asyncio.Queue(1)
         self._pages.setdefault(name, []).append(mine)
-        self._joined.add(name)
+        self._joined.setdefault(name, []).append((mine, shown))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
         try:
@@ -67,8 +68,7 @@ class Watch:
         known: dict[str, Hashable] = {}
         while self._pages:
             for name in list(self._pages):
-                joined = name in self._joined
-                self._joined.discard(name)
+                joined = self._joined.pop(name, [])
                 try:
                     found = await run_in_threadpool(self._state, name)
                 except ExecutionNotFound:
@@ -77,23 +77,50 @@ class Watch:
                 except RuntimeClosed:
                     return
                 except MiniWorkflowError:
-                    continue  # the store does not answer: the page keeps what it has
-                if joined or known.get(name) != found:
+                    # The store does not answer: the page keeps what it has.
+                    self._joined.setdefault(name, []).extend(joined)
+                    continue
+                if known.get(name, found) != found:
                     self._tell(name, "changed")
+                for page, shown in joined:
+                    if shown != sign_of(found):
+                        _put(page, "changed")
                 known[name] = found
+            self._joined = {
+                name: told for name, told in self._joined.items() if name in self._pages
+            }
             known = {name: state for name, state in known.items() if name in self._pages}
             await asyncio.sleep(LOOK_EVERY)
 
     def _tell(self, name: str, what: str) -> None:
         for page in self._pages.get(name, ()):
-            if page.empty():
-                page.put_nowait(what)
+            _put(page, what)
 
     def _state(self, name: str) -> Hashable:
         """Return something that differs when a page would."""
         if not name:
-            return tuple(self._client.count_executions(status=status) for status in STATUSES)
+            return state_of_list(self._client)
         with self._known.at(name) as one:
             working = one.counts.at_work(WATCHED)
             beats = self._client.looks.heartbeats(name, working)
-            return one.head, len(one.entries), *((beat.key, beat.at) for beat in beats.values())
+            return *state_of(one), *((beat.key, beat.at) for beat in beats.values())
+
+
+def state_of_list(client: Client) -> tuple[int, ...]:
+    """Return what differs when a list may: how many executions there are of each status."""
+    return tuple(client.count_executions(status=status) for status in STATUSES)
+
+
+def state_of(one: Followed) -> tuple[Hashable, ...]:
+    """Return what differs when the page of an execution does, but for heartbeats."""
+    return one.head, len(one.entries)
+
+
+def sign_of(state: Hashable) -> str:
+    """Return a short text that stands for a state, for an address."""
+    return sha256(repr(state).encode()).hexdigest()[:16]
+
+
+def _put(page: asyncio.Queue[str], what: str) -> None:
+    if page.empty():
+        page.put_nowait(what)

@@ -1,4 +1,4 @@
-"""Schedule page: what starts executions by itself, when it did and will, and what to ask of it."""
+"""Show the schedules: when they started executions, when they will, and the actions on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stream page: what an execution and its tasks write to streams, as text, and as it comes."""
+"""Show the streams of an execution as text, while they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker page: which processes run executions, what they hold, and the tasks in hand."""
+"""Show the processes that run executions, the executions that they hold, and the tasks in hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workflow page: how the executions of each workflow do, by counts in an index and a few of the latest."""
+"""Show counts and recent executions of each workflow."""
 
 from __future__ import annotations
 

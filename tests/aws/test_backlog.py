@@ -8,9 +8,9 @@ import pytest
 
 from mini_workflow import Context, ExecutionNotFound, MailboxFull
 from mini_workflow.core import events
-from mini_workflow.engine import held
+from mini_workflow.engine import effects
 from mini_workflow.settings import EXECUTION_RETENTION
-from mini_workflow.stores.aws_limits import BACKLOG_AGE, BACKLOG_LASTS
+from mini_workflow.stores.aws.limits import BACKLOG_AGE, BACKLOG_LASTS
 from mini_workflow.stores.sqs import backlog
 from tests.aws.services import Message
 from tests.aws.world import STEPS, Fault, World, registry_of
@@ -265,7 +265,7 @@ def test_executions_that_are_behind_and_send_to_each_other_go_on() -> None:
 def test_an_execution_that_holds_too_many_is_blocked_and_they_are_kept(
     sending: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "HELD_MOST", 3)
+    monkeypatch.setattr(effects, "HELD_MOST", 3)
     say_behind(sending)
     send(sending, 2, 5)
     execution = sending.client.get_execution("sender")

@@ -1,4 +1,4 @@
-"""Conditional writes, and the messages, invocations and alarms that leave for AWS."""
+"""Conditional writes, and the messages, invocations and wakeups that leave for AWS."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ROLE_ARN, Settings
-from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
+from mini_workflow.stores.aws.clients import Clients
+from mini_workflow.stores.aws.limits import BATCH_ENTRIES, MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import CONFLICTS, Bucket
 from mini_workflow.stores.sqs.dispatch import purpose_of
 from mini_workflow.stores.sqs.messages import Lost, SqsMessage
@@ -178,7 +178,7 @@ def test_a_pipe_may_pass_a_message_on_as_text_or_parsed(world: World) -> None:
         assert post.read(passed) == SqsMessage("e", "wake", "123", "")
     with pytest.raises(SignatureInvalid):
         post.read(text.replace('"wake"', '"resume"'))
-    with pytest.raises(WireError, match="not the time of an alarm"):
+    with pytest.raises(WireError, match="not the time of a wakeup"):
         post.read(post.write(SqsMessage("e", "wake", "-1", "key")))
 
 
@@ -306,9 +306,9 @@ def test_a_cancelled_task_is_told_through_the_bucket(world: World) -> None:
 def test_a_delay_is_rounded_up(milliseconds: int, seconds: int, world: World) -> None:
     dispatch = world.client._parts.dispatch
     at = START + milliseconds
-    alarm = dispatch.alarm("e", at, START)
-    assert alarm == Wakeup(at)
-    dispatch.set("e", alarm, START)
+    wakeup = dispatch.wakeup("e", at, START)
+    assert wakeup == Wakeup(at)
+    dispatch.set("e", wakeup, START)
     ((due, group, body),) = world.services.delayed
     assert (due, group) == (START + seconds * 1000, "e")
     assert world.client._parts.post.read(body) == SqsMessage("e", "wake", str(at), "")
@@ -318,15 +318,15 @@ def test_a_delay_is_rounded_up(milliseconds: int, seconds: int, world: World) ->
 def test_a_longer_one_is_a_schedule_that_is_early(extra: int, world: World) -> None:
     dispatch = world.client._parts.dispatch
     at = START + MAXIMUM_DELAY * 1000 + extra
-    alarm = dispatch.alarm("e", at, START)
-    assert len(alarm.schedule) <= 64
-    assert alarm == dispatch.alarm("e", at, START)
-    assert alarm.schedule != dispatch.alarm("e", at + 1, START).schedule
-    assert alarm.schedule != dispatch.alarm("f", at, START).schedule
-    dispatch.set("e", alarm, START)
-    dispatch.set("e", alarm, START)
-    assert list(world.services.schedules) == [alarm.schedule]
-    fires, target = world.services.schedules[alarm.schedule]
+    wakeup = dispatch.wakeup("e", at, START)
+    assert len(wakeup.schedule) <= 64
+    assert wakeup == dispatch.wakeup("e", at, START)
+    assert wakeup.schedule != dispatch.wakeup("e", at + 1, START).schedule
+    assert wakeup.schedule != dispatch.wakeup("f", at, START).schedule
+    dispatch.set("e", wakeup, START)
+    dispatch.set("e", wakeup, START)
+    assert list(world.services.schedules) == [wakeup.schedule]
+    fires, target = world.services.schedules[wakeup.schedule]
     # Whole seconds, and up to a minute late: even so it comes before its time.
     assert SCHEDULE_EARLY * 1000 <= at - fires < (SCHEDULE_EARLY + 1) * 1000
     assert SCHEDULE_EARLY > 60 + 1
@@ -336,17 +336,17 @@ def test_a_longer_one_is_a_schedule_that_is_early(extra: int, world: World) -> N
         "e", "wake", str(at), ""
     )
     # What is left when it has gone off is waited for in the queue.
-    dispatch.set("e", alarm, fires + 30_000)
+    dispatch.set("e", wakeup, fires + 30_000)
     assert len(world.services.delayed) == 1
-    dispatch.unset(alarm)
-    dispatch.unset(alarm)
+    dispatch.unset(wakeup)
+    dispatch.unset(wakeup)
     assert world.services.schedules == {}
 
 
 def test_the_expression_of_a_schedule_is_in_utc(world: World) -> None:
     at = round(datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp() * 1000)
     dispatch = world.client._parts.dispatch
-    dispatch.set("e", dispatch.alarm("e", at, START), START)
+    dispatch.set("e", dispatch.wakeup("e", at, START), START)
     assert world.services.expressions == ["at(2031-02-03T04:03:36)"]
 
 
@@ -364,6 +364,6 @@ def test_a_schedule_sends_in_the_partition_of_its_role(partition: str) -> None:
     settings = Settings(ENVIRONMENT | {ROLE_ARN: f"arn:{partition}:iam::0:role/scheduler"})
     dispatch = Container(settings, Clients(lambda service: scheduler)).dispatch
     at = START + 10 * MAXIMUM_DELAY * 1000
-    dispatch.set("e", dispatch.alarm("e", at, START), START)
+    dispatch.set("e", dispatch.wakeup("e", at, START), START)
     (given,) = asked
     assert given["Target"]["Arn"] == f"arn:{partition}:scheduler:::aws-sdk:sqs:sendMessage"

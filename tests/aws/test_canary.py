@@ -238,7 +238,7 @@ def test_whoever_has_no_version_leaves_an_execution_where_it_is(world: Deployed)
     from mini_workflow.ports.queue import NO_EFFECTS
 
     world.client._parts.histories.write(
-        document, Commit("a", document.length), NO_EFFECTS, document.alarm, 0
+        document, Commit("a", document.length), NO_EFFECTS, document.wakeup, 0
     )
     assert world.writer("a") == "7"
 

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 
 import mini_workflow
-from mini_workflow.stores.aws_limits import SEAL_OVER
+from mini_workflow.stores.aws.limits import SEAL_OVER
 from tests.aws.counting import (
     COMPUTE,
     GIGABYTES,

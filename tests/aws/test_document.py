@@ -9,8 +9,7 @@ from mini_workflow.engine import effects, orchestrator
 from mini_workflow.runtimes.aws import event_batch as inbox
 from mini_workflow.runtimes.aws import hold, runtime, worker
 from mini_workflow.runtimes.aws import telemetry as observe
-from mini_workflow.stores import aws_clients as clients
-from mini_workflow.stores import aws_limits as limits
+from mini_workflow.stores.aws import clients, limits
 from tests.paths import ROOT
 
 TEXT = (ROOT / "docs" / "aws.md").read_text()
@@ -39,6 +38,6 @@ def test_every_limit_has_its_value() -> None:
 
 
 def test_every_metric_is_there() -> None:
-    (table,) = re.findall(r"(?s)\| metric \| alarm \|(.*?)\n\n", TEXT)
+    (table,) = re.findall(r"(?s)\| metric \| wakeup \|(.*?)\n\n", TEXT)
     assert set(re.findall(r"`([A-Z]\w+)`", table)) == set(observe._UNITS)
     assert f"namespace `{observe.NAMESPACE}`" in TEXT

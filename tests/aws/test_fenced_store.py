@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from mini_workflow.ports.queue import FencedStore
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.dynamodb.registers import TableRegisters
 from mini_workflow.stores.dynamodb.table import Table, TableMarkers

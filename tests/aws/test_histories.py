@@ -15,7 +15,7 @@ from mini_workflow import Context
 from mini_workflow.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 from mini_workflow.ports import STATUSES, Commit, Head, Query, QueuedMessage
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeup, Wakeups
-from mini_workflow.stores.aws_limits import HEADER_BYTES, SEAL_OVER
+from mini_workflow.stores.aws.limits import HEADER_BYTES, SEAL_OVER
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index, object_store
@@ -35,8 +35,8 @@ pending = st.builds(
     PendingEffects,
     tasks=st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple),
     outbox=st.lists(st.builds(QueuedMessage, texts, texts, texts), max_size=3).map(tuple),
-    alarm=st.booleans(),
-    causes=st.lists(texts, max_size=3).map(tuple),
+    wakeup=st.booleans(),
+    caused_by=st.lists(texts, max_size=3).map(tuple),
     unconfirmed=st.booleans(),
 )
 heads = st.builds(
@@ -69,7 +69,7 @@ documents = st.builds(
     head=heads,
     parent=st.none() | st.just({"id": "p", "seq": 0}),
     fingerprint=texts,
-    alarm=st.builds(
+    wakeup=st.builds(
         Wakeups,
         st.none() | st.builds(Wakeup, numbers, texts),
         st.none() | st.builds(Wakeup, numbers, texts),
@@ -86,7 +86,7 @@ documents = st.builds(
 def test_a_document_comes_back_as_it_was(document: ExecutionObject) -> None:
     body = form.encode(document)
     # Causes matter to effects only.
-    wanted = document.pending or replace(document.pending, causes=())
+    wanted = document.pending or replace(document.pending, caused_by=())
     assert form.decode(body, "etag") == replace(document, pending=wanted, etag="etag")
     header = form.decode_header(body)
     assert header == replace(document, pending=NO_EFFECTS, parked=(), tail=())

@@ -13,7 +13,7 @@ from mini_workflow.engine.orchestrator import SUSPICIOUS, TRIES
 from mini_workflow.engine.turn import Delivery, Turn, Turns
 from mini_workflow.runtimes.aws import hold
 from mini_workflow.runtimes.aws.hold import Hold
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from tests.aws.flows import BODIES, REGISTRY, WORKFLOWS, did
 from tests.aws.services import Message
 from tests.aws.world import HOLDING, Death, World, registry_of

@@ -17,6 +17,7 @@ from mini_workflow.settings import TABLE_NAME
 from tests.aws.flows import BODIES, REGISTRY, SCENARIOS, Scenario, did
 from tests.aws.services import Message
 from tests.aws.world import Death, Fault, World, registry_of
+from tests.sweeps import calls_of
 
 # A process that dies closes nothing: what it was running is found by the garbage collector here.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -110,7 +111,7 @@ def test_without_faults_everything_happens_once(scenario: Scenario, store: str) 
 @in_stores("parent", "generations", "updated")
 @when
 def test_a_process_may_die_at_any_call(scenario: Scenario, after: bool, store: str) -> None:
-    for n in range(1, len(played(scenario, store=store).calls) + 1):
+    for n in calls_of(len(played(scenario, store=store).calls)):
         world = played(scenario, Fault(n, "dies", after), store=store)
         assert world.deaths == 1
 
@@ -125,7 +126,7 @@ FAILURES: list[tuple[Literal["fails", "throttled"], bool]] = [
 def test_any_call_may_fail(
     scenario: Scenario, kind: Literal["fails", "throttled"], after: bool, store: str
 ) -> None:
-    for n in range(1, len(played(scenario, store=store).calls) + 1):
+    for n in calls_of(len(played(scenario, store=store).calls)):
         played(scenario, Fault(n, kind, after), store=store)
 
 
@@ -142,7 +143,7 @@ def test_a_process_may_be_overtaken_at_any_call(
     scenario: Scenario, far: bool, after: bool, store: str
 ) -> None:
     """Its visibility timeout has ended: another one takes the same messages, and both stay warm."""
-    for n in range(1, len(played(scenario, store=store).calls) + 1):
+    for n in calls_of(len(played(scenario, store=store).calls)):
         BODIES.clear()
         with World(REGISTRY, settings=STORES[store]) as world:
             overtaken(world, scenario, n, after, far)

@@ -9,7 +9,7 @@ import pytest
 
 from mini_workflow import Context
 from mini_workflow.settings import ROLE_ARN, SCHEDULE_KEY_ARN
-from mini_workflow.stores.aws_clients import ANSWERS_WITHIN, LONGEST_ANSWER, Clients
+from mini_workflow.stores.aws.clients import ANSWERS_WITHIN, LONGEST_ANSWER, Clients
 from mini_workflow.stores.sqs.envelopes import dump, parse
 from tests.aws.world import ENVIRONMENT, World, registry_of
 

@@ -12,10 +12,11 @@ from mini_workflow import AWSRuntime, Context, ExecutionNotFound, UsageError
 from mini_workflow.errors import SettingMissing
 from mini_workflow.runtimes.aws import retention
 from mini_workflow.settings import EXECUTION_RETENTION, TABLE_NAME
-from mini_workflow.stores import aws_limits
+from mini_workflow.stores.aws import limits
 from mini_workflow.stores.s3 import object_store
 from tests.aws.counting import STORES
 from tests.aws.world import Fault, World, registry_of
+from tests.sweeps import OTHERS_EVERY, calls_of
 
 DAY = 86_400_000
 KEEP = {EXECUTION_RETENTION: str(30 * 86_400)}
@@ -214,8 +215,9 @@ class swept(World):  # noqa: N801
 def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(
     store: str, kind: Any, after: bool
 ) -> None:
-    most = calls_of_a_sweep(store)
-    for n in range(1, most + 1, 3 if kind != "dies" else 1):
+    for n in calls_of(
+        calls_of_a_sweep(store), OTHERS_EVERY if kind == "dies" else 2 * OTHERS_EVERY
+    ):
         with swept(Fault(n, kind, after), store) as world:
             for later in ("a", "b", "c"):
                 world.clock.advance(retention.LONGEST_PAUSE)
@@ -231,7 +233,7 @@ def test_whatever_goes_wrong_they_are_deleted_and_nothing_else(
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment for each write."""
     monkeypatch.setattr(object_store, "SEAL_OVER", 1)
-    assert aws_limits.SEAL_OVER > 1
+    assert limits.SEAL_OVER > 1
 
 
 def go_round(world: World, count: int, name: str = "a") -> None:

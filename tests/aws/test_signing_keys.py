@@ -11,7 +11,7 @@ from mini_workflow.codecs import Signer
 from mini_workflow.errors import SettingMissing, StoreUnavailable, UsageError
 from mini_workflow.runtimes.aws.signing_keys import RENEW_AFTER, RENEW_EVERY, SigningKeys
 from mini_workflow.settings import SIGNING_KEY, SIGNING_KEY_ARN, Settings
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 
 PARAMETER = "arn:aws:ssm:us-east-1:123456789012:parameter/key"
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:key-AbCdEf"

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from mini_workflow.ports import Clock, Commit, QueuedMessage
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.dynamodb.registers import TableRegisters
 from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket

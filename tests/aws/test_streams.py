@@ -11,7 +11,7 @@ from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Commit
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.heartbeats import S3Heartbeats

@@ -14,7 +14,7 @@ from mini_workflow.errors import StoreCorrupt
 from mini_workflow.ports import Commit
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS
 from mini_workflow.settings import TABLE_NAME
-from mini_workflow.stores.aws_limits import SEAL_OVER
+from mini_workflow.stores.aws.limits import SEAL_OVER
 from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.dynamodb.registers import INLINE_UP_TO, MARKED_FOR
 from mini_workflow.stores.s3.execution_object import ExecutionObject

@@ -113,7 +113,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _mark(name: str) -> Any:
     kind = name.partition("-")[0]
-    return getattr(pytest.mark, kind) if kind in ("aws", "local") else ()
+    return getattr(pytest.mark, kind) if kind in ("aws", "local", "postgres") else ()
 
 
 def stage_of(request: pytest.FixtureRequest) -> Iterator[Stage]:

@@ -12,7 +12,7 @@ from mini_workflow.errors import StoreError, StoreUnavailable
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import FencedStore, Received, Wakeup
 from mini_workflow.stores.cached import CachedStore
-from mini_workflow.stores.memory_queue import MemoryDispatch, MemoryDocuments
+from mini_workflow.stores.memory.queue import MemoryDispatch, MemoryDocuments
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.contracts.dispatch import DispatchContract, WakeupContract
 from mini_workflow.testing.contracts.fenced_deletion import FencedDeletionContract
@@ -104,8 +104,8 @@ class UnsafeDispatch(MemoryDispatch):
     def post(self, messages: Sequence[QueuedMessage]) -> None:
         self.switch.call(super().post, messages)
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        self.switch.call(super().set, execution_id, alarm, now)
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
+        self.switch.call(super().set, execution_id, wakeup, now)
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         try:

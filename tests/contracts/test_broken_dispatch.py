@@ -12,7 +12,7 @@ import pytest
 from mini_workflow.errors import ExecutionNotFound, StoreError
 from mini_workflow.ports import QueuedMessage, TaskRequest
 from mini_workflow.ports.queue import Wakeup
-from mini_workflow.stores.memory_queue import MemoryDispatch
+from mini_workflow.stores.memory.queue import MemoryDispatch
 from mini_workflow.testing.contracts.dispatch import DispatchContract, WakeupContract
 from tests.contracts.catching import check_caught, laws_of
 from tests.contracts.queue_cases import QueueInMemory, UnsafeDispatch
@@ -92,36 +92,36 @@ class KnowsOnlySomeTasks(UnsafeDispatch):
 
 
 class SetsWhatIsAsked(UnsafeDispatch):
-    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        alarm = super().alarm(execution_id, at, now)
-        self.set(execution_id, alarm, now)
-        return alarm
+    def wakeup(self, execution_id: str, at: int, now: int) -> Wakeup:
+        wakeup = super().wakeup(execution_id, at, now)
+        self.set(execution_id, wakeup, now)
+        return wakeup
 
 
 class IsNeverEarlyEnough(UnsafeDispatch):
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        super().set(execution_id, replace(alarm, at=alarm.at + 2_000), now)
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
+        super().set(execution_id, replace(wakeup, at=wakeup.at + 2_000), now)
 
 
 class SetsAndTakesBack(UnsafeDispatch):
     """A second one of the same name takes the first away."""
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
-        if (alarm.at, execution_id) in self._wakeups:
-            self.unset(alarm)
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
+        if (wakeup.at, execution_id) in self._wakeups:
+            self.unset(wakeup)
         else:
-            super().set(execution_id, alarm, now)
+            super().set(execution_id, wakeup, now)
 
 
 class KeepsOneForAll(UnsafeDispatch):
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
         self._wakeups.clear()
-        super().set(execution_id, alarm, now)
+        super().set(execution_id, wakeup, now)
 
 
 class TakesAllBack(UnsafeDispatch):
-    def unset(self, alarm: Wakeup) -> None:
-        name = alarm.schedule.rpartition("@")[0]
+    def unset(self, wakeup: Wakeup) -> None:
+        name = wakeup.schedule.rpartition("@")[0]
         self._wakeups = {one for one in self._wakeups if one[1] != name}
 
 

@@ -13,7 +13,7 @@ from mini_workflow.ports import Extent, Page, Query, Stored
 from mini_workflow.ports.queue import NO_EFFECTS
 from mini_workflow.stores.cached import CachedStore
 from mini_workflow.stores.listing import page_of
-from mini_workflow.stores.memory_queue import MemoryDocument, MemoryDocuments
+from mini_workflow.stores.memory.queue import MemoryDocument, MemoryDocuments
 from mini_workflow.testing.contracts.fenced_store import FencedStoreContract
 from tests.contracts.catching import check_caught, laws_of
 from tests.contracts.queue_cases import StoreInMemory, UnsafeDocuments
@@ -181,8 +181,8 @@ class ReadsHeadsAnew(Store):
 
 
 class TakesWhateverIsInMemory(Store):
-    def commit(self, commit: Any, pending: Any, alarm: Any, tries: int, *version: Any) -> bool:
-        return super().commit(commit, pending, alarm, tries)
+    def commit(self, commit: Any, pending: Any, wakeup: Any, tries: int, *version: Any) -> bool:
+        return super().commit(commit, pending, wakeup, tries)
 
     def done(self, execution_id: str, *version: Any) -> None:
         super().done(execution_id)

@@ -12,9 +12,8 @@ import pytest
 
 from mini_workflow.ports import Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.event_loop import EventLoopRunner
-from mini_workflow.runners.named_workers import NamedWorkers
 from mini_workflow.runners.processes import ProcessRunner
-from mini_workflow.runners.routed import RoutedRunner
+from mini_workflow.runners.routed import NamedWorkers, RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.testing.contracts.heartbeat import HeartbeatContract
 from mini_workflow.testing.contracts.runner import TaskRunnerContract

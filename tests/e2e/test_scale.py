@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from mini_workflow.stores.aws_limits import SEAL_OVER
+from mini_workflow.stores.aws.limits import SEAL_OVER
 from tests.e2e.flows import Flows
 
 STEPS = 150

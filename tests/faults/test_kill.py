@@ -14,8 +14,8 @@ from tests.unit.local import flows
 from tests.unit.local.child import Child, wait_until_gone
 from tests.waiting import WAIT
 
-STEPS = int(os.environ.get("MINI_WORKFLOW_KILL_STEPS", "2000"))
-KILLS = int(os.environ.get("MINI_WORKFLOW_KILLS", "20"))
+STEPS = int(os.environ.get("MINI_WORKFLOW_KILL_STEPS", "600"))
+KILLS = int(os.environ.get("MINI_WORKFLOW_KILLS", "10"))
 
 LONG = """
     say("opening")
@@ -27,7 +27,7 @@ LONG = """
 
 
 @pytest.mark.parametrize(
-    ("workers", "steps", "kills"), [(0, STEPS, KILLS), (1, STEPS // 10, KILLS // 4)]
+    ("workers", "steps", "kills"), [(0, STEPS, KILLS), (1, STEPS // 10, KILLS // 2)]
 )
 def test_a_long_execution_killed_many_times(
     path: Path, tmp_path: Path, workers: int, steps: int, kills: int

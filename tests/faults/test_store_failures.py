@@ -17,6 +17,7 @@ from mini_workflow.testing.simulation.corpus import SHAPES
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape
 from mini_workflow.testing.simulation.stepping import Stepper
+from tests.sweeps import calls_of
 from tests.unit.engine.harness import ID, Files, MakeState, check, in_memory, is_answered, stepping
 
 NARROW = sorted(name for name, shape in SHAPES.items() if not shape.wide)
@@ -62,17 +63,17 @@ def fail_at(make: MakeState, shape: Shape, n: int, cache_size: int = 100) -> boo
 
 @pytest.mark.parametrize("name", NARROW)
 def test_law_14_failure_of_every_call_in_memory(name: str) -> None:
-    n = 1
-    while fail_at(in_memory, SHAPES[name], n):
-        n += 1
+    for n in calls_of():
+        if not fail_at(in_memory, SHAPES[name], n):
+            break
     assert n > 5
 
 
 @pytest.mark.parametrize("name", NARROW)
 def test_law_14_failure_of_every_call_with_nothing_cached(name: str) -> None:
-    n = 1
-    while fail_at(in_memory, SHAPES[name], n, cache_size=0):
-        n += 2
+    for n in calls_of():
+        if not fail_at(in_memory, SHAPES[name], n, cache_size=0):
+            break
 
 
 @pytest.mark.parametrize("name", ["sequence", "many_retries", "sleeping", "never_awaited"])

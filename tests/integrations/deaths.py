@@ -22,6 +22,15 @@ TASKS: Final = range(1, 6)
 TWICE: Final = [(number, attempt) for number in TASKS for attempt in (1, 2)]
 """Each task was begun twice: once it was lost with its process, and once it was recorded."""
 
+KILLED: Final = (2, 5)
+"""The tasks in which a worker process is killed: a tool, and the request that has the last word. A process
+that takes its place imports what agents need, which takes seconds."""
+
+ONCE_KILLED: Final = [
+    (number, attempt) for number, attempt in TWICE if attempt == 1 or number in KILLED
+]
+"""What was begun then."""
+
 CITIES: Final = ("Ulm", "Bonn")
 """What the tool is called with, one after the other."""
 
@@ -31,13 +40,16 @@ def seq() -> int:
 
 
 async def stop_once(ledger: str = "") -> None:
-    """Note the attempt; in the first one, die with the worker, or wait for the end of the process."""
+    """Note the attempt. In the first one, wait for the end of the process; in a worker, which has a
+    ledger, be killed with it if it is one of those.
+    """
     attempt = current_task().attempt
     if ledger:
         with Path(ledger).open("a") as file:
             file.write(f"{seq()} {attempt}\n")
-        if attempt == 1:
+        if attempt == 1 and seq() in KILLED:
             os.kill(os.getpid(), signal.SIGKILL)
+        return
     note((seq(), attempt))
     held = gate(f"task-{seq()}")
     held.reached.set()

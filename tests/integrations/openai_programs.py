@@ -39,7 +39,7 @@ def scripted(answer: Callable[[ModelCall, list[str]], Any]) -> ScriptedModel:
         seen = [str(item["output"]) for item in items if item.get("type") == "function_call_output"]
         return answer(call, seen)
 
-    return ScriptedModel([ModelStep.respond(respond)] * 2000)
+    return ScriptedModel([ModelStep.respond(respond)] * 200)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from mini_workflow import LocalRuntime
 from tests.behaviours.conftest import EMULATED, OTHERS
 from tests.behaviours.stage import Stage
 from tests.integrations.crash_programs import AT_ONCE, crashes, doubles, open_crashes, open_doubles
-from tests.integrations.deaths import TWICE, lose_the_process_at_each_task
+from tests.integrations.deaths import ONCE_KILLED, lose_the_process_at_each_task
 from tests.waiting import WAIT
 
 LOOPS = pytest.mark.parametrize(
@@ -36,13 +36,15 @@ def test_functions_that_die_at_each_task_of_the_loop_on_emulated_aws(
 
 
 @LOOPS
-def test_a_worker_that_is_killed_at_each_task_of_the_loop(tmp_path: Path, loop: Any) -> None:
+def test_a_worker_that_is_killed_in_a_tool_and_in_the_last_request(
+    tmp_path: Path, loop: Any
+) -> None:
     ledger = tmp_path / "ledger"
-    with LocalRuntime(tmp_path / "state.db", workers=2, cache_size=0) as runtime:
+    with LocalRuntime(tmp_path / "state.db", workers=1, cache_size=0) as runtime:
         execution = runtime.start_execution(loop, str(ledger))
         assert execution.result(WAIT) == "Ulm and Bonn"
     begun = [tuple(map(int, line.split())) for line in ledger.read_text().splitlines()]
-    assert begun == TWICE
+    assert begun == ONCE_KILLED
 
 
 def test_fifty_agents_with_parallel_tools_and_a_limit_on_requests(tmp_path: Path) -> None:

@@ -25,9 +25,8 @@ from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape, broken, step
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
+from tests.sweeps import EVERY, FIRST, OTHERS_EVERY, OTHERS_FIRST
 from tests.unit.engine.harness import (
-    EVERY,
-    FIRST,
     ID,
     Files,
     MakeState,
@@ -80,19 +79,19 @@ def test_law_14_crash_at_every_call_in_memory(name: str, after: bool) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_at_every_call_with_nothing_cached(name: str) -> None:
-    shape, n = SHAPES[name], 1 + FIRST
+    shape, n = SHAPES[name], 1 + OTHERS_FIRST
     while crash_at(in_memory, shape, [(n, n % 2 == 0)], cache_size=0):
-        n += stride(shape, EVERY)
+        n += stride(shape, OTHERS_EVERY)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_in_a_file(name: str, tmp_path: Path) -> None:
     """Each call before and after for most shapes; every third one where there are many, and for
     those that are spoken to, whose crashes in memory leave nothing out."""
-    shape, n = SHAPES[name], 1
+    shape, n = SHAPES[name], 1 + OTHERS_FIRST
     make = Files(tmp_path)
     while crash_at(make, shape, [(n, False)]) and crash_at(make, shape, [(n, True)]):
-        n += 1 if n < 12 and not shape.says else stride(shape, 3)
+        n += OTHERS_EVERY if n < 12 and not shape.says else stride(shape, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,17 +101,21 @@ def test_law_14_crash_again_during_the_recovery(name: str) -> None:
     chance = random.Random(name)
     firsts = sorted(chance.sample(range(3, 26), 3))
     for first in firsts:
-        n = 1
-        while n < 30 and crash_at(in_memory, shape, [(first, n % 2 == 0), (n, n % 3 == 0)]) == 2:
-            n += stride(shape, 1)
+        n = 1 + OTHERS_FIRST
+        # Not the rest of a division by three, which is the same for all of a third.
+        while n < 30 and crash_at(in_memory, shape, [(first, n % 2 == 0), (n, n % 4 < 2)]) == 2:
+            n += stride(shape, OTHERS_EVERY)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_law_14_crash_again_in_a_file(name: str, tmp_path: Path) -> None:
     shape, make = SHAPES[name], Files(tmp_path)
     chance = random.Random(name)
-    for _ in range(2 if shape.wide else 6):
-        plan = [(chance.randrange(1, 25), chance.random() < 0.5) for _ in range(3)]
+    plans = [
+        [(chance.randrange(1, 25), chance.random() < 0.5) for _ in range(3)]
+        for _ in range(3 if shape.wide else 6)
+    ]
+    for plan in plans[OTHERS_FIRST::OTHERS_EVERY]:
         crash_at(make, shape, plan)
 
 
@@ -337,23 +340,23 @@ def test_law_14_crash_at_every_call_of_a_family(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_law_14_crash_at_every_call_of_a_family_with_nothing_cached(name: str) -> None:
-    n = 1 + FIRST
+    n = 1 + OTHERS_FIRST
     while go_through(in_memory, name, [(n, n % 2 == 0)], cache_size=0):
-        n += EVERY
+        n += OTHERS_EVERY
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_law_14_crash_of_a_family_twice(name: str) -> None:
-    n = 1
-    while go_through(in_memory, name, [(8 + n % 7, n % 2 == 0), (n, n % 3 == 0)]) == 2:
-        n += 1
+    n = 1 + OTHERS_FIRST
+    while go_through(in_memory, name, [(8 + n % 7, n % 2 == 0), (n, n % 4 < 2)]) == 2:
+        n += OTHERS_EVERY
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_law_14_crash_of_a_family_in_a_file(name: str, tmp_path: Path) -> None:
-    make, n = Files(tmp_path), 1
+    make, n = Files(tmp_path), 1 + OTHERS_FIRST
     while go_through(make, name, [(n, n % 2 == 0)]):
-        n += 2
+        n += OTHERS_EVERY
 
 
 def fail_family_at(name: str, n: int, cache_size: int) -> bool:
@@ -384,6 +387,6 @@ def fail_family_at(name: str, n: int, cache_size: int) -> bool:
 @pytest.mark.parametrize("cache_size", [0, 100])
 @pytest.mark.parametrize("name", FAMILY)
 def test_law_14_failure_of_every_call_of_a_family(name: str, cache_size: int) -> None:
-    n = 1
+    n = 1 + OTHERS_FIRST
     while fail_family_at(name, n, cache_size):
-        n += 1
+        n += OTHERS_EVERY

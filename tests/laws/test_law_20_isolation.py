@@ -18,8 +18,9 @@ from mini_workflow import (
     workflow,
 )
 from mini_workflow.core import events
-from mini_workflow.engine.renewal import LeaseRenewal
+from mini_workflow.engine.takeover import LeaseRenewal
 from mini_workflow.engine.turn import DEADLY
+from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, StoreUnavailable
 from tests.unit.local import flows
 from tests.unit.local.child import Child
@@ -237,20 +238,29 @@ def test_a_process_that_is_killed_between_turns_counts_for_nobody(path: Path) ->
         assert runtime.get_execution("waits").describe().status == "running"
 
 
-def test_a_replay_may_take_longer_than_a_turn(path: Path) -> None:
+def test_a_replay_may_take_longer_than_a_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 20: the limit is on code between two events, and a replay has many."""
     with LocalRuntime(path) as runtime:
-        execution = runtime.start_execution(flows.computes_a_little, 60, 0.0, id="long")
+        execution = runtime.start_execution(flows.computes_a_little, 60, id="long")
         eventually(lambda: len(execution.history()) == 2 * 60 + 1)
-    # Each event takes a third of the limit in the replay, all together twenty times the limit.
-    flows.PAUSE["computes_a_little"] = 0.1
-    try:
-        with LocalRuntime(path, turn_timeout=0.3) as runtime:
-            execution = runtime.get_execution("long")
-            execution.signal("go")
-            assert execution.result(WAIT) == 60
-    finally:
-        flows.PAUSE.clear()
+    # The limit passes once at each event of the replay: that it does is what wakes the watchdog.
+    watchdogs: list[Watchdog] = []
+    begin = Watchdog.begin
+    monkeypatch.setattr(Watchdog, "begin", lambda *args: (watchdogs.append(args[0]), begin(*args)))
+    looks: list[int] = []
+
+    def limit_passes() -> None:
+        wake = watchdogs[-1]._wake
+        wake.set()
+        eventually(lambda: not wake.is_set())
+        looks.append(1)
+
+    monkeypatch.setitem(flows.MEANWHILE, "computes_a_little", limit_passes)
+    with LocalRuntime(path, turn_timeout=10 * WAIT) as runtime:
+        execution = runtime.get_execution("long")
+        execution.signal("go")
+        assert execution.result(WAIT) == 60
+    assert len(looks) >= 60
 
 
 def test_a_backlog_of_one_execution_does_not_hold_up_the_others(path: Path) -> None:

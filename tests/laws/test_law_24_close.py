@@ -14,7 +14,7 @@ from mini_workflow import Context, LocalRuntime, TaskCancelled, current_task, wo
 from mini_workflow.core import events
 from tests.waiting import WAIT
 
-CLOSES = 5
+CLOSES = 3
 
 
 def _note(log: str, word: object) -> None:

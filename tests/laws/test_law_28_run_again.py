@@ -13,7 +13,8 @@ from mini_workflow.testing.simulation.crash import SimulatedCrash
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape
 from mini_workflow.testing.simulation.stepping import Stepper
-from tests.unit.engine.harness import EVERY, FIRST, ID, in_memory, is_answered, stepping
+from tests.sweeps import OTHERS_EVERY, OTHERS_FIRST
+from tests.unit.engine.harness import ID, in_memory, is_answered, stepping
 
 ELSE = {
     "ended_by_deadline": "the deadline counts anew",
@@ -99,7 +100,7 @@ def test_a_retry_after_any_step_comes_to_the_same_end(name: str) -> None:
 def test_a_crash_at_any_call_of_it_changes_nothing(name: str, how: str) -> None:
     if name == "promises" and how == "restart":
         return  # the corpus completes each promise once, and those of a restart are new ones
-    shape, n, crashed = SHAPES[name], FIRST + 1, True
+    shape, n, crashed = SHAPES[name], OTHERS_FIRST + 1, True
     while crashed:
         with Ledger(), stepping(in_memory, shape, cache_size=n % 2) as stepper:
             ended_after(stepper, shape, 2)
@@ -125,4 +126,4 @@ def test_a_crash_at_any_call_of_it_changes_nothing(name: str, how: str) -> None:
                 check_end(stepper, shape)
             resets = [e for e in stepper.record.events(ID) if isinstance(e, events.ExecutionReset)]
             assert len({(e.run, e.id) for e in resets}) == 1
-        n += EVERY
+        n += OTHERS_EVERY

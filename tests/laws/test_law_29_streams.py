@@ -19,16 +19,8 @@ from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Registry, Workflow
 from tests.postgres.databases import databases
 from tests.postgres.server import PostgresServer
-from tests.unit.engine.harness import (
-    EVERY,
-    FIRST,
-    ID,
-    Files,
-    MakeState,
-    in_memory,
-    run_through,
-    stepping,
-)
+from tests.sweeps import EVERY, FIRST, OTHERS_EVERY, OTHERS_FIRST
+from tests.unit.engine.harness import ID, Files, MakeState, in_memory, run_through, stepping
 
 CODEC = StandardCodec().for_execution(ID)
 
@@ -125,17 +117,17 @@ def test_law_29_a_crash_at_every_call(after: bool, cache_size: int) -> None:
 
 
 def test_law_29_a_crash_at_every_call_in_a_file(tmp_path: Path) -> None:
-    n, make = 1, Files(tmp_path)
-    while crash_at(make, [(n, n % 2 == 0)], 100 * (n % 3)):
-        n += 1
+    n, make = 1 + OTHERS_FIRST, Files(tmp_path)
+    while crash_at(make, [(n, n % 2 == 0)], 100 * (n % 4)):
+        n += OTHERS_EVERY
     assert n > 20
 
 
 def test_law_29_a_crash_at_every_call_in_a_database(postgres: PostgresServer) -> None:
-    n = 1
+    n = 1 + OTHERS_FIRST
     with databases(postgres) as make:
-        while crash_at(make, [(n, n % 2 == 0)], 100 * (n % 3)):
-            n += 1
+        while crash_at(make, [(n, n % 2 == 0)], 100 * (n % 4)):
+            n += OTHERS_EVERY
     assert n > 20
 
 

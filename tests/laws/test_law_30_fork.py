@@ -14,7 +14,8 @@ from mini_workflow.testing.simulation.crash import SimulatedCrash
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape
 from mini_workflow.testing.simulation.stepping import Stepper
-from tests.unit.engine.harness import EVERY, FIRST, ID, in_memory, is_answered, stepping
+from tests.sweeps import EVERY, FIRST
+from tests.unit.engine.harness import ID, in_memory, is_answered, stepping
 
 ELSE = {
     "ended_by_deadline": "the deadline counts anew",

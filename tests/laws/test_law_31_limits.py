@@ -24,7 +24,8 @@ from mini_workflow.testing.simulation.shapes import step
 from mini_workflow.testing.simulation.stepping import Stepper
 from mini_workflow.workflow import Workflow
 from tests.laws.test_law_19_lost import Loss
-from tests.unit.engine.harness import EVERY, FIRST, Files, MakeState, in_memory, stepping
+from tests.sweeps import EVERY, FIRST
+from tests.unit.engine.harness import Files, MakeState, in_memory, stepping
 
 CROWDED = Limit("laws.crowded", concurrency=2)
 IDS = ("a-1", "a-2", "q-1", "q-2")

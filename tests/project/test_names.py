@@ -43,6 +43,24 @@ def known() -> set[str]:
     return set(re.findall(r"[a-z0-9]+", " ".join([*first_cells, plain]).lower()))
 
 
+def tables() -> list[list[str]]:
+    """The rows of each table of the glossary, its header included."""
+    terms = GLOSSARY.read_text().partition("## Plain words")[0]
+    return [table.splitlines() for table in re.findall(r"(?:^\|.*\n)+", terms, flags=re.MULTILINE)]
+
+
+def test_every_term_is_explained_in_a_sentence_and_has_the_words_of_other_engines() -> None:
+    assert len(tables()) == 3
+    for header, line, *rows in tables():
+        assert header.split(" | ")[2:] == ["Temporal", "DBOS", "Restate", "AWS |"]
+        assert set(line) == set("| -")
+        for row in rows:
+            _, term, meaning, *others, _ = row.split("|")
+            assert meaning.strip().endswith("."), term
+            assert len(others) == 4, term
+            assert all(other.strip() for other in others), term
+
+
 def test_every_word_of_a_name_is_in_the_glossary() -> None:
     words = known()
     unknown = {

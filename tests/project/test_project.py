@@ -13,6 +13,7 @@ import tomllib
 import venv
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from email.message import Message
 from email.parser import Parser
 from importlib.metadata import distribution
@@ -208,6 +209,61 @@ def test_module_has_a_purpose_and_a_bound(module: Path) -> None:
     assert lines <= LONGEST_MODULE, f"{lines} lines of code: find the seam"
     assert ast.get_docstring(ast.parse(text)), "the first line says what the module is for"
     assert module.stem not in {"utils", "util", "helpers", "common", "misc"}
+
+
+VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        Acquire Add Allow Answer Append Archive Ask Assert Begin Bring Call Cancel Change
+        Check Close Commit Compare Copy Count Create Cut Decide Declare Delete Deliver
+        Dispatch Do Draw Drop Encode End Enter Evict Execute Export Extend Fail Feed Fill
+        Find Finish Forget Give Go Grant Hand Handle Have Hear Hold Import Install Iterate
+        Join Jump Keep Know Leave Lend Let List Log Look Make Mark Measure Move Note
+        Notice Open Post Print Put Query Quit Raise Read Record Reduce Refuse Release
+        Remember Remove Replace Replay Report Resume Return Run Save Say See Send Set Show
+        Start Stop Submit Surround Sweep Take Talk Tell Try Turn Wait Wake Warn Watch
+        Write
+        """,
+    )
+)
+"""The first words of docstrings: in the imperative. Add a verb if none of these says what is done."""
+
+NO_SUBJECT = r"(?:who(?:m|se)?|what|which|when|where|whether|how|why|it)\b"
+"""The beginning of a sentence without a noun, such as "What has arrived"."""
+
+
+def documented(module: Path) -> Iterator[tuple[str, str, str]]:
+    """(place, first line, pattern that it must not match) of a module, its classes and functions."""
+    text = module.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    unnamed = rf"(?:\w+(?: \w+)?(?:\(\))?: )?{NO_SUBJECT}"
+    not_a_verb = rf"(?!(?:{'|'.join(VERBS)})\b)"
+    # The shapes of the simulation are workflows, which do what their docstrings describe.
+    any_function = NO_SUBJECT if "simulation" in module.parts else not_a_verb
+    yield module.name, (ast.get_docstring(tree) or "").partition("\n")[0], unnamed
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        place, line = f"{module.name}:{node.lineno} {node.name}", ast.get_docstring(node) or ""
+        marks = " ".join(map(ast.unparse, node.decorator_list))
+        if isinstance(node, ast.ClassDef):
+            yield place, line.partition("\n")[0], NO_SUBJECT
+        elif line and not (
+            node.name.startswith(("_", "test_")) or re.search("property|fixture", marks)
+        ):
+            yield place, line.partition("\n")[0], any_function
+
+
+@every_module
+def test_docstrings_begin_with_a_verb(module: Path) -> None:
+    """Public functions say what they do, in the imperative. Modules and classes have a subject."""
+    wrong = [
+        f"{place}: {line}"
+        for place, line, pattern in documented(module)
+        if re.match(pattern, line, re.IGNORECASE)
+    ]
+    assert wrong == []
 
 
 # What is shipped

@@ -12,7 +12,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "trip.py"
 CALLS = 102
 """Calls of functions of the library, of all threads together."""
 
-MODULES = 61
+MODULES = 60
 PACKAGES = 31
 """How often one of another module follows, and one of another package. These go down only."""
 

@@ -14,6 +14,8 @@ from pulumi_component.account import AccountLimit
 from tests.pulumi.recording import Recording, record
 from tests.pulumi.test_engine import engine, made
 
+pytestmark = pytest.mark.usefixtures("packaged_once")
+
 WORKER = {"handler": "app.index.execute"}
 ORCHESTRATOR = {"handler": "app.index.orchestrate"}
 

@@ -21,7 +21,7 @@ from pulumi_component import BadOption, bundle, cloudformation, staging
 from tests.aws.emulator import functions
 from tests.aws.emulator.server import Server
 from tests.pulumi.conftest import new_root
-from tests.pulumi.recording import give_loop, record
+from tests.pulumi.recording import record
 from tests.pulumi.test_engine import engine
 from tests.pulumi.test_engine import made as end
 from tests.waiting import eventually
@@ -135,24 +135,20 @@ LINTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What the linter says of each template, and of one that is wrong; it starts once for all of them."""
-    folder, loop = tmp_path_factory.mktemp("linted"), give_loop()
+def test_the_linter_of_cloudformation_finds_nothing_but_what_is_wrong(tmp_path: Path) -> None:
+    """It starts once for all templates and one that is wrong: to load its rules takes most of the time."""
     template: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "_loop", lambda: loop)
-        for name, text in LINTED.items():
-            template, _ = written(new_root(folder / name), text)
-            (folder / name / "template.json").write_text(json.dumps(template))
+    for name, text in LINTED.items():
+        template, _ = written(new_root(tmp_path / name), text)
+        (tmp_path / name / "template.json").write_text(json.dumps(template))
     properties(template, "FlowEvents")["Fifo"] = True
-    (folder / "wrong").mkdir()
-    (folder / "wrong" / "template.json").write_text(json.dumps(template))
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "template.json").write_text(json.dumps(template))
     found: dict[str, list[str]] = {name: [] for name in (*LINTED, "wrong")}
     paths = [f"{name}/template.json" for name in found]
     done = subprocess.run(
         [LINTER, "--regions", "us-east-1", "--format", "json", "--", *paths],
-        cwd=folder,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
@@ -160,19 +156,9 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     assert done.returncode == 2, done.stderr
     for one in json.loads(done.stdout):
         found[Path(one["Filename"]).parent.name].append(one["Message"])
-    return found
-
-
-@pytest.mark.parametrize("name", LINTED)
-def test_the_linter_of_cloudformation_finds_nothing(
-    findings: dict[str, list[str]], name: str
-) -> None:
-    assert findings[name] == []
-
-
-def test_the_linter_finds_what_is_wrong(findings: dict[str, list[str]]) -> None:
-    assert len(findings["wrong"]) == 1
-    assert "'Fifo' was unexpected" in findings["wrong"][0]
+    (wrong,) = found.pop("wrong")
+    assert "'Fifo' was unexpected" in wrong
+    assert found == {name: [] for name in LINTED}
 
 
 def test_every_role_may_do_what_it_may_with_pulumi(root: Path) -> None:
@@ -429,7 +415,7 @@ def test_the_command_names_what_is_not_installed(
 SIGNING = """
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import Settings
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 
 
 def execute(event, context):

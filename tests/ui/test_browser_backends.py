@@ -122,6 +122,40 @@ def test_a_list_is_filtered_and_what_is_selected_is_cancelled(
     assert runtime.get_execution("kept-1").describe().status == "running"
 
 
+def test_all_that_match_are_counted_confirmed_and_cancelled(runtime: Any, opened: Opening) -> None:
+    kept = waiting(runtime, "beside-1")
+    every = [
+        runtime.start_execution(paying, id=f"every-{number}", tags={"customer": "every"})
+        for number in range(3)
+    ]
+    eventually(lambda: all(one.open_promises() for one in every))
+    every[2].terminate("not meant any more")
+    page = opened("/executions?tag=customer%3Devery")
+    matching = page.get_by_role("group", name="Actions on all that match")
+    expect(matching.get_by_role("link", name="Restart 1")).to_be_visible()
+    matching.get_by_role("link", name="Cancel 2").click()
+    expect(page.get_by_role("main")).to_contain_text("tag customer=every, running or blocked")
+    page.get_by_label("Why").fill("the shop is closed")
+    page.get_by_role("button", name="Cancel 2").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel: asked of 2 of 2")
+    expect(page.get_by_text("All were asked, or left out.")).to_be_visible()
+    for one in every[:2]:
+        eventually(lambda one=one: one.describe().status == "cancelled")
+        assert "the shop is closed" in "".join(entry.note or "" for entry in one.timeline())
+    assert kept.describe().status == "running"
+    page.get_by_role("link", name="Back to the list").click()
+    page.goto(page.url + "?tag=customer%3Devery&status=cancelled")
+    expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_a_list_says_how_an_execution_failed(runtime: Any, opened: Opening) -> None:
+    failed(runtime, "told-1")
+    page = opened("/executions?workflow=shown-failure&status=failed")
+    row = page.locator("#x-told-1")
+    expect(row).to_contain_text("Failed after")
+    expect(row).to_contain_text("ValueError: row 219 is not a price")
+
+
 def test_a_promise_is_completed_by_the_button_beside_the_sentence(
     runtime: Any, opened: Opening
 ) -> None:

@@ -96,9 +96,9 @@ NAMES = st.sampled_from(
 
 @st.composite
 def histories(draw_: st.DrawFn) -> list[Event]:
-    """Tasks that begin, are tried again, are cancelled or released and end in any order, some of them plain."""
+    """Tasks that begin, are tried again, are released and end in any order, some of them plain."""
     at = STARTED
-    found: list[Event] = [events.ExecutionStarted(at, "busy", 1, "3.11", Payload(tree=[[], {}]))]
+    found: list[Event] = [events.ExecutionStarted(at, "busy", Payload(tree=[[], {}]), 1)]
     begun: dict[int, int] = {}
     some = draw_(st.integers(0, 30))
     name = draw_(NAMES)
@@ -144,7 +144,7 @@ def test_made_histories_are_read_the_same(history: list[Event], step: int) -> No
 
 
 def test_lines_that_are_damaged_are_decoded_and_told() -> None:
-    start = wire.encode(events.ExecutionStarted(STARTED, "w", 1, "3.11", Payload(tree=[[], {}])))
+    start = wire.encode(events.ExecutionStarted(STARTED, "w", Payload(tree=[[], {}]), 1))
     task = wire.encode(events.TaskScheduled(1, "load"))
     for line in (task[:-1], task.replace("load", "lo\nad"), task.replace("load", "lo\\qad"), ""):
         assert wire.task_columns([line]) == ([None],) * 4
@@ -164,13 +164,13 @@ def test_of_a_first_look_only_what_is_no_plain_task_is_decoded(
         return decode(line)
 
     def lines() -> Iterator[Event]:
-        yield events.ExecutionStarted(STARTED, "w", 1, "3.11", Payload(tree=[[], {}]))
+        yield events.ExecutionStarted(STARTED, "w", Payload(tree=[[], {}]), 1)
         for seq in range(1, 301):
             yield events.TaskScheduled(seq, f"load {seq % 7}")
         yield events.SignalReceived(STARTED + 1, "go", Payload(tree=1))
         for seq in range(300, 0, -1):
             yield events.TaskCompleted(STARTED + 400 - seq, seq, 1, Payload(tree={"n": seq}))
-        yield events.ExecutionCompleted(STARTED + 500, Payload(tree=1))
+        yield events.ExecutionCompleted(Payload(tree=1))
 
     monkeypatch.setattr(wire, "decode_shown", counting)
     entries = read([wire.encode(event) for event in lines()], 1_000)

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from mini_workflow import LocalRuntime
 from mini_workflow.engine.picture.drawing import TIMES
 from mini_workflow.engine.picture.folding import ROWS
+from mini_workflow.ui.execution_page import stretches_of
 from tests.ui.conftest import Opening
 from tests.ui.flows import HOSTILE, act, failing, fan_out, hostile, mother, order, waves
 from tests.waiting import WAIT, eventually
@@ -41,6 +42,11 @@ def test_the_list_shows_executions_with_counts_and_filters(
     assert all(name in page for name in ("o-1", "o-2", "f-1", "customer c-1"))
     assert re.search(r"<b>3</b>\s*<span>All", page)
     assert "<title>Executions: 1 failed" in page
+
+    assert (
+        "Waits for signal <b>approve</b> since" in page
+    )  # as on its own page, and in the title without
+    assert "Waits for signal <b>approve</b> since" in browser.get("/executions/o-1").text
 
     by_status = browser.get("/executions?status=failed").text
     assert "f-1" in by_status
@@ -132,10 +138,19 @@ def test_a_failure_is_open_with_the_line_of_the_user(
     assert re.search(r'class="fr mine"', page)
 
 
+def test_calls_of_libraries_are_folded_between_the_user_s_own() -> None:
+    library, own = "/usr/lib/python3/asyncio/tasks.py", "/srv/shop.py"
+    lines = [f'  File "{file}", line 1, in x\n    y()' for file in (own, library, library, own)]
+    found = stretches_of("\n".join(["Traceback (most recent call last):", *lines, "ValueError"]))
+    assert [(one.mine, len(one.frames)) for one in found] == [(True, 1), (False, 2), (True, 1)]
+
+
 def test_an_execution_that_is_not_there_is_said_so(browser: TestClient) -> None:
     answer = browser.get("/executions/nobody")
     assert answer.status_code == 404
     assert "nobody" in answer.text
+    # A part of an id that is typed leads to those that begin so.
+    assert 'href="/executions?prefix=nobody">Those whose ids begin so' in answer.text
     assert browser.get("/nowhere").status_code == 404
     jump = browser.get("/executions?id=o-7")
     assert jump.headers["location"] == "/executions/o-7"

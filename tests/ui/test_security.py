@@ -85,6 +85,7 @@ def test_read_only_pages_show_no_action_and_refuse_all(
         assert 'method="post"' not in page
         assert "checkbox" not in page
         assert "/terminate" not in page
+        assert "read only" in page
     assert pages.get("/executions/o-1/terminate").status_code == 404
     assert pages.post("/executions/o-1/terminate").status_code == 403
     assert pages.post("/executions/bulk", data={"ids": "o-1"}).status_code == 403

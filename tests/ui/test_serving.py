@@ -17,9 +17,12 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from starlette.testclient import TestClient
 
 from mini_workflow import LocalRuntime
+from mini_workflow.cli.commands.ui import at_path
 from mini_workflow.ui import app
+from tests.ui.conftest import HOST
 from tests.ui.flows import order
 from tests.waiting import WAIT, eventually
 
@@ -124,6 +127,33 @@ def test_elsewhere_than_on_this_machine_it_asks_for_a_token(file: Path) -> None:
     finally:
         command.send_signal(signal.SIGTERM)
         command.communicate(timeout=WAIT)
+
+
+def test_below_a_path_it_answers_whether_a_proxy_takes_it_off_or_not(file: Path) -> None:
+    command = run(file, "--port", "0", "--json", "--root-path", "/flows/", "--token", "secret")
+    try:
+        assert command.stdout is not None
+        address = json.loads(command.stdout.readline())["url"]
+        with httpx2.Client(follow_redirects=True, timeout=WAIT) as browser:
+            page = browser.get(address)
+            assert "o-1" in page.text
+            assert str(page.url).endswith("/flows/executions")
+            origin = address.partition("/flows/")[0]
+            assert "o-1" in browser.get(f"{origin}/flows").text
+        with httpx2.Client(headers={"authorization": "Bearer secret"}, timeout=WAIT) as proxy:
+            for path in ("/executions", "/flows/executions"):
+                assert 'href="/flows/static/page.css"' in proxy.get(f"{origin}{path}").text
+            for path in ("/static/page.css", "/flows/static/page.css"):
+                assert proxy.get(f"{origin}{path}").status_code == 200
+    finally:
+        command.send_signal(signal.SIGTERM)
+        command.communicate(timeout=WAIT)
+
+
+def test_a_path_that_a_page_has_is_that_page(runtime: LocalRuntime) -> None:
+    with TestClient(at_path(app(runtime), "/workflows"), base_url=HOST) as proxy:
+        assert "<h1>Workflows</h1>" in proxy.get("/workflows").text
+        assert 'href="/workflows/executions"' in proxy.get("/executions").text
 
 
 def test_an_address_that_is_taken_is_said_so(file: Path) -> None:

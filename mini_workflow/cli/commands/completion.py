@@ -1,4 +1,4 @@
-"""The command `completion`: what makes a shell complete commands, options and ids."""
+"""The command `completion`: print the script by which a shell completes commands, options and ids."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def query(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Put a question to the workflow. Changes nothing.
+    """Query the workflow. Changes nothing.
 
     On SQLite the history is replayed here, so that the workflow's module is needed: -m MODULE.
     """

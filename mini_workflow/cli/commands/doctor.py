@@ -1,4 +1,4 @@
-"""The command `doctor`: what is wrong, and what to do about it."""
+"""The command `doctor`: report problems, each with its remedy."""
 
 from __future__ import annotations
 

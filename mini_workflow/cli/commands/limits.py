@@ -23,7 +23,7 @@ COLUMNS: Final = ("name", "allows", "held", "waiting")
 
 
 class _Count(click.ParamType[Any]):
-    """How many, or the word "none"."""
+    """A number, or the word "none"."""
 
     name = "count"
 
@@ -33,7 +33,7 @@ class _Count(click.ParamType[Any]):
 
 
 class _Rate(click.ParamType[Any]):
-    """How many within how many seconds, as 100/60, or the word "none"."""
+    """A number within a number of seconds, as 100/60, or the word "none"."""
 
     name = "rate"
 

@@ -1,4 +1,4 @@
-"""The command `package`: what is deployed to AWS, as archives and a template of CloudFormation."""
+"""The command `package`: write the archives and the template of CloudFormation that AWS deploys."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from mini_workflow.cli.session import (
 )
 from mini_workflow.cli.timelines import print_outcome, print_timeline
 from mini_workflow.core.retry import RetryPolicy
-from mini_workflow.core.starting import BoundWorkflow, StartOptions
+from mini_workflow.core.start_options import BoundWorkflow, StartOptions
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution

@@ -83,6 +83,7 @@ def ui(
         raise Failed(f"{EXTRA} ({error})", UNAVAILABLE) from error
     if root_path and not root_path.startswith("/"):
         raise UsageError(f"--root-path {root_path!r}: begin it with a slash")
+    root_path = root_path.rstrip("/")
     if not token and host not in LOOPBACK:
         token = secrets.token_urlsafe(18)
     session.import_modules(*modules)
@@ -106,10 +107,31 @@ def ui(
             say(url)
             note("Ctrl-C ends it; executions go on")
         sys.stdout.flush()
-        config = uvicorn.Config(
-            served, log_level="warning", root_path=root_path, timeout_graceful_shutdown=2
-        )
+        site = at_path(served, root_path) if root_path else served
+        config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def at_path(served: Any, root: str) -> Any:
+    """Return pages that answer below a path, whether a proxy takes it off the requests or leaves it there.
+
+    Where a page of ours is called like the path, a proxy has to take it off: nothing tells the two apart.
+    """
+    own = {route.path.split("/")[1] for route in served.routes}
+    is_taken_off = root.split("/")[1] in own
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            left = path == root or path.startswith(f"{root}/")
+            if is_taken_off or not left:
+                path = f"{root}{path}"
+            elif path == root:
+                path = f"{root}/"
+            scope = {**scope, "root_path": root, "path": path}
+        await served(scope, receive, send)
+
+    return answer
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,4 @@
-"""Counts: what a picture needs of all operations, kept while they go on: drawing takes the same time for
-any history.
-"""
+"""Count the operations of a picture while they go on, so that drawing takes the same time for any history."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ _ACTIVE: Final = ("done", "failed", "work", "gone")
 
 
 class Active:
-    """When something ran or arrived, as stretches apart from each other, in order."""
+    """The times at which something ran or arrived, as stretches apart from each other, in order."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -74,7 +72,7 @@ class Active:
 
 
 class Counts:
-    """What is known of the operations and marks of a course. `update` takes in what has changed."""
+    """Counts of the operations and marks of a course. `update` takes in what has changed."""
 
     def __init__(self, course: Course) -> None:
         self.course: Final = course

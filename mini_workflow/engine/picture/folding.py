@@ -39,7 +39,7 @@ def put_in_order(fresh: list[int], times: list[int]) -> None:
 
 @mutable
 class Crowd:
-    """What is told of many operations together: those in each state, when those ended that completed (the
+    """The summary of many operations: those in each state, when those ended that completed (the
     `fresh` ones are not in order yet), the slowest of them, and when the last has ended.
     """
 

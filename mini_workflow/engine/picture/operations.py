@@ -1,4 +1,4 @@
-"""Operations: what an execution has begun, each with its attempts, from the entries of its timeline."""
+"""Group the entries of a timeline into operations, each with its attempts."""
 
 from __future__ import annotations
 
@@ -141,9 +141,9 @@ class Mark:
 
 @mutable
 class Course:
-    """What has happened in a run: its operations in order of their start, and the `plain` tasks beside them,
-    the messages, the ids of the children, and from when to when; `ended` is None while it is open. `changed`
-    are the operations that were begun, or went on, since somebody took them out.
+    """The events of a run for a picture: its operations in order of their start, the `plain` tasks beside
+    them, the messages, the ids of the children, and from when to when; `ended` is None while it is open.
+    `changed` are the operations that were begun, or went on, since somebody took them out.
     """
 
     operations: list[Operation] = field(default_factory=list[Operation])

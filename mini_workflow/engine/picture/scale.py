@@ -1,4 +1,4 @@
-"""Scale: where a time stands on a timeline, in percent of its width, with breaks for idle time."""
+"""Place a time on a timeline, in percent of its width, with breaks for idle time."""
 
 from __future__ import annotations
 

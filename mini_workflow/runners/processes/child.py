@@ -34,11 +34,11 @@ def serve(work: Connection, control: Connection, factory: Factory) -> None:
     # A process that a task forks must not keep the engine from seeing that this one has died.
     os.register_at_fork(after_in_child=lambda: _drop(work, control))
     try:
-        equipment = factory()
+        config = factory()
     except Exception as error:
         work.send_bytes(frames.plain(Kind.UNFIT, f"{type(error).__name__}: {error}"))
         raise
-    _Worker(work, control, equipment).run()
+    _Worker(work, control, config).run()
 
 
 def _expire(item: Heartbeats | LoopMonitor) -> None:
@@ -58,10 +58,10 @@ def _orphaned() -> NoReturn:
 
 
 class _Worker:
-    def __init__(self, work: Connection, control: Connection, equipment: WorkerConfig) -> None:
+    def __init__(self, work: Connection, control: Connection, config: WorkerConfig) -> None:
         self._work: Final = work
         self._control: Final = control
-        self._equipment: Final = equipment
+        self._config: Final = config
         self._sending: Final = threading.Lock()
         self._current: tuple[Key, CurrentTask] | None = None  # the sync attempt
         self._running: Final[dict[Key, tuple[asyncio.Task[None], CurrentTask]]] = {}
@@ -73,7 +73,7 @@ class _Worker:
         )
         self._monitor: Final = LoopMonitor(self._later, lambda: bool(self._running), self._warn)
         self._leaving = False
-        self._chunks: Final = SentChunks(self._send, equipment.seal)
+        self._chunks: Final = SentChunks(self._send, config.seal)
 
     def run(self) -> None:
         self._loop_thread.start()
@@ -85,13 +85,13 @@ class _Worker:
                 _orphaned()
             if frame.kind == Kind.BYE:
                 break
-            self._send(frames.from_outcome(self._execute(frame), self._equipment.seal))
+            self._send(frames.from_outcome(self._execute(frame), self._config.seal))
         self._leaving = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join()
         self._chunks.buffer.close(0)
         self._later.close()
-        self._equipment.flush()
+        self._config.flush()
 
     def _send(self, data: bytes) -> None:
         try:
@@ -105,32 +105,32 @@ class _Worker:
 
     def _execute(self, frame: Frame) -> TaskOutcome:
         try:
-            request = frames.to_request(frame, self._equipment.unseal)
+            request = frames.to_request(frame, self._config.unseal)
         except Exception as error:
             return _refused(frame, error)
-        current, pulse = self._begin(request)
-        current.on_await = lambda: self._send(frames.awaits(frame.key, self._equipment.seal))
+        current, heartbeats = self._begin(request)
+        current.on_await = lambda: self._send(frames.awaits(frame.key, self._config.seal))
         self._current = (frame.key, current)
         if (reason := self._early.get(frame.key)) is not None:
             current.cancel(reason)
         token = CURRENT.set(current)
         try:
-            return self._equipment.execute(request)
+            return self._config.execute(request)
         except BaseException as error:
             return broken(request, error, current.details)
         finally:
             CURRENT.reset(token)
             self._current = None
-            pulse.stop()
+            heartbeats.stop()
 
     def _begin(self, request: TaskRequest) -> tuple[CurrentTask, Heartbeats]:
         def send(details: str | None) -> None:
-            self._send(frames.heartbeat(request.key, details, self._equipment.seal))
+            self._send(frames.heartbeat(request.key, details, self._config.seal))
 
-        pulse = Heartbeats(request, send, self._later)
-        current = CurrentTask(request, pulse)
+        heartbeats = Heartbeats(request, send, self._later)
+        current = CurrentTask(request, heartbeats)
         current.sink = self._chunks.buffer
-        return current, pulse
+        return current, heartbeats
 
     def _run_loop(self) -> None:
         loop = self._loop
@@ -153,24 +153,24 @@ class _Worker:
             _orphaned()
         if frame.kind == Kind.RUN_ASYNC:
             try:
-                request = frames.to_request(frame, self._equipment.unseal)
+                request = frames.to_request(frame, self._config.unseal)
             except Exception as error:
-                self._send(frames.from_outcome(_refused(frame, error), self._equipment.seal))
+                self._send(frames.from_outcome(_refused(frame, error), self._config.seal))
                 return
             if request.key in self._early:
-                self._send(frames.from_outcome(cancelled(request), self._equipment.seal))
+                self._send(frames.from_outcome(cancelled(request), self._config.seal))
                 return
-            current, pulse = self._begin(request)
+            current, heartbeats = self._begin(request)
             # A context of its own, so that tasks do not see each other's variables.
-            work = self._execute_async(request, current, pulse)
+            work = self._execute_async(request, current, heartbeats)
             name = task_name(current)
             task = asyncio.Task(work, loop=self._loop, name=name, context=Context())
             self._running[request.key] = (task, current)
             self._monitor.watch(self._loop, self._loop_thread.ident or 0)
         elif frame.kind == Kind.STORED:
-            self._chunks.stored(*frames.to_results(frame, self._equipment.unseal))
+            self._chunks.stored(*frames.to_results(frame, self._config.unseal))
         elif frame.kind == Kind.CANCEL:
-            reason = frames.to_text(frame, self._equipment.unseal)
+            reason = frames.to_text(frame, self._config.unseal)
             if (running := self._running.get(frame.key)) is not None:
                 task, current = running
                 current.tell(reason)
@@ -184,18 +184,18 @@ class _Worker:
                     del self._early[next(iter(self._early))]
 
     async def _execute_async(
-        self, request: TaskRequest, current: CurrentTask, pulse: Heartbeats
+        self, request: TaskRequest, current: CurrentTask, heartbeats: Heartbeats
     ) -> None:
         CURRENT.set(current)
         try:
-            outcome = await self._equipment.execute_async(request)
+            outcome = await self._config.execute_async(request)
         except asyncio.CancelledError:
             outcome = was_stopped(current)
         except BaseException as error:
             outcome = broken(request, error, current.details)
-        pulse.stop()
+        heartbeats.stop()
         self._running.pop(request.key, None)
-        self._send(frames.from_outcome(outcome, self._equipment.seal))
+        self._send(frames.from_outcome(outcome, self._config.seal))
 
 
 def _refused(frame: Frame, error: Exception) -> TaskOutcome:

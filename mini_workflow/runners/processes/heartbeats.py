@@ -52,7 +52,7 @@ class Heartbeats:
         self._waiting = False
 
     def beat(self, details: str | None) -> None:
-        """There was a heartbeat. Any thread."""
+        """Take in a heartbeat. Any thread."""
         with self._lock:
             self._details = details
             now = time.monotonic()

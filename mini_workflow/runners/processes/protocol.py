@@ -28,7 +28,7 @@ _CODING: Final = ("utf-8", "surrogatepass")
 
 
 class Kind(IntEnum):
-    """What a frame says."""
+    """The kind of a frame."""
 
     READY = 1  # worker: send me work
     UNFIT = 2  # worker: I cannot start; the rest is why, as text

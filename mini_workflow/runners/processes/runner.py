@@ -39,7 +39,7 @@ LAST_DELAY: Final = 5.0
 class ProcessRunner:
     """A TaskRunner on worker processes, which are started when they are needed, `workers` at most.
 
-    `factory` makes the equipment of this side and, pickled, that of each worker. A sync attempt
+    `factory` makes the config of this side and, pickled, that of each worker. A sync attempt
     that runs into its timeout, or whose heartbeat is missing, is stopped by killing its worker,
     which loses the async attempts there. An attempt that was sent to a worker which then dies is
     reported as lost.
@@ -70,7 +70,7 @@ class ProcessRunner:
         self._factory: Final = factory
         self._hand_in: Final = None if hand_in is None else self._reporting(hand_in)
         self._streams: Final = streams
-        self._equipment: Final = factory()
+        self._config: Final = factory()
         self._attempts: Final[Attempts[SentAttempt]] = Attempts(
             self, self._reporting(report), "mini-workflow-worker-timeouts"
         )
@@ -249,7 +249,7 @@ class ProcessRunner:
     # What follows is called without the lock.
 
     def _send(self, host: Slot, attempt: SentAttempt) -> None:
-        data = frames.from_request(attempt.request, self._equipment.seal)
+        data = frames.from_request(attempt.request, self._config.seal)
         if attempt.request.is_async:
             host.worker.send_aside(data, attempt)
         else:
@@ -264,7 +264,7 @@ class ProcessRunner:
         host = attempt.host
         if host is not None:
             key = attempt.request.key
-            host.worker.send_aside(frames.cancellation(key, reason, self._equipment.seal))
+            host.worker.send_aside(frames.cancellation(key, reason, self._config.seal))
 
     def _keep_worker(self, number: int) -> None:
         """Run a worker, and another when it has died, for as long as there is work for one."""
@@ -349,7 +349,7 @@ class ProcessRunner:
     def _note(self, host: Slot, frame: Frame) -> None:
         """Note a heartbeat, or that the attempt awaits. Raises ValueError if it is not the worker's."""
         try:
-            details = frames.to_text(frame, self._equipment.unseal)
+            details = frames.to_text(frame, self._config.unseal)
         except Exception as error:
             raise ValueError(str(error)) from error
         with self._lock:
@@ -369,12 +369,12 @@ class ProcessRunner:
     def _store(self, host: Slot, frame: Frame) -> None:
         """Have chunks stored, and tell the worker. Raises ValueError if they are not the worker's."""
         try:
-            number, writes = frames.to_writes(frame, self._equipment.unseal)
+            number, writes = frames.to_writes(frame, self._config.unseal)
         except Exception as error:
             raise ValueError(str(error)) from error
 
         def tell(results: list[Result]) -> None:
-            host.worker.send_aside(frames.stored(frame.key, number, results, self._equipment.seal))
+            host.worker.send_aside(frames.stored(frame.key, number, results, self._config.seal))
 
         if self._streams is None:
             tell(["refused"] * len(writes))
@@ -398,7 +398,7 @@ class ProcessRunner:
             return  # it was given up: this comes too late
         unreadable: Exception | None = None
         try:
-            outcome = frames.to_outcome(frame, self._equipment.unseal)
+            outcome = frames.to_outcome(frame, self._config.unseal)
         except Exception as error:
             unreadable = error
             outcome = failed(attempt.request, frames.unreadable(error), attempt.details)

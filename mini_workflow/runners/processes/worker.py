@@ -1,4 +1,4 @@
-"""One worker process as the engine sees it: how it starts, what is sent to it, how it ended."""
+"""Hold one worker process for the engine: start it, send to it, and report how it ended."""
 
 from __future__ import annotations
 

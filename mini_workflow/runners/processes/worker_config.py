@@ -1,4 +1,4 @@
-"""What the two ends of a worker process are given: how to run tasks, and how to trust a message."""
+"""Configure both ends of a worker process: how to run tasks, and how to trust a message."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ class WorkerConfig:
 
 
 Factory = Callable[[], WorkerConfig]
-"""Makes the equipment; it is pickled once for each worker, by the rules of multiprocessing."""
+"""Makes the config; it is pickled once for each worker, by the rules of multiprocessing."""

@@ -49,7 +49,7 @@ from mini_workflow.errors import PromiseNotOpen, RuntimeClosed, StoreUnavailable
 from mini_workflow.ports import Commit, Head, StreamStore
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.settings import ORCHESTRATOR_FUNCTION_NAME
-from mini_workflow.stores.aws_clients import LONGEST_ANSWER, translate_errors
+from mini_workflow.stores.aws.clients import LONGEST_ANSWER, translate_errors
 from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.sqs.envelopes import dump, parse

@@ -1,4 +1,4 @@
-"""Container: what the functions of an engine have in common, each made when it is first needed."""
+"""Make the parts that the functions of an engine have in common, each when it is first needed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mini_workflow.settings import (
     TABLE_NAME,
     Settings,
 )
-from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
+from mini_workflow.stores.aws.clients import Clients
+from mini_workflow.stores.aws.limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.stores.dynamodb.registers import TableRegisters
 from mini_workflow.stores.dynamodb.table import Table, TableMarkers
 from mini_workflow.stores.s3.bucket import Bucket

@@ -28,8 +28,8 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.runtimes.aws.container import Container
-from mini_workflow.stores.aws_clients import translate_errors
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES
+from mini_workflow.stores.aws.clients import translate_errors
+from mini_workflow.stores.aws.limits import BATCH_ENTRIES
 from mini_workflow.stores.sqs.messages import Lost, deduplication_id
 
 Kind = Literal["events", "timers", "failures", "schedules"]
@@ -181,7 +181,7 @@ class DeadLetters:
     # Looking
 
     def read(self, queue: DeadLetterQueue, limit: int) -> list[DeadLetter]:
-        """At most so many letters, as far as they can be read at the same time: of an execution ten
+        """Return at most so many letters, as far as they can be read at the same time: of an execution ten
         events at a time. They stay in the queue.
         """
         with self._taken(queue, limit) as letters:

@@ -12,8 +12,8 @@ from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.ports import Query, Status
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.versions import Traffic, read_traffic
-from mini_workflow.stores.aws_clients import code_of, translate_errors
-from mini_workflow.stores.aws_limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
+from mini_workflow.stores.aws.clients import code_of, translate_errors
+from mini_workflow.stores.aws.limits import LONGEST_INVOCATION, REPORT_MARGIN, WAITS_FOR_WORKER
 from mini_workflow.stores.sqs.call_store import CALLS, version_of
 
 IN_FLIGHT: Final = timedelta(seconds=WAITS_FOR_WORKER + LONGEST_INVOCATION + REPORT_MARGIN)
@@ -30,7 +30,7 @@ _REFERENCED: Final = "ResourceConflictException"
 
 @frozen
 class Health:
-    """What speaks against a canary: the executions that it has blocked, how many of its calls have
+    """Reasons against a canary: the executions that it has blocked, how many of its calls have
     failed, and the alarms that ring.
     """
 

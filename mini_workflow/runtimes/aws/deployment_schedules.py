@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import Request, urlopen
 
-from mini_workflow.engine.declared_schedules import declare, plan_for
-from mini_workflow.engine.schedules import SCHEDULE_PREFIX
+from mini_workflow.engine.schedules import SCHEDULE_PREFIX, declare, plan_for
 from mini_workflow.errors import ExecutionError, StoreError, UsageError
 
 if TYPE_CHECKING:

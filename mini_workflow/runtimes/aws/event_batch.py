@@ -26,7 +26,7 @@ from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.versions import failed_records
 from mini_workflow.settings import DLQ_URL, QUEUE_URL, WORKER_FUNCTION_NAME
-from mini_workflow.stores.aws_clients import translate_errors
+from mini_workflow.stores.aws.clients import translate_errors
 from mini_workflow.stores.sqs.call_store import version_of
 from mini_workflow.stores.sqs.messages import Lost, SqsMessage, deduplication_id
 

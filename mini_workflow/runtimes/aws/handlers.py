@@ -1,4 +1,4 @@
-"""Handlers: what the two functions of an engine do when Lambda invokes them."""
+"""Handle invocations of the two functions of an engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.versions import remark_on
 from mini_workflow.settings import is_queue
-from mini_workflow.stores.aws_limits import (
+from mini_workflow.stores.aws.limits import (
     LONGEST_IN_HAND,
     LONGEST_INVOCATION,
     REPORT_MARGIN,
@@ -83,12 +83,12 @@ class Handlers:
         self._lock = threading.Lock()
 
     @cached_property
-    def _shelf(self) -> CachedStore[ExecutionObject]:
+    def _cached(self) -> CachedStore[ExecutionObject]:
         return CachedStore(self._parts.histories, self._limits[0])
 
     @cached_property
     def _tell(self) -> Callable[[Turn], None] | None:
-        return telling(self._parts.interceptors, self._shelf)
+        return telling(self._parts.interceptors, self._cached)
 
     @cached_property
     def _orchestrator(self) -> Orchestrator:
@@ -96,7 +96,7 @@ class Handlers:
 
         cache_size, turn_limit, history_limit = self._limits
         return Orchestrator(
-            self._shelf,
+            self._cached,
             self._parts.dispatch,
             self._parts.clock,
             codec=self._parts.codec,
@@ -123,7 +123,7 @@ class Handlers:
         """Let this version go on with an execution; answers a remark on that. Raises
         OfAnotherVersion.
         """
-        versions, document = self._parts.versions, self._shelf.document(name)
+        versions, document = self._parts.versions, self._cached.document(name)
         written_by = "" if document is None else document.written_by
         if other := versions.other(written_by):
             raise OfAnotherVersion(other)
@@ -152,7 +152,7 @@ class Handlers:
     def _query_handler(self) -> QueryHandler:
         from mini_workflow.runtimes.aws.query_handler import QueryHandler
 
-        return QueryHandler(self._parts, self._orchestrator.inspection, self._shelf, self._claim)
+        return QueryHandler(self._parts, self._orchestrator.queries, self._cached, self._claim)
 
     @cached_property
     def _worker(self) -> Worker:
@@ -208,7 +208,7 @@ class Handlers:
         """See `AWSRuntime.evict`."""
         with self._lock:
             self._orchestrator.evict()
-            self._shelf.forget_all()
+            self._cached.forget_all()
 
     def close(self) -> None:
         """Release what this process holds."""

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.errors import StoreError
-from mini_workflow.stores.aws_clients import Clients, translate_errors
-from mini_workflow.stores.aws_limits import BATCH_ENTRIES
+from mini_workflow.stores.aws.clients import Clients, translate_errors
+from mini_workflow.stores.aws.limits import BATCH_ENTRIES
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -62,7 +62,7 @@ class Hold:
             self._change()
 
     def wait(self) -> None:
-        """Until the messages are held, or cannot be, if they are to be at once."""
+        """Wait until the messages are held, or cannot be, if they are to be at once."""
         if self._at_once and self._thread is not None:
             self._held.wait()
 

@@ -15,8 +15,8 @@ from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.time_left import TimeLeft
 from mini_workflow.runtimes.aws.worker import HandedBack, Worker
 from mini_workflow.settings import is_queue
-from mini_workflow.stores.aws_clients import translate_errors
-from mini_workflow.stores.aws_limits import LONGEST_IN_HAND
+from mini_workflow.stores.aws.clients import translate_errors
+from mini_workflow.stores.aws.limits import LONGEST_IN_HAND
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, dump, parse
 

@@ -1,4 +1,4 @@
-"""QueryHandler: what a client asks of the orchestrator directly, and waits for."""
+"""Answer direct requests of clients to the orchestrator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.validation import check_id
 from mini_workflow.engine.delivery import OfAnotherVersion
-from mini_workflow.engine.inspection import Inspection
+from mini_workflow.engine.queries import FencedQueries
 from mini_workflow.engine.requests import Ask
 from mini_workflow.errors import WireError
 from mini_workflow.ports.queue import FencedStore
@@ -31,13 +31,13 @@ class QueryHandler:
     def __init__(
         self,
         parts: Container,
-        inspection: Inspection,
+        queries: FencedQueries,
         store: FencedStore,
         claim: Callable[[str], object],
     ) -> None:
         self._parts = parts
         self._claim = claim
-        self._inspection = inspection
+        self._queries = queries
         self._store = store
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -62,14 +62,14 @@ class QueryHandler:
 
     def _query(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         request = Ask(name, content["name"], Payload(tree=content["arguments"]))
-        self._inspection.ask(request)
+        self._queries.ask(request)
         return {"value": request.reply.wait(0).tree}
 
     def _update(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         request = wire.decode(content["request"])
         if not isinstance(request, events.UpdateRequested):
             raise WireError("a query with something else than an update")
-        refusal = self._inspection.refusal(name, request)
+        refusal = self._queries.refusal(name, request)
         if refusal is not None:
             return {"refusal": refusal.to_plain()}
         key = f"update/{name}/{request.id}/{secrets.token_hex(8)}"
@@ -77,7 +77,7 @@ class QueryHandler:
         return {"accepted": True}
 
     def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
-        is_open = self._inspection.is_open(name, content["seq"], content["secret"])
+        is_open = self._queries.is_open(name, content["seq"], content["secret"])
         standing, head = self._store.standing(name), self._store.head(name)
         assert standing is not None
         assert head is not None

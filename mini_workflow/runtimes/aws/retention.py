@@ -50,7 +50,7 @@ RETRY_AFTER: Final = 60_000
 
 @frozen
 class _Plan:
-    """When the next step is due, behind which place it goes on, and the ETag of the object."""
+    """The next step: when it is due, behind which place it goes on, and the ETag of the object."""
 
     due: int = 0
     after: str = ""

@@ -16,8 +16,8 @@ from mini_workflow.interceptors import Interceptor, Interceptors
 from mini_workflow.runtimes.aws.client_transport import ClientTransport
 from mini_workflow.runtimes.aws.container import Container, StoreName
 from mini_workflow.settings import Settings
-from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import CLAIM_OVER, MAXIMUM_DELAY
+from mini_workflow.stores.aws.clients import Clients
+from mini_workflow.stores.aws.limits import CLAIM_OVER, MAXIMUM_DELAY
 from mini_workflow.workflow import REGISTRY, Registry
 
 if TYPE_CHECKING:

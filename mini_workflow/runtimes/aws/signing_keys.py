@@ -10,7 +10,7 @@ from typing import Final
 from mini_workflow.codecs.signing import read_keys
 from mini_workflow.errors import StoreUnavailable, UsageError
 from mini_workflow.settings import SIGNING_KEY, SIGNING_KEY_ARN, Settings
-from mini_workflow.stores.aws_clients import Clients, translate_errors
+from mini_workflow.stores.aws.clients import Clients, translate_errors
 
 RENEW_AFTER: Final = 10.0
 """Seconds between two readings of a parameter or secret at the least, so that messages of strangers

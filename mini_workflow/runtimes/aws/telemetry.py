@@ -1,4 +1,4 @@
-"""What the functions tell whoever watches them: structured logs, and metrics."""
+"""Write structured logs and metrics of the functions."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Metrics:
         self._add("Malformed", 1)
 
     def failed(self, records: int) -> None:
-        """Messages have to come again."""
+        """Count messages that have to come again."""
         self._add("Redelivered", records)
 
     def outcome(self, *, failed: bool) -> None:

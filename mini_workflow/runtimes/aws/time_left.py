@@ -1,4 +1,4 @@
-"""TimeLeft: how long a function may still run, as Lambda tells it."""
+"""Tell how long a function may still run, by Lambda's own clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VersionRouting: which version of the orchestrator has to take an execution, during a canary and after."""
+"""Route executions to versions of the orchestrator, during a canary and after."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mini_workflow.settings import (
     WORKER_FUNCTION_NAME,
     Settings,
 )
-from mini_workflow.stores.aws_clients import LONGEST_ANSWER, Clients, translate_errors
+from mini_workflow.stores.aws.clients import LONGEST_ANSWER, Clients, translate_errors
 from mini_workflow.stores.sqs.call_store import version_of
 from mini_workflow.stores.sqs.envelopes import dump, parse
 
@@ -28,7 +28,7 @@ AGAIN_AFTER: Final = 1_000
 
 @frozen
 class Traffic:
-    """Where an alias leads: to its `main` version, and to the `canary` by its weight, from 0 to 1.
+    """The targets of an alias: to its `main` version, and to the `canary` by its weight, from 0 to 1.
     `revision` is of the alias itself.
     """
 

@@ -32,8 +32,8 @@ from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics
 from mini_workflow.runtimes.aws.time_left import TimeLeft
-from mini_workflow.stores.aws_clients import is_refused
-from mini_workflow.stores.aws_limits import HEARTBEAT_INTERVAL
+from mini_workflow.stores.aws.clients import is_refused
+from mini_workflow.stores.aws.limits import HEARTBEAT_INTERVAL
 from mini_workflow.stores.sqs.call_store import purpose_of
 from mini_workflow.stores.sqs.dispatch import CANCELLED
 from mini_workflow.stores.sqs.envelopes import parse
@@ -142,8 +142,8 @@ class Worker:
             self._runner.close(ENDING)
         if self._buffer is not None:
             self._buffer.close()
-        for pulse in ending:
-            pulse.join(HEARTBEAT_INTERVAL)
+        for heartbeats in ending:
+            heartbeats.join(HEARTBEAT_INTERVAL)
 
     def request_of(self, event: Any) -> tuple[TaskRequest, str]:
         """Return what is to be run, and the version of this function that it is for. Raises
@@ -177,12 +177,12 @@ class Worker:
 
     def _run(self, request: TaskRequest) -> TaskOutcome:
         outcomes: SimpleQueue[TaskOutcome | HandedBack | None] = SimpleQueue()
-        pulse = _HeartbeatThread(self._parts, request)
+        heartbeats = _HeartbeatThread(self._parts, request)
         with self._lock:
             if self._handing_back:
                 raise HandedBack(request.heartbeat)
             self._outcomes[request.key] = outcomes
-            self._heartbeats[request.key] = pulse
+            self._heartbeats[request.key] = heartbeats
             if self._buffer is None:
                 self._buffer = StreamBuffer(self._append, pause=STREAM_PAUSE, tries=STREAM_TRIES)
             if self._runner is None:
@@ -204,9 +204,9 @@ class Worker:
                 raise RuntimeClosed("the runtime was closed while it ran the task")
             return outcome
         finally:
-            pulse.stop()
+            heartbeats.stop()
             with self._lock:
-                self._ending = [*(p for p in self._ending if not p.join(0)), pulse]
+                self._ending = [*(p for p in self._ending if not p.join(0)), heartbeats]
                 del self._outcomes[request.key], self._heartbeats[request.key]
 
     def _explained(self, outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
@@ -234,9 +234,9 @@ class Worker:
         return self._parts.streams.append(writes)
 
     def _begin(self, request: TaskRequest) -> None:
-        pulse = self._heartbeats.get(request.key)
-        if pulse is not None:
-            pulse.start(CURRENT.get())
+        heartbeats = self._heartbeats.get(request.key)
+        if heartbeats is not None:
+            heartbeats.start(CURRENT.get())
 
     def _send(self, outcome: TaskOutcome, left: TimeLeft) -> None:
         """Send the outcome, for as long as the function may run. What cannot be sent at once goes
@@ -292,7 +292,7 @@ class _HeartbeatThread:
     def start(self, task: CurrentTask) -> None:
         """Begin to look: the attempt begins."""
         self._task = task
-        name = "mini-workflow-pulse"
+        name = "mini-workflow-heartbeats"
         self._thread = threading.Thread(target=self._beat, name=name, daemon=True)
         self._thread.start()
 

@@ -10,7 +10,7 @@ from mini_workflow.core.records import frozen
 from mini_workflow.settings import TABLE_EXPIRES as EXPIRES
 from mini_workflow.settings import TABLE_KEY as KEY
 from mini_workflow.settings import TABLE_ORDER as ORDER
-from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
+from mini_workflow.stores.aws.clients import Clients, code_of, translate_errors
 
 DELETED_AT_ONCE: Final = 25
 """Items that one call deletes (DynamoDB API Reference, BatchWriteItem)."""

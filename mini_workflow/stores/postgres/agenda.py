@@ -1,4 +1,4 @@
-"""What is due among the executions that this owner holds: one query each."""
+"""Find executions that are due among those that this owner holds: one query each."""
 
 from __future__ import annotations
 

@@ -89,21 +89,21 @@ class PostgresBackend:
             database, None if borrowed is None else self._writer, direct=direct
         )
         holding, received = Ownership(), ReceivedMessages()
-        ring = self.wakeups.ring
+        notify = self.wakeups.notify
         self.store = PostgresStore(
             self._writer,
             self._readers,
             holding,
             received,
-            ring,
+            notify,
             is_client=is_client,
             keep_runs=keep_runs,
         )
         self.agenda = PostgresAgenda(self._writer, holding)
-        self.mailbox = PostgresMailbox(self._writer, self._readers, holding, received, ring)
+        self.mailbox = PostgresMailbox(self._writer, self._readers, holding, received, notify)
         self.streams = PostgresStreams(self._readers, PostgresHeartbeats(self._readers))
         self.transactions = PostgresTransactions(database)
-        self.shared_tasks = PostgresSharedTasks(self._readers, holding, clock, ring)
+        self.shared_tasks = PostgresSharedTasks(self._readers, holding, clock, notify)
         self.leases: PostgresLeases | NoLeases = (
             NoLeases(self._readers, clock)
             if is_client

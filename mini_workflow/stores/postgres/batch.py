@@ -1,4 +1,4 @@
-"""Batch: what one commit writes, as the arrays that the functions take."""
+"""Encode one commit as the arrays that the functions of the database take."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class ConnectionLost(StoreUnavailable):
 
 
 class Address:
-    """Where the database is, and the schema that the tables are in.
+    """The address of the database, and the schema that the tables are in.
 
     Raises UsageError for what is no address, or no name of a schema.
     """

@@ -1,4 +1,4 @@
-"""Fence: what the server has counted of this owner's commits."""
+"""Compare this owner's commits with the count of the server."""
 
 from __future__ import annotations
 

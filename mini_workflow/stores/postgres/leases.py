@@ -1,4 +1,4 @@
-"""Who runs what: leases of owners, and the partitions that they hold."""
+"""Lease partitions of executions to owners."""
 
 from __future__ import annotations
 

@@ -79,20 +79,20 @@ class PostgresMailbox:
         readers: Pool,
         holding: Ownership,
         received: ReceivedMessages,
-        ring: Callable[[Iterable[str]], None],
+        notify: Callable[[Iterable[str]], None],
     ) -> None:
         self._writer = writer
         self._readers = readers
         self._holding = holding
         self._received = received
-        self._ring = ring
+        self._notify = notify
 
     def post(self, execution_id: str, body: str, key: str) -> None:
         """See `Mailbox.post`."""
         with self._readers.use() as connection:
             address = post(connection, execution_id, body, key)
         if address is not None:
-            self._ring([address])
+            self._notify([address])
 
     def entries(
         self, after: int, limit: int, execution_id: str | None = None

@@ -15,19 +15,19 @@ from mini_workflow.stores.process import served_by
 
 
 class PostgresSharedTasks:
-    """Implements `SharedTasks`. Whoever has something to do about a change is rung after it."""
+    """Implements `SharedTasks`. Whoever has something to do about a change is notified after it."""
 
     def __init__(
         self,
         connections: Pool,
         holding: Ownership,
         clock: Clock,
-        ring: Callable[[Iterable[str]], None],
+        notify: Callable[[Iterable[str]], None],
     ) -> None:
         self._connections = connections
         self._holding = holding
         self._clock = clock
-        self._ring = ring
+        self._notify = notify
 
     def serve(self, workers: Collection[str]) -> None:
         """See `SharedTasks.serve`."""
@@ -91,7 +91,7 @@ class PostgresSharedTasks:
         # What is taken in between is found by the second one.
         dropped = self._rows(_DROP, (execution_id, seq, lease))
         told = self._rows(_CANCEL, (reason, execution_id, seq, lease))
-        self._ring({address for (address,) in told})
+        self._notify({address for (address,) in told})
         return [(execution_id, seq, attempt) for (attempt,) in dropped]
 
     def kept(self, key: Key | None = None) -> list[Key]:
@@ -106,10 +106,10 @@ class PostgresSharedTasks:
 
     def _ring_serving(self, workers: set[str]) -> None:
         rows = self._rows(_SERVING)
-        self._ring({row[1] for row in rows if not workers.isdisjoint(row[6].split())})
+        self._notify({row[1] for row in rows if not workers.isdisjoint(row[6].split())})
 
     def _ring_all(self, sql: str, parameters: Sequence[Any]) -> None:
-        self._ring({address for (address,) in self._rows(sql, parameters)})
+        self._notify({address for (address,) in self._rows(sql, parameters)})
 
     def _tasks(self, sql: str, parameters: Sequence[Any]) -> list[SharedTask]:
         return [SharedTask(*row) for row in self._rows(sql, parameters)]

@@ -32,7 +32,7 @@ class PostgresStore:
         readers: Pool,
         holding: Ownership,
         received: ReceivedMessages,
-        ring: Callable[[Iterable[str]], None],
+        notify: Callable[[Iterable[str]], None],
         *,
         keep_runs: bool = True,
         is_client: bool = False,
@@ -43,7 +43,7 @@ class PostgresStore:
         self._readers = readers
         self._holding = holding
         self._received = received
-        self._ring = ring
+        self._notify = notify
         self._fence: Final = Fence(writer, holding)
         self._keep_runs = keep_runs
 
@@ -169,7 +169,7 @@ class PostgresStore:
                 return done
             rows = self._writer.once(sql, parameters)
         made, addresses = rows[0]
-        self._ring(addresses or ())
+        self._notify(addresses or ())
         return batch.settle(made or [])
 
     def _written(self, commits: Sequence[Commit]) -> list[bool]:
@@ -205,7 +205,7 @@ class PostgresStore:
         else:
             made, addresses = rows[0]
         if addresses:
-            self._ring(addresses)
+            self._notify(addresses)
         return made or []
 
     def _call(self, sql: str, parameters: Sequence[str]) -> list[Any] | None:

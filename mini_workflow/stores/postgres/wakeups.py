@@ -1,6 +1,6 @@
 """Wakeups: tells the processes that hold executions to look at the database, by LISTEN and NOTIFY.
 
-A ring carries nothing and proves nothing: whoever hears it looks. A lost one costs time only, since
+A wake-up carries nothing and proves nothing: whoever receives it looks. A lost one costs time only, since
 every owner also looks around when it renews its lease. Rings are sent after the commit that they are
 about and by a transaction of their own: within it, its lock would have all commits wait for each other.
 """
@@ -29,21 +29,21 @@ _PAUSE: Final = 1.0
 """Seconds from a lost connection to the next one."""
 
 _CHECK: Final = 30.0
-"""Seconds without a ring after which the connection is tried."""
+"""Seconds without a wake-up after which the connection is tried."""
 
 _LOOK: Final = 0.25
-"""Seconds between two looks as long as no ring can be heard."""
+"""Seconds between two looks as long as no wake-up can arrive."""
 
 _UNHEARD: Final = 20
-"""Looks after which it is said that no ring is heard."""
+"""Looks after which a warning says that no wake-up arrives."""
 
 CHANNEL: Final = "mini_workflow_"
 """What the names of the channels begin with; each process has one of its own."""
 
 
 class Wakeups:
-    """Can be rung at `address` as soon as it listens. On a `borrowed` connection it rings with the caller's
-    transaction.
+    """Receives wake-ups at `address` as soon as it listens. On a `borrowed` connection it sends them with the
+    caller's transaction.
 
     A pooler that lends sessions for one transaction lets nothing be heard, and does not say so. So behind
     a pooler it rings for itself, and has the owner look four times a second until it has heard that;
@@ -70,7 +70,7 @@ class Wakeups:
         self._rings = threading.Condition()
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard`, on a thread of its own, whenever somebody has rung, or may have."""
+        """Call `heard`, on a thread of its own, after each wake-up, and when one may have been lost."""
         self._ends = socket.socketpair()
         self._listener = threading.Thread(
             target=self._listen,
@@ -80,7 +80,7 @@ class Wakeups:
         )
         self._listener.start()
 
-    def ring(self, addresses: Iterable[str]) -> None:
+    def notify(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses. Does not wait, and may be called on any thread."""
         if self._borrowed is not None:
             self._borrowed.rows(_NOTIFY_WITH, (texts(sorted(set(addresses))),))
@@ -97,7 +97,7 @@ class Wakeups:
             self._rings.notify()
 
     def close(self) -> None:
-        """Send what is to be rung, and stop listening. Harmless if that has happened."""
+        """Send pending wake-ups, and stop listening. Harmless if that has happened."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -133,10 +133,10 @@ class Wakeups:
             connection = Connection(self._heard_at)
             try:
                 connection.rows(f'LISTEN "{self.address}"')
-                heard()  # what was rung before is lost
+                heard()  # wake-ups from before are lost
                 self._hear(connection.raw, heard, ends)
             except (StoreError, psycopg.Error, OSError) as error:
-                log.warning("no ring of another process is heard for a while: %s", error)
+                log.warning("no wake-up of another process has arrived for a while: %s", error)
             finally:
                 connection.close()
             self._closed.wait(_PAUSE)
@@ -175,7 +175,7 @@ class Wakeups:
 
 
 _DEAF: Final = (
-    "%s is a pooler through which no ring of another process is heard: this process looks four times a "
+    "%s is a pooler through which no wake-up of another process arrives: this process looks four times a "
     "second instead. Give the address of the server itself as direct_url=, or have the pooler keep "
     "sessions"
 )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mini_workflow.core.records import frozen
 from mini_workflow.errors import StoreUnavailable
-from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
+from mini_workflow.stores.aws.clients import Clients, code_of, translate_errors
 
 CONFLICTS: Final = 8
 """How often a write is tried again that S3 answers with ConditionalRequestConflict: another write
@@ -81,7 +81,7 @@ class Bucket:
             self._s3.delete_object(Bucket=self._name(), Key=self._prefix + key)
 
     def keys(self, prefix: str, after: str, limit: int) -> list[str]:
-        """Keys below a prefix, in order, beginning behind `after`."""
+        """Return keys below a prefix, in order, beginning behind `after`."""
         found: list[str] = []
         start = self._prefix + (after or prefix)
         while len(found) < limit:

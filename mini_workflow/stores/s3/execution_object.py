@@ -1,4 +1,4 @@
-"""ExecutionObject: what the object of an execution holds, and how it is written down.
+"""Write and read the object of an execution.
 
 The object is JSON in lines: the first has all that a listing shows, the second what is still to be
 done for the last commit; the parked messages and the newest events follow, a line each. Older
@@ -79,14 +79,14 @@ class ExecutionObject:
     deleted: int = 0
     unswept: int | None = None
     begins: int | None = None
-    alarm: Wakeups = NO_WAKEUPS
+    wakeup: Wakeups = NO_WAKEUPS
     pending: PendingEffects = NO_EFFECTS
     parked: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     etag: str = ""
 
     def after(
-        self, commit: Commit, pending: PendingEffects, alarm: Wakeups, tries: int, writer: str
+        self, commit: Commit, pending: PendingEffects, wakeup: Wakeups, tries: int, writer: str
     ) -> ExecutionObject:
         """Return the document once the commit is written, by a writer of that name."""
         head = commit.head or self.head
@@ -104,7 +104,7 @@ class ExecutionObject:
             writer=writer,
             tries=tries,
             unlisted=0,
-            alarm=alarm,
+            wakeup=wakeup,
             pending=pending,
             parked=(*(() if commit.unpark else self.parked), *commit.park),
             tail=(*self.tail, *commit.events),
@@ -154,7 +154,7 @@ def encode(document: ExecutionObject) -> bytes:
         header["parent"] = document.parent
     pending = document.pending
     plain: dict[str, Any] = {k: v for k in _NOTES if (v := getattr(head, k))}
-    for name, wakeup in (("alarm", document.alarm.timer), ("deadline", document.alarm.deadline)):
+    for name, wakeup in (("alarm", document.wakeup.timer), ("deadline", document.wakeup.deadline)):
         if wakeup is not None:
             header[name] = [wakeup.at, wakeup.schedule]
     if document.unswept is not None:
@@ -166,10 +166,10 @@ def encode(document: ExecutionObject) -> bytes:
         plain["tasks"] = pending.tasks
     if pending.outbox:
         plain["outbox"] = [(out.execution_id, out.body, out.key) for out in pending.outbox]
-    if pending.alarm:
+    if pending.wakeup:
         plain["alarm"] = True
-    if pending and pending.causes:
-        plain["causes"] = pending.causes
+    if pending and pending.caused_by:
+        plain["causes"] = pending.caused_by
     if pending.unconfirmed:
         plain["doubtful"] = True
     if pending.chunks:
@@ -202,8 +202,8 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
         pending = PendingEffects(
             tasks=tuple((seq, attempt) for seq, attempt in plain.get("tasks", ())),
             outbox=tuple(QueuedMessage(*fields) for fields in plain.get("outbox", ())),
-            alarm=plain.get("alarm", False),
-            causes=tuple(plain.get("causes", ())),
+            wakeup=plain.get("alarm", False),
+            caused_by=tuple(plain.get("causes", ())),
             unconfirmed=plain.get("doubtful", False),
             chunks=tuple(
                 StreamWrite(document.head.execution_id, *fields)
@@ -258,13 +258,13 @@ def _header(line: str) -> ExecutionObject:
             f"execution {plain.get('execution_id')!r} was written in form {schema}, and this "
             f"version of mini-workflow reads {SCHEMA} at most: deploy a newer one"
         )
-    alarm = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
+    wakeup = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
     about: dict[str, Any] | None = rest.get("parent")
     # One that is only told of the end is no parent: see `engine.runs.parent_of`.
     parent = None if about is None or "notify" in about else about["id"]
     head = Head(**plain, parent=parent)
-    return ExecutionObject(head, alarm=alarm, **rest)
+    return ExecutionObject(head, wakeup=wakeup, **rest)
 
 
 def _noted(document: ExecutionObject, plain: dict[str, Any]) -> ExecutionObject:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from mini_workflow.ports.heartbeats import Heartbeat
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.s3.bucket import Bucket
 
 _FIELDS = frozenset(("attempt", "at", "details"))

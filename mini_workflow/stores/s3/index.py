@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from mini_workflow.core.records import frozen
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 
 ROOT: Final = "executions/index/"
 
@@ -124,7 +124,7 @@ def entries(
     limit: int,
     started_after: int | None = None,
 ) -> tuple[list[Entry], str | None]:
-    """At least `limit` executions with markers below these prefixes that stand behind the place
+    """Return at least `limit` executions with markers below these prefixes that stand behind the place
     `after` and may match, in order, and the place to go on from; fewer of them, and None, if there
     are no more.
     """

@@ -13,8 +13,8 @@ from mini_workflow.core.tags import tags_from_text
 from mini_workflow.errors import StoreCorrupt, StoreError
 from mini_workflow.ports import STATUSES, Commit, Query
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wakeups
-from mini_workflow.stores.aws_clients import Clients
-from mini_workflow.stores.aws_limits import SEAL_OVER
+from mini_workflow.stores.aws.clients import Clients
+from mini_workflow.stores.aws.limits import SEAL_OVER
 from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import index
@@ -124,7 +124,7 @@ class ObjectStore:
         parent: dict[str, object] | None,
         fingerprint: str,
         pending: PendingEffects = NO_EFFECTS,
-        alarm: Wakeups = NO_WAKEUPS,
+        wakeup: Wakeups = NO_WAKEUPS,
         over: Deleted | None = None,
         *,
         listed: bool = True,
@@ -145,7 +145,7 @@ class ObjectStore:
             spread=1,
             deleted=0 if over is None else over.events,
         )
-        new = empty.after(commit, pending, alarm, 0, _writer(self._version))
+        new = empty.after(commit, pending, wakeup, 0, _writer(self._version))
         if listed:
             index.enter(self._markers, commit.head.status, new.place, spread=bool(new.spread))
             self._enter_tags(new, _tags(new))
@@ -165,14 +165,14 @@ class ObjectStore:
         document: ExecutionObject,
         commit: Commit,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         tries: int,
     ) -> ExecutionObject | None:
         """Write what follows the document; None if somebody has written since it was read."""
         document = self._swept(document)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(
-            commit, pending, alarm, tries, _writer(self._version or document.written_by)
+            commit, pending, wakeup, tries, _writer(self._version or document.written_by)
         )
         if not self._keep_runs and new.first > document.first:
             # Written with the commit: whoever comes next removes what nobody has removed by then.

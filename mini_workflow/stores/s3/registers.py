@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from mini_workflow.stores.aws_limits import HEADER_BYTES
+from mini_workflow.stores.aws.limits import HEADER_BYTES
 from mini_workflow.stores.s3 import execution_object as form
 from mini_workflow.stores.s3 import tombstone
 from mini_workflow.stores.s3.bucket import Bucket, Object
@@ -16,7 +16,7 @@ ROOT: Final = "executions/"
 
 
 class Registers(Protocol):
-    """What stands for each execution: its object, or the tombstone of one that was deleted.
+    """The register of each execution: its object, or the tombstone of one that was deleted.
 
     A write says by an etag what it is written over, and takes effect only if that still stands there.
     One whose answer was lost, and that boto3 has tried again, is known by its writer, another one with

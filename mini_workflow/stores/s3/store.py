@@ -198,7 +198,7 @@ class S3Store:
             return False
         if commit.deleted_at is not None:
             return self._histories.delete(name, document, commit.deleted_at)
-        written = self._histories.write(document, commit, NO_EFFECTS, document.alarm, 0)
+        written = self._histories.write(document, commit, NO_EFFECTS, document.wakeup, 0)
         return written is not None
 
 

@@ -18,7 +18,7 @@ from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import StoreCorrupt, StoreTooNew
 from mini_workflow.ports import Answer, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.s3.heartbeats import S3Heartbeats
 from mini_workflow.stores.s3.object_store import ROOT, ObjectStore

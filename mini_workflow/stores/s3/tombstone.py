@@ -1,4 +1,4 @@
-"""Tombstone: what stands where the object of an execution was that was deleted.
+"""Leave a tombstone where the object of a deleted execution was.
 
 It keeps the id from being used while something of the execution is still to be removed, and after that
 says how many events it had. A rule of the bucket removes it, by its tag, once that does not matter any
@@ -25,7 +25,8 @@ _END: Final = "}}"
 
 @frozen
 class Tombstone:
-    """How many `events` the executions had that were deleted here, all together, when the last one was
+    """The number of `events` that the executions had which were deleted here, all together, when
+    the last one was
     deleted, where it stood in listings (`place`, `spread`) and the `tags` by which it was found. It is
     `finished` when nothing of it is left. `etag` is of the object.
     """

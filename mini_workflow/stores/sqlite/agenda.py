@@ -1,4 +1,4 @@
-"""What is due among the executions that this owner holds. Damaged rows are left out."""
+"""Find executions that are due among those that this owner holds. Damaged rows are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who runs what: leases of owners, and the partitions that they hold."""
+"""Lease partitions of executions to owners."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ a takeover ever having to touch the rows of many executions.
 
 
 def verify(raw: sqlite3.Connection, holding: Ownership) -> None:
-    """Within a transaction: raise LeaseLost unless the lease still stands."""
+    """Raise LeaseLost unless the lease still stands. Call it within a transaction."""
     lease = holding.require()
     if raw.execute("SELECT 1 FROM owners WHERE id = ?", (lease,)).fetchone() is None:
         holding.lost()

@@ -1,4 +1,4 @@
-"""Listings: which rows of executions match a query, by an index that answers it."""
+"""Find the rows of executions that match a query, by an index that answers it."""
 
 from __future__ import annotations
 

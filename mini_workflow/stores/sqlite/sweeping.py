@@ -1,4 +1,4 @@
-"""What is removed from the file beside the work: events that nobody can read any more, and free pages."""
+"""Remove events that nobody can read any more, and free pages, beside the work."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from mini_workflow.errors import MailboxFull, StoreError
-from mini_workflow.stores.aws_clients import Clients, translate_errors
-from mini_workflow.stores.aws_limits import (
+from mini_workflow.stores.aws.clients import Clients, translate_errors
+from mini_workflow.stores.aws.limits import (
     BACKLOG_AGE,
     BACKLOG_LASTS,
     BACKLOG_LOOK,
@@ -33,7 +33,7 @@ _REMEMBERED: Final = 1_000
 
 
 class Backlog:
-    """What is said of executions, by those that take from the queue, to those that send. Callable from any
+    """Reports on executions, by those that take from the queue, to those that send. Callable from any
     thread. `now` tells the time in milliseconds.
     """
 

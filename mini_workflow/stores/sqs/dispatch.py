@@ -1,4 +1,4 @@
-"""AWSDispatch: attempts to the worker function, messages to the queue, alarms to the timers."""
+"""AWSDispatch: attempts to the worker function, messages to the queue, wakeups to the timers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from mini_workflow.settings import (
     Settings,
     is_queue,
 )
-from mini_workflow.stores.aws_clients import Clients, code_of, translate_errors
-from mini_workflow.stores.aws_limits import MAXIMUM_DELAY, SCHEDULE_EARLY
+from mini_workflow.stores.aws.clients import Clients, code_of, translate_errors
+from mini_workflow.stores.aws.limits import MAXIMUM_DELAY, SCHEDULE_EARLY
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.call_store import CallStore, purpose_of, version_of
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, Envelopes, dump
@@ -49,7 +49,7 @@ HEARTBEATS: Final = PAYLOADS + "heartbeats/"
 
 class AWSDispatch:
     """See `Dispatch`. `now` tells the time in milliseconds, and `queued` is the number of seconds up
-    to which an alarm is a delayed message.
+    to which a wakeup is a delayed message.
     """
 
     def __init__(
@@ -94,31 +94,31 @@ class AWSDispatch:
         """See `Dispatch.post`."""
         self._post.send(SqsMessage(m.execution_id, "messages", m.body, m.key) for m in messages)
 
-    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """See `Dispatch.alarm`."""
+    def wakeup(self, execution_id: str, at: int, now: int) -> Wakeup:
+        """See `Dispatch.wakeup`."""
         if at - now <= self._queued * 1000:
             return Wakeup(at)
         return Wakeup(at, "mw-" + sha256(f"{execution_id}:{at}".encode()).hexdigest()[:48])
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
         """See `Dispatch.set`."""
         mail = SqsMessage(
-            execution_id, "wake", str(alarm.at), f"wake/{execution_id}/{alarm.at}/{now}"
+            execution_id, "wake", str(wakeup.at), f"wake/{execution_id}/{wakeup.at}/{now}"
         )
-        if alarm.schedule and alarm.at - now > self._queued * 1000:
-            self._schedule(alarm, mail)
+        if wakeup.schedule and wakeup.at - now > self._queued * 1000:
+            self._schedule(wakeup, mail)
         else:
-            self._delay(mail, min(self._queued, max(0, -(-(alarm.at - now) // 1000))))
+            self._delay(mail, min(self._queued, max(0, -(-(wakeup.at - now) // 1000))))
 
-    def unset(self, alarm: Wakeup) -> None:
+    def unset(self, wakeup: Wakeup) -> None:
         """See `Dispatch.unset`. A message that is delayed arrives all the same."""
-        if not alarm.schedule:
+        if not wakeup.schedule:
             return
         scheduler = self._clients.get("scheduler")
-        with translate_errors(f"deleting schedule {alarm.schedule!r}"):
+        with translate_errors(f"deleting schedule {wakeup.schedule!r}"):
             try:
                 scheduler.delete_schedule(
-                    Name=alarm.schedule, GroupName=self._settings.get(SCHEDULE_GROUP)
+                    Name=wakeup.schedule, GroupName=self._settings.get(SCHEDULE_GROUP)
                 )
             except Exception as error:
                 if code_of(error) != "ResourceNotFoundException":
@@ -203,9 +203,9 @@ class AWSDispatch:
                 },
             )
 
-    def _schedule(self, alarm: Wakeup, mail: SqsMessage) -> None:
+    def _schedule(self, wakeup: Wakeup, mail: SqsMessage) -> None:
         early = min(SCHEDULE_EARLY, self._queued // 2)
-        at = datetime.fromtimestamp(alarm.at / 1000, UTC) - timedelta(seconds=early)
+        at = datetime.fromtimestamp(wakeup.at / 1000, UTC) - timedelta(seconds=early)
         role = self._settings.get(ROLE_ARN)
         target: dict[str, Any] = {
             # The partition is another one in China and in the Regions of governments.
@@ -225,11 +225,11 @@ class AWSDispatch:
             target["DeadLetterConfig"] = {"Arn": entries}
         key = self._settings.get(SCHEDULE_KEY_ARN)
         encrypted = {"KmsKeyArn": key} if key else {}
-        with translate_errors(f"creating schedule {alarm.schedule!r}"):
+        with translate_errors(f"creating schedule {wakeup.schedule!r}"):
             try:
                 self._clients.get("scheduler").create_schedule(
                     **encrypted,
-                    Name=alarm.schedule,
+                    Name=wakeup.schedule,
                     GroupName=self._settings.get(SCHEDULE_GROUP),
                     ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
                     ScheduleExpressionTimezone="UTC",

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from mini_workflow.core.validation import check_id
 from mini_workflow.errors import SignatureInvalid, WireError
-from mini_workflow.stores.aws_limits import CLAIM_OVER
+from mini_workflow.stores.aws.limits import CLAIM_OVER
 from mini_workflow.stores.s3.bucket import Bucket
 
 PAYLOADS: Final = "payloads/"
@@ -33,7 +33,7 @@ _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class Signs(Protocol):
-    """What signs texts: a `Signer`."""
+    """A part that signs texts: a `Signer`."""
 
     def code(self, text: str, *purpose: str) -> str:
         """Return the code of a text for a purpose."""

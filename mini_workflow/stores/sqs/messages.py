@@ -1,4 +1,4 @@
-"""Mail: messages to executions, as they travel through the queues."""
+"""Send messages to executions through the queues."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from mini_workflow.core.records import frozen
 from mini_workflow.errors import SignatureInvalid, StoreUnavailable, WireError
-from mini_workflow.stores.aws_clients import Clients, translate_errors
-from mini_workflow.stores.aws_limits import BATCH_BYTES, BATCH_ENTRIES
+from mini_workflow.stores.aws.clients import Clients, translate_errors
+from mini_workflow.stores.aws.limits import BATCH_BYTES, BATCH_ENTRIES
 from mini_workflow.stores.sqs.envelopes import Envelopes, dump, parse
 
 Kind = Literal["messages", "wake", "resume"]
@@ -28,7 +28,7 @@ _FIELDS: Final = {
 
 @frozen
 class SqsMessage:
-    """What is sent to an execution: wire lines (``messages``), the time of an alarm in milliseconds
+    """A message to an execution: wire lines (``messages``), the time of a wakeup in milliseconds
     (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
     each other, one arrives.
     """
@@ -98,7 +98,7 @@ class Post:
             raise WireError(f"not a message to an execution: {text[:200]!r}")
         content = self._envelopes.open(plain, ("mail", name, kind))  # pyright: ignore[reportUnknownArgumentType]
         if kind == "wake" and not content.isdecimal():
-            raise WireError(f"not the time of an alarm: {content[:100]!r}")
+            raise WireError(f"not the time of a wakeup: {content[:100]!r}")
         return SqsMessage(name, kind, content, "")  # pyright: ignore[reportArgumentType]
 
     def certificate(self, execution_id: str, seq: int, attempt: int) -> str:

@@ -1,4 +1,4 @@
-"""Outcomes: what attempts have come to, in the bucket, while their messages cannot be sent."""
+"""Keep outcomes of attempts in the bucket while their messages cannot be sent."""
 
 from __future__ import annotations
 

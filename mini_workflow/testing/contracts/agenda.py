@@ -1,4 +1,4 @@
-"""What every `Agenda` must do. Needs pytest."""
+"""Hold every `Agenda` to its contract. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

@@ -1,4 +1,4 @@
-"""What the contract suites of all ports of a backend share. Needs pytest.
+"""Share what the contract suites of all ports of a backend need. Needs pytest.
 
 A suite is inherited, and told how to open the backend - or, where it is one of `StoreCase`, which
 takes no owners, how to open a store alone:

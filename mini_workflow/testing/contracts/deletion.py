@@ -1,4 +1,4 @@
-"""What every `Store` must do about deletions, and what it must do beside them. Needs pytest."""
+"""Hold every `Store` to its contract about deletions, and around them. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
@@ -23,7 +23,7 @@ TAGS = tags_as_text({"customer": "c-7"})
 
 
 def deleted_events(opened: Opened, execution_id: str) -> int:
-    """How many events executions of that id had which were deleted."""
+    """Return how many events executions of that id had which were deleted."""
     return opened.store.lookup([execution_id])[execution_id].deleted_events
 
 

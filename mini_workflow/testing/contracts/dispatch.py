@@ -1,4 +1,4 @@
-"""What every `Dispatch` must do. Needs pytest."""
+"""Hold every `Dispatch` to its contract. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
@@ -150,9 +150,9 @@ class WakeupContract:
     def set(self, execution_id: str, after: int) -> Wakeup:
         """Set a wake-up for so many milliseconds from now."""
         one = self.open_dispatch()
-        alarm = one.alarm(execution_id, self.now() + after, self.now())
-        one.set(execution_id, alarm, self.now())
-        return alarm
+        wakeup = one.wakeup(execution_id, self.now() + after, self.now())
+        one.set(execution_id, wakeup, self.now())
+        return wakeup
 
     def all_woken(self, until: int) -> set[tuple[str, int]]:
         """Take all wake-ups that go off until then."""
@@ -163,10 +163,10 @@ class WakeupContract:
 
     def test_what_would_be_set_is_always_the_same_and_sets_nothing(self) -> None:
         one, two, at = self.open_dispatch(), self.open_dispatch(), self.now() + DAY
-        first = one.alarm("a", at, self.now())
-        assert first == two.alarm("a", at, self.now())
+        first = one.wakeup("a", at, self.now())
+        assert first == two.wakeup("a", at, self.now())
         assert first.at == at
-        assert first not in (one.alarm("b", at, self.now()), one.alarm("a", at + 1, self.now()))
+        assert first not in (one.wakeup("b", at, self.now()), one.wakeup("a", at + 1, self.now()))
         assert self.all_woken(at + DAY) == set()
 
     @pytest.mark.parametrize("after", [0, 1, SECOND, 600 * SECOND, 1_200 * SECOND, 40 * DAY])
@@ -186,16 +186,16 @@ class WakeupContract:
         assert self.all_woken(first.at) == {("a", first.at)}
 
     def test_each_execution_has_wakeups_of_its_own(self) -> None:
-        alarms = {
+        wakeups = {
             (n, self.set(n, after).at) for n in "ab" for after in (60 * SECOND, 60 * SECOND + 1)
         }
-        assert self.all_woken(self.now() + 61 * SECOND) == alarms
+        assert self.all_woken(self.now() + 61 * SECOND) == wakeups
 
     def test_what_is_taken_back_takes_no_other_with_it(self) -> None:
         gone, kept, others = self.set("a", DAY), self.set("a", 2 * DAY), self.set("b", DAY)
         one = self.open_dispatch()
         for _ in range(2):
             one.unset(gone)
-        one.unset(one.alarm("unknown", self.now() + DAY, self.now()))
+        one.unset(one.wakeup("unknown", self.now() + DAY, self.now()))
         assert {("a", kept.at), ("b", others.at)} <= self.all_woken(kept.at)
         one.unset(kept)

@@ -1,4 +1,4 @@
-"""What every `FencedStore` must do about deletions. Needs pytest."""
+"""Hold every `FencedStore` to its contract about deletions. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

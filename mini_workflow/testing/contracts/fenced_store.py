@@ -1,4 +1,4 @@
-"""What every `FencedStore` must do, and how many calls it takes for it. Needs pytest."""
+"""Hold every `FencedStore` to its contract, within a number of calls. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
@@ -30,8 +30,8 @@ from mini_workflow.testing.contracts.backend import creation, head
 EFFECTS: Final = PendingEffects(
     tasks=((1, 1), (2, 3)),
     outbox=(QueuedMessage("b", '{"x":"é\n"}', "a/1"), QueuedMessage("c", "", "")),
-    alarm=True,
-    causes=("m1", "m2"),
+    wakeup=True,
+    caused_by=("m1", "m2"),
     unconfirmed=True,
 )
 WAKEUPS: Final = Wakeups(Wakeup(5_000), Wakeup(9_000, "by a schedule"))
@@ -139,7 +139,7 @@ class FencedStoreContract:
         made = creation("a", *TEXTS, parent="é")
         assert one.create(made, {"id": "é", "seq": 1}, "é", NO_EFFECTS, NO_WAKEUPS)
         outbox = tuple(QueuedMessage(text, text, text) for text in TEXTS)
-        effects = PendingEffects(outbox=outbox, causes=TEXTS)
+        effects = PendingEffects(outbox=outbox, caused_by=TEXTS)
         assert one.commit(Commit("a", len(TEXTS), TEXTS, park=TEXTS), effects, NO_WAKEUPS, 0)
         two = self.open_store()
         assert two.load("a") == Stored(head("a", parent="é"), [*TEXTS, *TEXTS], list(TEXTS))

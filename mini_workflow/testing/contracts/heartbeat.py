@@ -1,4 +1,4 @@
-"""What every `TaskRunner` must do about heartbeats. Needs pytest."""
+"""Hold every `TaskRunner` to its contract about heartbeats. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

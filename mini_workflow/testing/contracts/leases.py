@@ -1,4 +1,4 @@
-"""What every `Leases` must do, between openers in one process. Needs pytest."""
+"""Hold every `Leases` to its contract, between openers in one process. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

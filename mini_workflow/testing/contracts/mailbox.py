@@ -1,4 +1,4 @@
-"""What every `Mailbox` must do. Needs pytest."""
+"""Hold every `Mailbox` to its contract. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
@@ -28,7 +28,7 @@ class MailboxContract(BackendContract):
     """Inherit it, and override `open_backend`."""
 
     def take_all(self, backend: Backend) -> None:
-        """Be done with all messages."""
+        """Take all messages."""
         for entry in backend.mailbox.entries(0, 1_000):
             name = entry.execution_id
             taking = Commit(name, length(backend, name), taken=(entry.number,))
@@ -416,7 +416,7 @@ class OutboxContract(BackendContract):
         assert bodies(one) == ["at once", "after"]
 
     def take_first(self, backend: Backend) -> None:
-        """Be done with the first message."""
+        """Take the first message."""
         entry = backend.mailbox.entries(0, 1)[0]
         name = entry.execution_id
         taking = Commit(name, length(backend, name), taken=(entry.number,))

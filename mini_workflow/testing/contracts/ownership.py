@@ -1,4 +1,4 @@
-"""What a store must do that is written to by the owner of each execution alone. Needs pytest."""
+"""Hold every store to its contract to which the owner of each execution alone writes. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 
@@ -23,7 +23,9 @@ _BLOCKED = {
 
 
 class OwnershipContract(BackendContract):
-    """Who may write, and what a commit does to messages. Inherit it, and override `open_backend`."""
+    """The contract on who may write, and on the messages of a commit. Inherit it, and override
+    `open_backend`.
+    """
 
     def test_a_stale_owner_writes_nothing_at_all(self) -> None:
         one = self.owner("one")

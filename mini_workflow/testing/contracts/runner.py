@@ -1,4 +1,4 @@
-"""What every `TaskRunner` must do: run each attempt once and report it once. Needs pytest."""
+"""Hold every `TaskRunner` to its contract: run each attempt once and report it once. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

@@ -1,4 +1,4 @@
-"""What the contracts of task runners share: a runner, attempts to submit, and their reports."""
+"""Give the contracts of task runners a runner, attempts to submit, and their reports."""
 
 from __future__ import annotations
 

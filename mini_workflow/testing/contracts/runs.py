@@ -1,4 +1,4 @@
-"""What every `Store` must do for executions that begin anew. Needs pytest."""
+"""Hold every `Store` to its contract for executions that begin anew. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

@@ -1,4 +1,4 @@
-"""What every `SharedTasks` must do. Needs pytest."""
+"""Hold every `SharedTasks` to its contract. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

@@ -1,4 +1,4 @@
-"""What every `Store` must do: writing, the fence, and what readers see. Needs pytest."""
+"""Hold every `Store` to its contract: writing, the fence, and what readers see. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

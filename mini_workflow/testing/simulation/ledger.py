@@ -15,7 +15,7 @@ from mini_workflow.task import current_task
 
 @frozen
 class Effect:
-    """What one attempt of a task did. `key` is its idempotency key."""
+    """The effect of one attempt of a task. `key` is its idempotency key."""
 
     execution_id: str
     seq: int

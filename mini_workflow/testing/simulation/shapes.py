@@ -1,4 +1,4 @@
-"""What a shape of a workflow is, and the tasks that shapes are made of."""
+"""Define a shape of a workflow, and the tasks that shapes are made of."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 // All that the pages do by themselves. Without it every list and every execution still reads.
 const $ = (sel, from = document) => from.querySelector(sel), $$ = (sel, from = document) => [...from.querySelectorAll(sel)];
 const root = document.documentElement;
-const pageAt = async address => { const answer = await fetch(address, { headers: { accept: "text/html" } }); return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null; };
+const pageAt = async address => { const answer = await fetch(address, { headers: { accept: "text/html" } }).catch(() => ({})); return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null; };
 
 // Colours and times: chosen here, kept in this browser.
 const kept = { get: k => { try { return localStorage[k]; } catch { return ""; } }, set: (k, v) => { try { localStorage[k] = v; } catch {} } };
@@ -12,7 +12,7 @@ const clocks = zone => {
   $$("time").forEach(t => {
     t.dataset.text ??= t.textContent;
     const day = t.matches(".abs") ? [] : ["day", "month"];
-    t.textContent = zone === "relative" ? t.dataset.text : form(t.dateTime, zone, ...day, "hour", "minute", "second");
+    t.textContent = zone === "relative" && !t.matches(".abs") ? t.dataset.text : form(t.dateTime, zone, ...day, "hour", "minute", "second");
     t.title = ["", "UTC"].map(z => form(t.dateTime, z, "weekday", "day", "month", "year", "hour", "minute", "second") + (z ? " UTC" : "")).join(" · ");
   });
   $$("[data-at]").forEach(t => t.textContent = form(t.dataset.at, zone, ...t.dataset.parts.split(" ")));
@@ -52,6 +52,11 @@ const narrow = async () => {
   address.searchParams.delete("view");
   new URLSearchParams($(".tl", fresh).dataset.address).forEach((value, key) => address.searchParams.set(key, value));
   history.replaceState(null, "", address);
+  ["from", "to"].forEach(key => {
+    const value = address.searchParams.get(key) ?? "";
+    $$("main a[href^='?']").forEach(a => { const to = new URL(a.href); if (value) to.searchParams.set(key, value); else to.searchParams.delete(key); a.setAttribute("href", to.search || "?"); });
+    $$(`main form [name=${key}]`).forEach(field => field.value = value);
+  });
 };
 // The members of a group come page by page, into the row that is open.
 const turn = async (box, address, focus) => {
@@ -117,11 +122,11 @@ const deeds = {
   dialog: b => $("#" + b.dataset.for)?.showModal(), shut: b => b.closest("dialog").close(),
   copy: async b => { await navigator.clipboard?.writeText(b.dataset.copy ?? b.closest(".pay, .cmd, .tb, li")?.innerText ?? location.href); if (b.dataset.copy) b.textContent = "Copied"; },
   open: () => $("tr.at th a")?.click(), pick: () => $("tr.at input")?.click(), find: () => $("[data-key='/']")?.focus(),
-  idle: () => $(".set a[href^='?scale']:not([aria-current])")?.click(), fresh: () => $("[data-key=r]")?.click(),
+  idle: () => $("[data-scale] a:not([aria-current])")?.click(), help: () => $("#keys").showModal(), fresh: () => $("[data-key=r]")?.click(),
   wrong: () => { const all = $$(".evs .failed, .row > .lab .failed").map(x => x.closest("li, .row")), next = all[(all.findIndex(x => x.classList.contains("at")) + 1) % all.length]; all.forEach(x => x.classList.toggle("at", x === next)); next?.scrollIntoView({ block: "center" }); },
 };
 const pages = { e: "executions", w: "workflows", s: "schedules", l: "workers", i: "limits", d: "doctor" };
-const keys = { z: "times", "+": "in", "=": "in", "-": "out", 0: "fit", "/": "find", x: "pick", o: "open", i: "idle", f: "wrong", r: "fresh" };
+const keys = { z: "times", "+": "in", "=": "in", "-": "out", 0: "fit", "/": "find", x: "pick", o: "open", i: "idle", f: "wrong", r: "fresh", "?": "help" };
 let go = 0;
 document.addEventListener("click", e => { const b = e.target.closest?.("[data-do]"); if (b && deeds[b.dataset.do]) deeds[b.dataset.do](b); });
 document.addEventListener("keydown", e => {
@@ -170,9 +175,13 @@ const live = document.body.dataset.live, mark = $("[data-mark]");
 const texts = new Map($$("[data-part]").map(part => [part.dataset.part, part.innerHTML]));
 const refresh = async () => {
   const fresh = await pageAt(location.href);
-  if (!fresh) return;
+  if (!fresh) return false;
   const list = $("[data-fresh]");
-  if (list) list.hidden = $$("[data-list] tr[id]").map(r => r.id).join() === $$("[data-list] tr[id]", fresh).map(r => r.id).join();
+  if (list) {
+    const here = $$("[data-list] tr[id]").map(r => r.id), there = $$("[data-list] tr[id]", fresh).map(r => r.id), more = there.filter(id => !here.includes(id)).length;
+    list.hidden = here.join() === there.join();
+    $("span", list).textContent = more ? `${more} new: show ${more > 1 ? "them" : "it"}` : "This list has changed: show it";
+  }
   $$("[data-part]", fresh).forEach(part => {
     const name = part.dataset.part, html = part.innerHTML, here = $$("[data-part]").find(p => p.dataset.part === name);
     if (here && texts.get(name) !== html && !here.contains(document.activeElement)) {
@@ -188,14 +197,24 @@ const refresh = async () => {
   $$("details[open] > [data-shown]").forEach(box => turn(box, box.dataset.shown));
   count();
   document.title = fresh.title;
+  $("link[rel=icon]").href = $("link[rel=icon]", fresh).getAttribute("href");
   clocks(kept.get("zone") || "relative");
+  return true;
 };
+// Where the stream of changes has ended, the page asks every 10 s; what it shows stays, and its time is told.
 if (live && window.EventSource) {
   const source = new EventSource(live);
+  let asking = 0, seen = new Date();
   const say = (text, on) => { mark.hidden = false; mark.textContent = text; mark.classList.toggle("off", !on); };
-  source.addEventListener("open", () => say("live", true));
-  source.addEventListener("error", () => say("not live", false));
-  source.addEventListener("changed", refresh);
-  source.addEventListener("ended", () => { source.close(); refresh().then(() => mark.hidden = true); });
-  source.addEventListener("gone", () => { source.close(); say("deleted", false); });
+  const ask = async () => {
+    const found = await refresh();
+    if (found) seen = new Date();
+    if (asking) say(found ? "every 10 s" : `not live: of ${form(seen, kept.get("zone"), "hour", "minute", "second")}`, false);
+  };
+  const rest = () => { clearInterval(asking); asking = 0; };
+  source.addEventListener("open", () => { rest(); say("live", true); });
+  source.addEventListener("error", () => { if (!asking) { asking = setInterval(ask, 10000); say("every 10 s", false); } });
+  source.addEventListener("changed", ask);
+  source.addEventListener("ended", () => { source.close(); rest(); ask().then(() => mark.hidden = true); });
+  source.addEventListener("gone", () => { source.close(); rest(); say("deleted", false); });
 }

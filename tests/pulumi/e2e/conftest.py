@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -33,12 +33,14 @@ def _built() -> None:
 
 
 @pytest.fixture
-def new_stack(_built: None, aws: Server, tmp_path: Path) -> Iterator[Callable[[str], Stack]]:
-    """Makes projects with a stack in them, by their names."""
+def new_stack(_built: None, aws: Server, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Makes projects with a stack in them, by their names, and with variables of the environment."""
     with ExitStack() as cleanup:
 
-        def new(name: str) -> Stack:
-            made = cleanup.enter_context(Stack(tmp_path / f"of-{name}", aws, name))
+        def new(name: str, variables: Mapping[str, str] | None = None) -> Stack:
+            made = Stack(tmp_path / f"of-{name}", aws, name)
+            made.environment |= variables or {}
+            cleanup.enter_context(made)
             made.pulumi("stack", "init", "dev")
             made.pulumi("config", "set", "aws:region", aws.region)
             return made

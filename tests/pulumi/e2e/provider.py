@@ -1,6 +1,7 @@
 """A provider for Pulumi's engine, with the rules of the real one for the types of `kinds.py`.
 
-What it makes, it makes by boto3 on the account that the environment names.
+What it makes, it makes by boto3 on the account that the environment names; if that names PRETENDS as well,
+nothing is made, and what AWS decides is made up.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import importlib.metadata
 import json
 import os
 import traceback
+from collections.abc import Iterable
 from typing import Any
+from uuid import uuid4
 
 import grpc
 from botocore.exceptions import ClientError
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from tests.pulumi.e2e.kinds import KINDS, Kind, Values, is_gone
+from tests.pulumi.e2e.kinds import KINDS, Kind, Values, arn, is_gone
 from tests.pulumi.e2e.values import ARCHIVE, SIGNATURE, UNKNOWN, given, secret, struct
 
 
@@ -38,11 +41,24 @@ def name_in_check(kind: Kind, request: Any, news: Values) -> str:
     return before or kind.made_up(request.name, hashlib.sha256(seed).hexdigest()[:7], news)
 
 
+PRETENDS = "PULUMI_TESTS_PRETEND"
+
+
+def decided(names: Iterable[str], values: Values) -> Values:
+    """Outputs as AWS might decide them, other ones each time."""
+    made = {name: arn("none", f"{name}/{uuid4().hex}") for name in names}
+    if "secretArn" in made:  # that of the secret of which it is a version
+        made["secretArn"] = values["secretId"]
+    return made
+
+
 class Provider(provider_pb2_grpc.ResourceProviderServicer):
     """What is not here is answered by UNIMPLEMENTED."""
 
     def __init__(self, package: str) -> None:
         self.package = package
+        # Random values are made nowhere else.
+        self.pretends = package == "aws" and PRETENDS in os.environ
         # The engine warns of a provider that is older than the program's package.
         self.version = importlib.metadata.version(f"pulumi_{package}")
 
@@ -119,7 +135,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             preview = {**news, **dict.fromkeys(kind.outputs, UNKNOWN)}
             return provider_pb2.CreateResponse(properties=struct(preview))
-        made = {**news, **self._tried(context, request, lambda: kind.create(news))}
+        create = (
+            (lambda: decided(kind.outputs, news)) if self.pretends else lambda: kind.create(news)
+        )
+        made = {**news, **self._tried(context, request, create)}
         marked = {name: secret(made[name]) for name in kind.secrets}
         return provider_pb2.CreateResponse(
             id=kind.id_of(made), properties=struct({**made, **marked})
@@ -156,6 +175,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         kind, olds, news = KINDS[request.type], given(request.olds), given(request.news)
         if request.preview:
             made = dict.fromkeys(kind.decided_anew(olds, news), UNKNOWN)
+        elif self.pretends:
+            made = decided(kind.decided_anew(olds, news), news)
         else:
             made = self._tried(context, request, lambda: kind.update(olds, {**news})) or {}
         kept = {**{name: olds[name] for name in kind.outputs if name in olds}, **made}
@@ -167,7 +188,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
         def delete() -> None:
             try:
-                kind.delete(known)
+                if not self.pretends:
+                    kind.delete(known)
             except ClientError as error:
                 if not is_gone(error):
                     raise

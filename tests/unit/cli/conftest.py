@@ -54,7 +54,6 @@ def served(
 ) -> Iterator[World]:
     """The command where somebody runs the executions, for all tests of a module."""
     world = new_world(tmp_path_factory.mktemp("served"))
-    world.inside = True
     if request.param == "sqlite":
         with world.served():
             yield world

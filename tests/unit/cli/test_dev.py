@@ -38,7 +38,8 @@ def staging(aws: Server, tmp_path: Path) -> Iterator[Staging]:
     cloud = EmulatedCloud(aws)
     cloud.environment[WORKERS] = json.dumps({"dev-ann": url, "big": url, "other": "a-function"})
     made = new_world(tmp_path)
-    world = Staging(made.folder, made.environment)
+    # What runs beside it has its settings from the environment of the process.
+    world = Staging(made.folder, made.environment, alone=True)
     program = tmp_path / "bin" / "pulumi"
     program.parent.mkdir()
     outputs = json.dumps({"engine": {"environment": cloud.environment}})
@@ -58,7 +59,7 @@ def test_all_tasks_of_a_developers_executions_run_here_and_no_others(staging: St
     mine = {**staging.environment, DEV_WORKER: "dev-ann"}
     theirs = staging.runtime.start_execution(cli_flows.places)
     with staging.served("dev", "--stack", "staging", "cli_flows", "--as", "ann") as laptop:
-        process = World(staging.folder, mine)
+        process = World(staging.folder, mine, alone=True)
         started = process("--stack", "staging", "-m", "cli_flows", "start", "cli_flows:places")
         places = staging.runtime.get_execution(started.out).result(WAIT)
         assert set(places) == {laptop.pid}

@@ -21,7 +21,7 @@ from mini_workflow.settings import (
     SIGNING_KEY,
     Settings,
 )
-from mini_workflow.stores.aws_clients import Clients
+from mini_workflow.stores.aws.clients import Clients
 from mini_workflow.stores.sqs.messages import SqsMessage, deduplication_id
 from tests.aws.cloud import EmulatedCloud
 from tests.aws.emulator import functions
@@ -55,8 +55,6 @@ class Engine:
             **server.environment(),
             **{name: self.settings[name] for name in LINKED},
         }
-        world.inside = True
-        world.ran |= {"dlq", "doctor"}
 
     def mail(self, execution: str, kind: Any, content: str) -> str:
         return self.parts.post.write(SqsMessage(execution, kind, content, ""))

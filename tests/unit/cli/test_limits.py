@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
-
 from tests.unit.cli.world import World
 from tests.waiting import eventually
 
 
-@pytest.fixture
-def quick(served: World) -> World:
-    """The command as calls in this process, since there are many."""
-    return replace(served, inside=True, ran={"start", "send", "signal", "result"})
-
-
-def test_limits_are_listed_shown_and_changed(quick: World) -> None:
-    assert quick("limits").out == ""
-    assert "give its name" in quick("limits", "--concurrency", "2", status=2).err
-    assert "limit:unknown" in quick("limits", "unknown", status=3).err
-    assert "is no rate" in quick("limits", "narrow", "--rate", "many/60", status=2).err
+def test_limits_are_listed_shown_and_changed(served: World) -> None:
+    assert served("limits").out == ""
+    assert "give its name" in served("limits", "--concurrency", "2", status=2).err
+    assert "limit:unknown" in served("limits", "unknown", status=3).err
+    assert "is no rate" in served("limits", "narrow", "--rate", "many/60", status=2).err
     for name in ("one", "two", "three"):
-        quick("start", "cli_flows:narrow", "--id", name)
+        served("start", "cli_flows:narrow", "--id", name)
 
     def waiting() -> int:
         # It is there once the code of an execution has asked for a slot.
-        said = quick("limits", "narrow", "--json", status=None)
+        said = served("limits", "narrow", "--json", status=None)
         return int(said.json["waiting"]) if said.status == 0 else 0
 
     eventually(lambda: waiting() == 2)
-    assert quick("limits").out == "narrow\t1 at a time\t1\t2"
-    shown = quick("limits", "narrow").out.splitlines()
+    assert served("limits").out == "narrow\t1 at a time\t1\t2"
+    shown = served("limits", "narrow").out.splitlines()
     assert shown == [
         "name       narrow",
         "allows     1 at a time",
@@ -40,18 +30,18 @@ def test_limits_are_listed_shown_and_changed(quick: World) -> None:
         "key        k  held 1, waiting 2",
         "holder     one  1 for k",
     ]
-    changed = quick("limits", "narrow", "--concurrency", "2", "--rate", "100/60", "--json").json
+    changed = served("limits", "narrow", "--concurrency", "2", "--rate", "100/60", "--json").json
     assert (changed["concurrency"], changed["rate"]) == (2, [100, 60.0])
-    eventually(lambda: quick("limits", "narrow", "--json").json["held"] == 2)
-    assert "2 at a time, 100 within 60 s" in quick("limits", "narrow").out
-    changed = quick("limits", "narrow", "--concurrency", "none", "--per-key", "--json").json
+    eventually(lambda: served("limits", "narrow", "--json").json["held"] == 2)
+    assert "2 at a time, 100 within 60 s" in served("limits", "narrow").out
+    changed = served("limits", "narrow", "--concurrency", "none", "--per-key", "--json").json
     assert (changed["concurrency"], changed["per_key"]) == (None, True)
-    assert quick("limits", "--json").json[0]["name"] == "narrow"
+    assert served("limits", "--json").json[0]["name"] == "narrow"
     start = ("start", "cli_flows:greet", "name=Ann", "--queue", "narrow", "--id", "greeting")
-    quick(*start, "--limit-key", "other", "--priority", "5")
-    assert quick("result", "greeting").out == "hello Ann"
+    served(*start, "--limit-key", "other", "--priority", "5")
+    assert served("result", "greeting").out == "hello Ann"
     assert (
-        "no limit 'unknown' is declared" in quick(*start[:-4], "--queue", "unknown", status=2).err
+        "no limit 'unknown' is declared" in served(*start[:-4], "--queue", "unknown", status=2).err
     )
-    wrong = quick("limits", "narrow", "--rate", "none", status=2).err
+    wrong = served("limits", "narrow", "--rate", "none", status=2).err
     assert "give concurrency=, rate= or both" in wrong

@@ -79,6 +79,8 @@ def test_promises(served: World) -> None:
         ("broken", "fail-promise", "no time"),
     ):
         served("start", "cli_flows:tokens", "--id", name)
+        # A query knows the token before the turn that makes the promise.
+        eventually(lambda name=name: "promise #1" in served("get", name).out)
         token = served("query", name, "token", "-m", "cli_flows").out
         assert served(command, token, value).out.startswith(f"{name}: promise ")
     assert served("result", "kept").out == "the answer is 42"

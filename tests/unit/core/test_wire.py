@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from mini_workflow.core import events, wire
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.history import History
-from mini_workflow.core.open_durations import OpenDurations
-from mini_workflow.core.own_slot import OwnSlot
+from mini_workflow.core.open_operations import OpenDurations
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.report_limits import ReportDeadlines
-from mini_workflow.core.slots import Slots
+from mini_workflow.core.slots import OwnSlot, Slots
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.errors import SchemaTooNew, WireError
 from tests.laws import corpus

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,6 @@ from mini_workflow.testing.simulation.crash import SimulatedCrash
 from mini_workflow.testing.simulation.ledger import Ledger
 from mini_workflow.testing.simulation.shapes import Shape
 from mini_workflow.testing.simulation.stepping import LEASE, OpenBackend, Stepper
-
-EVERY, FIRST = map(int, os.environ.get("SWEEP", "1:0").split(":"))
-"""Sweeps in memory crash at every call on the main Python; on others at each third one, beginning with
-another one at each commit (see noxfile.py)."""
 
 ID = "x-1"
 

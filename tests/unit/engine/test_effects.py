@@ -32,20 +32,20 @@ def test_whoever_has_to_be_woken_is_woken(
     plan = plan_wakeup(current, needed, woken, now, deadline=deadline, over=over)
     on_their_way = [one for one in current.all() if one.at > now and one.at not in woken]
     # Nothing that has gone off is relied upon; what is set now has to stand behind it.
-    for one in plan.alarm.all():
+    for one in plan.wakeup.all():
         assert one in on_their_way or one == plan.to_set or (one.at <= now and one in current.all())
     if needed is not None:
-        counted = [one for one in plan.alarm.all() if one in on_their_way or one == plan.to_set]
+        counted = [one for one in plan.wakeup.all() if one in on_their_way or one == plan.to_set]
         assert min(one.at for one in counted) <= needed.at
     else:
         assert plan.to_set is None
     for one in plan.to_unset:
         assert one in on_their_way
         assert one.schedule
-        assert one not in plan.alarm.all()
+        assert one not in plan.wakeup.all()
     # Schedules do not pile up: those that count no more were taken back.
     for one in on_their_way:
-        assert one in plan.alarm.all() or one in plan.to_unset or not one.schedule
+        assert one in plan.wakeup.all() or one in plan.to_unset or not one.schedule
 
 
 @given(several, st.lists(times), times)
@@ -57,7 +57,7 @@ def test_the_wakeup_of_a_deadline_stays_while_the_execution_is_open(
     stands = far is not None and far.at > now and far.at not in woken
     for needed in (None, Wakeup(now + 1), Wakeup(21, "schedule")):
         plan = plan_wakeup(current, needed, woken, now)
-        assert not stands or plan.alarm.deadline == far
+        assert not stands or plan.wakeup.deadline == far
         assert not stands or plan.to_unset in ((), (current.timer,))
     later = plan_wakeup(current, Wakeup(21, "schedule"), woken, now, deadline=True)
     assert not stands or (later.to_set is None and later.to_unset == ())
@@ -70,16 +70,16 @@ def test_a_second_timer_is_set_after_the_first_one_fired(woken: list[int]) -> No
     """Whether its own message, or another one, brought the turn in which it fired."""
     first = Wakeups(Wakeup(5))
     assert plan_wakeup(first, None, woken, 5).to_set is None
-    kept = plan_wakeup(first, None, woken, 5).alarm
+    kept = plan_wakeup(first, None, woken, 5).wakeup
     assert plan_wakeup(kept, Wakeup(9), [], 6).to_set == Wakeup(9)
 
 
 def test_a_schedule_that_went_off_early_is_waited_for_once_more() -> None:
-    alarm = Wakeup(5_000, "schedule")
-    plan = plan_wakeup(Wakeups(alarm), Wakeup(5_000), [5_000], 4_000)
-    assert (plan.alarm, plan.to_set, plan.to_unset) == (Wakeups(alarm), alarm, ())
+    wakeup = Wakeup(5_000, "schedule")
+    plan = plan_wakeup(Wakeups(wakeup), Wakeup(5_000), [5_000], 4_000)
+    assert (plan.wakeup, plan.to_set, plan.to_unset) == (Wakeups(wakeup), wakeup, ())
     # And if nobody waits for it any more, it does not count for what comes later.
-    assert plan_wakeup(Wakeups(alarm), None, [5_000], 4_000).alarm == Wakeups()
+    assert plan_wakeup(Wakeups(wakeup), None, [5_000], 4_000).wakeup == Wakeups()
 
 
 class Flaky:
@@ -185,13 +185,13 @@ def test_what_is_left_is_noted_between_two_waves(
 
 
 def test_errands_that_are_owed_come_before_new_ones() -> None:
-    old = PendingEffects(((1, 1),), (QueuedMessage("a", "1", "1"),), causes=("m1",))
-    new = PendingEffects(((2, 1),), (QueuedMessage("a", "2", "2"),), alarm=True, causes=("m2",))
+    old = PendingEffects(((1, 1),), (QueuedMessage("a", "1", "1"),), caused_by=("m1",))
+    new = PendingEffects(((2, 1),), (QueuedMessage("a", "2", "2"),), wakeup=True, caused_by=("m2",))
     assert together(NO_EFFECTS, new) == new
     both = together(put_off(old), new)
     assert both.tasks == ((1, 1), (2, 1))
     assert [out.body for out in both.outbox] == ["1", "2"]
-    assert (both.alarm, both.causes, both.unconfirmed) == (True, ("m2",), True)
+    assert (both.wakeup, both.caused_by, both.unconfirmed) == (True, ("m2",), True)
     assert put_off(NO_EFFECTS) == NO_EFFECTS
 
 

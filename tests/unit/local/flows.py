@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -388,18 +389,16 @@ async def ends_its_process_unless(ctx: Context, path: str) -> str:
     return "fixed"
 
 
-PAUSE: dict[str, float] = {}
-"""Seconds that workflows compute at each step, by name."""
+MEANWHILE: dict[str, Callable[[], object]] = {}
+"""What workflows do at each step, by name."""
 
 
 @workflow("local.computes_a_little")
-async def computes_a_little(ctx: Context, n: int, seconds: float) -> int:
+async def computes_a_little(ctx: Context, n: int) -> int:
     total = 0
     for _ in range(n):
         total += await ctx.task(lambda: 1)
-        end = time.perf_counter() + PAUSE.get("computes_a_little", seconds)
-        while time.perf_counter() < end:
-            pass
+        MEANWHILE.get("computes_a_little", int)()
     await ctx.wait_for_signal("go")
     return total
 

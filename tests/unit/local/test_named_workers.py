@@ -11,7 +11,7 @@ import pytest
 from mini_workflow import Context, ExecutionCancelled, LocalRuntime, UsageError, workflow
 from mini_workflow.core import events, wire
 from mini_workflow.ports import TaskRequest
-from mini_workflow.runners.named_workers import NamedWorkers
+from mini_workflow.runners.routed import NamedWorkers
 from mini_workflow.runtimes.embedded import embed
 from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.stores.system_clock import SystemClock

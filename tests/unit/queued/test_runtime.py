@@ -333,7 +333,7 @@ def test_what_another_process_owes_is_not_lost_when_memory_forgets_within_a_turn
         other = CachedStore(one.documents, 100)
         standing = other.standing("a")
         assert standing is not None
-        assert other.commit(Commit("a", standing.length), owed, standing.alarm, 0)
+        assert other.commit(Commit("a", standing.length), owed, standing.wakeup, 0)
 
     full = one.process(store=Evicting(one.documents, write))
     execution.signal("word", "y")

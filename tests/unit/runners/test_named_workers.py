@@ -6,7 +6,7 @@ import pytest
 
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import TaskOutcome, TaskRequest
-from mini_workflow.runners.named_workers import NamedWorkers
+from mini_workflow.runners.routed import NamedWorkers
 
 
 class Shelf:

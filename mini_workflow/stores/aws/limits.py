@@ -1,4 +1,4 @@
-"""Limits of AWS that the backend depends on, each with its source, and our own bounds beside them.
+"""List the limits of AWS that the backend depends on, each with its source, and our own bounds beside them.
 
 Sources: the developer guides and quota pages of SQS, Lambda, EventBridge Scheduler and S3.
 """

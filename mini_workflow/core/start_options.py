@@ -1,4 +1,4 @@
-"""What an execution is started with: a workflow bound to its arguments, and options."""
+"""Bind a workflow to its arguments, and declare the options of a start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executions in memory: for tests, and for work that need not outlive the process.
+"""Keep executions in memory, behind the ports of a store that several owners share.
 
 A `MemoryState` is what a file is to other backends: several owners may open it, and one that goes
 away without a word leaves its executions to the others. It keeps text, numbers and frozen heads
@@ -29,9 +29,9 @@ from mini_workflow.ports import (
     Stored,
 )
 from mini_workflow.stores.listing import count_of, page_of
-from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
-from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
-from mini_workflow.stores.memory_tasks import MemorySharedTasks, TaskTable
+from mini_workflow.stores.memory.heartbeats import HeartbeatTable, MemoryHeartbeats
+from mini_workflow.stores.memory.shared_tasks import MemorySharedTasks, TaskTable
+from mini_workflow.stores.memory.streams import MemoryStreams, StreamTable
 
 HOMES: Final = 4
 """Partitions that an owner begins with: into so many parts what it leaves can be shared."""
@@ -75,7 +75,9 @@ class _Owner:
 
 
 class MemoryState:
-    """What is kept, whoever has it open. Pass it to each `MemoryBackend` that shares it."""
+    """The contents of a store in memory, whoever has it open. Pass it to each `MemoryBackend` that
+    shares it.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""A queued backend in memory: executions for a `CachedStore`, and a queue, for tests."""
+"""Stand in for a queued backend in memory: executions for a `CachedStore`, and a queue, for tests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mini_workflow.ports import (
 from mini_workflow.ports.queue import PendingEffects, Received, Wakeup, Wakeups
 from mini_workflow.stores.cached import Deleted, stored
 from mini_workflow.stores.listing import count_of, page_of
-from mini_workflow.stores.memory_heartbeats import HeartbeatTable, MemoryHeartbeats
-from mini_workflow.stores.memory_streams import MemoryStreams, StreamTable
+from mini_workflow.stores.memory.heartbeats import HeartbeatTable, MemoryHeartbeats
+from mini_workflow.stores.memory.streams import MemoryStreams, StreamTable
 
 
 @frozen
@@ -38,7 +38,7 @@ class MemoryDocument:
     events: tuple[str, ...]
     parked: tuple[str, ...]
     pending: PendingEffects
-    alarm: Wakeups
+    wakeup: Wakeups
     tries: int = 0
     version: int = 1
     listed: bool = True
@@ -103,7 +103,7 @@ class MemoryDocuments:
         parent: dict[str, Any] | None,
         fingerprint: str,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         over: Deleted | None = None,
     ) -> MemoryDocument | None:
         """See `Documents.create`."""
@@ -114,7 +114,14 @@ class MemoryDocuments:
             self._created += 1
             number = self._created
             made = MemoryDocument(
-                number, commit.head, parent, fingerprint, commit.events, commit.park, pending, alarm
+                number,
+                commit.head,
+                parent,
+                fingerprint,
+                commit.events,
+                commit.park,
+                pending,
+                wakeup,
             )
             self._documents[commit.execution_id] = made
             return made
@@ -124,7 +131,7 @@ class MemoryDocuments:
         document: MemoryDocument,
         commit: Commit,
         pending: PendingEffects,
-        alarm: Wakeups,
+        wakeup: Wakeups,
         tries: int,
     ) -> MemoryDocument | None:
         """See `Documents.write`."""
@@ -137,7 +144,7 @@ class MemoryDocuments:
                 events=document.events + commit.events,
                 parked=(() if commit.unpark else document.parked) + commit.park,
                 pending=pending,
-                alarm=alarm,
+                wakeup=wakeup,
                 tries=tries,
                 version=document.version + 1,
             )
@@ -232,19 +239,19 @@ class MemoryDispatch:
             for message in messages:
                 self._add(message.execution_id, message.body)
 
-    def alarm(self, execution_id: str, at: int, now: int) -> Wakeup:
-        """See `Dispatch.alarm`."""
+    def wakeup(self, execution_id: str, at: int, now: int) -> Wakeup:
+        """See `Dispatch.wakeup`."""
         return Wakeup(at, f"{execution_id}@{at}")
 
-    def set(self, execution_id: str, alarm: Wakeup, now: int) -> None:
+    def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
         """See `Dispatch.set`."""
         with self._lock:
-            self._wakeups.add((alarm.at, execution_id))
+            self._wakeups.add((wakeup.at, execution_id))
 
-    def unset(self, alarm: Wakeup) -> None:
+    def unset(self, wakeup: Wakeup) -> None:
         """See `Dispatch.unset`."""
         with self._lock:
-            self._wakeups.discard((alarm.at, alarm.schedule.rpartition("@")[0]))
+            self._wakeups.discard((wakeup.at, wakeup.schedule.rpartition("@")[0]))
 
     # The other end
 

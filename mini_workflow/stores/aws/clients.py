@@ -1,4 +1,4 @@
-"""The clients of AWS services, each made when it is first needed, and what their errors mean."""
+"""Make the clients of AWS services when they are first needed, and translate their errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from mini_workflow.errors import StoreError, StoreUnavailable
-from mini_workflow.stores.aws_limits import PARALLEL
+from mini_workflow.stores.aws.limits import PARALLEL
 
 _DENIED: Final = ("AccessDenied", "AccessDeniedException", "403", "AllAccessDisabled")
 _MISSING: Final = (

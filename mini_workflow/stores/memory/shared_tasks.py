@@ -1,4 +1,4 @@
-"""Attempts that one owner offers and another one takes, in memory."""
+"""Share attempts between owners of a store in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mini_workflow.ports.shared_tasks import Key, SharedTask
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from mini_workflow.stores.memory import MemoryState
+    from mini_workflow.stores.memory.store import MemoryState
 
 
 @mutable

@@ -1,4 +1,4 @@
-"""Streams in memory."""
+"""Keep streams in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mini_workflow.core.records import mutable
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports import Answer, Head, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS
-from mini_workflow.stores.memory_heartbeats import MemoryHeartbeats
+from mini_workflow.stores.memory.heartbeats import MemoryHeartbeats
 from mini_workflow.stores.stream_state import StreamState
 
 NOTHING_PENDING: Sequence[StreamWrite] = ()

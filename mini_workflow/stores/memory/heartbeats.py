@@ -1,4 +1,4 @@
-"""Heartbeats in memory."""
+"""Keep the heartbeats of tasks in memory."""
 
 from __future__ import annotations
 
