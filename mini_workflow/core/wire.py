@@ -184,19 +184,19 @@ def decode(line: str) -> Event:
         raise WireError(f"damaged event {name}: {error}{also}") from error
 
 
+_SIMPLE: Final = r'[^"\\\x00-\x1f]*+'
+"""A text of JSON without escapes."""
 _COMPLETED: Final = re.compile(
     r'\{"event":"TaskCompleted","at":([0-9]+),"seq":([0-9]+),"attempt":([0-9]+)'
-    r'(?:,"begun":([0-9]+))?(?:,"ran_on":"([^"\\]*)")?,"result":(.+)\}',
+    rf'(?:,"begun":([0-9]+))?(?:,"ran_on":"({_SIMPLE})")?,"result":(.+)\}}',
     re.DOTALL,
 ).fullmatch
 _SCHEDULED: Final = re.compile(
-    r'\{"event":"TaskScheduled","seq":([0-9]+),"name":"([^"\\]*)"(?:,"call":"([^"\\]*)")?'
+    rf'\{{"event":"TaskScheduled","seq":([0-9]+),"name":"({_SIMPLE})"(?:,"call":"({_SIMPLE})")?'
     r'(?:,"part_of":([0-9]+))?\}'
 ).fullmatch
 """What `encode` writes out."""
 
-
-_SIMPLE: Final = r'[^"\\\x00-\x1f]*+'
 _TASK_LINES: Final = re.compile(
     r'^(?:\{"event":"Task(?:'
     rf'Scheduled","seq":([1-9][0-9]{{0,17}}),"name":"({_SIMPLE})"(?:,"call":"{_SIMPLE}")?'
@@ -209,7 +209,7 @@ _TASK_LINES: Final = re.compile(
 Columns = tuple["list[str | None]", "list[str | None]", "list[str | None]", "list[str | None]"]
 
 
-def task_columns(lines: Sequence[str]) -> Columns:
+def task_lines(lines: Sequence[str]) -> Columns:
     """Return what a picture takes of each line, without decoding it, as four columns: of a task that was
     scheduled with nothing but what `encode` writes out its number and name, and of one whose first attempt
     has completed when it did, and its number. All else is None, and all of every other line.

@@ -588,7 +588,9 @@ class Client:
         return History.from_lines(self.lines(execution_id))
 
     def lines(self, execution_id: str, since: int = 0) -> list[str]:
-        """Return the lines of a history after the first `since`. Raises ExecutionNotFound."""
+        """Return the lines of the current run from event number `since` on, counted from 0 over all runs.
+        Raises ExecutionNotFound.
+        """
         check_id(execution_id)
         lines = self._store.history(execution_id, since)
         if not lines:

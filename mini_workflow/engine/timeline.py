@@ -225,7 +225,7 @@ class Reader:
             since = self._remember(event)
         return Entry(self._number, self._now, event, since, self)
 
-    def pass_by(self, number: int, now: int) -> None:
+    def advance(self, number: int, now: int) -> None:
         """Take in that so many events were read, or passed by, the last of them at that time."""
         self._number = number
         self._now = now

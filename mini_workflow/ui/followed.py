@@ -63,7 +63,7 @@ class Followed:
         for round_number in count(1):
             if _run_of(self.head) != self._run:
                 self._begin()
-            lines = client.lines(name, len(self.entries))
+            lines = client.lines(name, self.head.base + len(self.entries))
             if not lines:
                 return
             read_of, self.head = self.head, client.head(name)

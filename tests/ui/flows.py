@@ -154,3 +154,12 @@ async def mixed(ctx: Context, n: int, bad: int) -> None:
 @workflow("shown-mixed-mother")
 async def mother_of_mixed(ctx: Context, n: int, bad: int) -> None:
     await ctx.child(mixed, n, bad)
+
+
+@workflow("ui.rounds")
+async def rounds(ctx: Context, left: int) -> None:
+    """Begin another run until none is left; then wait."""
+    await ctx.task(int, left)
+    if left:
+        ctx.continue_as_new(left - 1)
+    await ctx.wait_for_signal("go")

@@ -36,7 +36,7 @@ def read(lines: list[str], step: int, patch: pytest.MonkeyPatch | None = None) -
             nothing: list[str | None] = [None] * len(some)
             return nothing, nothing, nothing, nothing
 
-        patch.setattr(wire, "task_columns", decoded)
+        patch.setattr(wire, "task_lines", decoded)
     for start in range(0, len(lines), step):
         entries.take(lines[start : start + step])
     return entries
@@ -147,7 +147,7 @@ def test_lines_that_are_damaged_are_decoded_and_told() -> None:
     start = wire.encode(events.ExecutionStarted(STARTED, "w", Payload(tree=[[], {}]), 1))
     task = wire.encode(events.TaskScheduled(1, "load"))
     for line in (task[:-1], task.replace("load", "lo\nad"), task.replace("load", "lo\\qad"), ""):
-        assert wire.task_columns([line]) == ([None],) * 4
+        assert wire.task_lines([line]) == ([None],) * 4
         with pytest.raises(WireError, match="not an event"):
             read([start, line], 2)
     with pytest.raises(WireError, match="a history begins with ExecutionStarted"):

@@ -16,7 +16,7 @@ from mini_workflow.ui.execution_page import EVENTS, ExecutionPage
 from mini_workflow.ui.followed import AllFollowed
 from mini_workflow.ui.live import Watch
 from tests.ui.conftest import HOST
-from tests.ui.flows import fan_out, order
+from tests.ui.flows import fan_out, order, rounds
 from tests.waiting import WAIT, eventually
 
 TASKS = 600
@@ -153,6 +153,24 @@ def test_of_a_history_that_grows_what_is_new_is_read_and_taken_in(
     assert page.picture == fresh.picture
     assert page.description == fresh.description
     assert page.result == fresh.result
+
+
+def test_of_a_run_after_others_each_event_is_taken_in_once(
+    runtime: LocalRuntime, counted: Counted
+) -> None:
+    """Stores count events over all runs."""
+    execution = runtime.start_execution(rounds, 2, id="r-1")
+    eventually(lambda: execution.describe().waits != () and runtime.head("r-1").run == 3)
+    known = AllFollowed(runtime)
+    stored = len(execution.history())
+    for _ in range(2):
+        assert ask(known, "r-1").total == stored
+    counted.take()
+    execution.signal("go")
+    execution.result(timeout=WAIT)
+    page = ask(known, "r-1")
+    assert page.total == len(execution.history()) == stored + 2
+    assert page.lines == ask(AllFollowed(runtime), "r-1").lines
 
 
 def test_another_run_and_another_execution_of_the_id_are_read_anew(runtime: LocalRuntime) -> None:

@@ -100,7 +100,9 @@ class Counts:
         plain = range(self._plain, len(course.plain))
         if plain:
             self._take_plain(plain)
-            begun = sorted([*begun, *plain], key=course.plain.event) if begun else list(plain)
+            begun += plain
+        if len(begun) > len(plain):  # plain ones alone are in order
+            begun.sort(key=course.plain.event)
         self.folding.add(begun)
         for one in course.changed.values():
             self._take(one)

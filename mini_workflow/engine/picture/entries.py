@@ -69,7 +69,7 @@ class Entries(Sequence[Entry]):
 
     def of_kind(self, kind: str) -> Sequence[Entry]:
         """Return the entries of one of the kinds that `numbers` has, in order."""
-        return _Some(self, self.numbers[kind])
+        return _Selection(self, self.numbers[kind])
 
     def take(self, lines: Sequence[str]) -> None:
         """Take in the next lines. Raises WireError if one cannot be read: then it is of no use any more."""
@@ -79,7 +79,7 @@ class Entries(Sequence[Entry]):
             lines = lines[1:]
         for start in range(0, len(lines), CHUNK):
             chunk = lines[start : start + CHUNK]
-            columns = wire.task_columns(chunk)
+            columns = wire.task_lines(chunk)
             others: list[int] = []
             if columns[0].count(None) + columns[2].count(None) > len(chunk):
                 told = zip(columns[0], columns[2], strict=True)
@@ -120,7 +120,7 @@ class Entries(Sequence[Entry]):
         first = found.take_out(str(seq)) if seq else 0
         if first:  # the task is no plain one after all
             self._course.read(self._begun(seq, first))
-        self._reader.pass_by(len(self._kept), self._at[-1] if self._at else 0)
+        self._reader.advance(len(self._kept), self._at[-1] if self._at else 0)
         entry = self._reader.read(event)
         self._course.read(entry)
         kind = entry.kind
@@ -142,7 +142,7 @@ class Entries(Sequence[Entry]):
     def _end(self, found: _Tasks) -> None:
         """Take in the tasks whose lines were passed."""
         at = self._at
-        self._reader.pass_by(len(at), at[-1])
+        self._reader.advance(len(at), at[-1])
         seqs = list(map(int, compress(found.seqs, found.firsts)))
         names = compress(found.names, found.firsts)
         firsts = list(filter(None, found.firsts))
@@ -199,7 +199,7 @@ class _Tasks:
         return first
 
 
-class _Some(Sequence[Entry]):
+class _Selection(Sequence[Entry]):
     def __init__(self, entries: Entries, numbers: list[int]) -> None:
         self._entries = entries
         self._numbers = numbers

@@ -198,7 +198,7 @@ class CourseReader:
         if make is not None:
             made = make(entry, event, at)
             self._found[made.seq] = course.changed[made.seq] = made
-            if course.operations and course.operations[-1].started > made.started:
+            if course.operations and _order(course.operations[-1]) > _order(made):
                 insort(course.operations, made, key=_order)
             else:
                 course.operations.append(made)
