@@ -540,14 +540,14 @@ CASES: Final[dict[str, Case]] = {
             "the page of an execution of N events, beside its bare query: looked at first, and again",
             (
                 Figure("first_ms", "page of {size:,} events, first: ms"),
-                Figure("first_query_ms", "page of {size:,} events: rows read and parsed, ms"),
+                Figure("first_query_ms", "page of {size:,} events, first: rows read, ms"),
                 Figure(
                     "first_times",
-                    "page of {size:,} events, first: times its rows read and parsed",
+                    "page of {size:,} events, first: times its rows read",
                     (AtMost(5, "times", from_size=50_000),),
                 ),
                 Figure("again_ms", "page of {size:,} events, again: ms"),
-                Figure("again_query_ms", "page of {size:,} events: rows read, ms"),
+                Figure("again_query_ms", "page of {size:,} events, again: rows read, ms"),
                 Figure(
                     "again_times",
                     "page of {size:,} events, again: times its rows read",
