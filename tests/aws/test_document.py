@@ -38,6 +38,6 @@ def test_every_limit_has_its_value() -> None:
 
 
 def test_every_metric_is_there() -> None:
-    (table,) = re.findall(r"(?s)\| metric \| wakeup \|(.*?)\n\n", TEXT)
+    (table,) = re.findall(r"(?s)\| metric \| alarm \|(.*?)\n\n", TEXT)
     assert set(re.findall(r"`([A-Z]\w+)`", table)) == set(observe._UNITS)
     assert f"namespace `{observe.NAMESPACE}`" in TEXT
