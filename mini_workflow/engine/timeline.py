@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, overload
+from typing import Any, Final, cast, overload
 
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
@@ -212,7 +212,7 @@ class Reader:
         kind = type(event)
         since: int | None = None
         if kind in _STARTS:
-            seq: int = event.seq  # type: ignore[union-attr]
+            seq = cast("int", event.seq)  # type: ignore[union-attr]
             self._names[seq] = getattr(event, "name", "")
             self._since[seq] = self._now
             if kind is events.PromiseCreated:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import compress
-from typing import Final, overload
+from typing import Final, cast, overload
 
 from mini_workflow.core import events, wire
 from mini_workflow.engine.picture.operations import Course, CourseReader
@@ -97,7 +97,8 @@ class Entries(Sequence[Entry]):
         self, lines: Sequence[str], columns: wire.Columns, part: slice, found: _Tasks
     ) -> None:
         """Take in lines that tell of plain tasks, if the task of each turns out to be one."""
-        seqs, names, times, ended = (column[part] for column in columns)
+        # Those that are taken out of these by `compress` are no None.
+        seqs, names, times, ended = (cast("list[str]", column[part]) for column in columns)
         now, number = self._at[-1], len(self._kept) + 1
         at = [now := int(time) if time else now for time in times]
         numbers = list(range(number, number + len(at)))
@@ -144,13 +145,15 @@ class Entries(Sequence[Entry]):
         at = self._at
         self._reader.advance(len(at), at[-1])
         seqs = list(map(int, compress(found.seqs, found.firsts)))
-        names = compress(found.names, found.firsts)
+        names = list(compress(found.names, found.firsts))
         firsts = list(filter(None, found.firsts))
         over = dict(zip(map(int, found.ended), found.ends, strict=True))
         ends = list(map(over.get, seqs))
         if None in ends or len(ends) != len(over):
             self._read_apart(found, dict(zip(seqs, firsts, strict=True)))
-            seqs, names, firsts = (list(compress(column, ends)) for column in (seqs, names, firsts))
+            seqs = list(compress(seqs, ends))
+            names = list(compress(names, ends))
+            firsts = list(compress(firsts, ends))
         starts = [at[first - 1] for first in firsts]
         self.course.plain.add(starts, seqs, names, firsts, filter(None, ends))
         self.course.latest = max(self.course.latest, *found.ends, 0)
