@@ -144,8 +144,7 @@ class Run:
         *,
         make_recorder: Callable[..., Recorder] = Recorder,
     ) -> None:
-        strict = definition.changed_values == "block"
-        recorder = make_recorder(execution_id, codec, strict=strict)
+        recorder = make_recorder(execution_id, codec, strict=definition.changed_values == "block")
         self.recorder = recorder
         self.execution_id = execution_id
         self.loop = recorder.loop
@@ -175,29 +174,28 @@ class Run:
 
     def __getattr__(self, name: str) -> Any:
         """Make a part when it is first asked for: most runs need one or two, and all take 2 KiB."""
-        recorder = self.recorder
         part: Any
         match name:
             case "tasks":
-                part = Tasks(recorder, self._inline)
+                part = Tasks(self.recorder, self._inline)
             case "messages":
                 from mini_workflow.core.messages import Messages
 
-                part = self.messages = Messages(recorder, self._handler_failed)
+                part = self.messages = Messages(self.recorder, self._handler_failed)
                 part.ended = self._ended
                 return part
             case "asks":
-                part = Asks(recorder)
+                part = Asks(self.recorder)
             case "children":
-                part = Children(recorder, self.asks)
+                part = Children(self.recorder, self.asks)
             case "conditions":
                 from mini_workflow.core.conditions import Conditions
 
-                part = Conditions(recorder)
+                part = Conditions(self.recorder)
             case "promises":
                 from mini_workflow.core.promises import Promises
 
-                part = Promises(recorder, self.timers)
+                part = Promises(self.recorder, self.timers)
             case _:
                 raise AttributeError(name)
         setattr(self, name, part)
@@ -207,10 +205,9 @@ class Run:
     def _messages_made(self) -> Messages | None:
         """Return its messages, if there have been any or the code has asked for them."""
         try:
-            found: Messages = _MESSAGES(self)
+            return _MESSAGES(self)
         except AttributeError:
             return None
-        return found
 
     @property
     def fault(self) -> MiniWorkflowError | None:
@@ -464,15 +461,14 @@ class Run:
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
         self._ended = "has continued as new" if continues else "has ended"
-        messages = self._messages_made()
-        if messages is not None:
-            messages.ended = self._ended
-            for what in messages.unfinished():
+        if (made := self._messages_made()) is not None:
+            made.ended = self._ended
+            for what in made.unfinished():
                 self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self.main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
-        messages = self._messages_made()
-        if messages is not None and (unreceived := messages.unreceived()) and not continues:
+        made = None if continues else self._messages_made()
+        if made is not None and (unreceived := made.unreceived()):
             left = dict(Counter(event.name for event in unreceived))
             self.recorder.warn("signals that nobody received: %s", left)
             self.recorder.emit(events.MessagesUnhandled(left))
@@ -554,7 +550,7 @@ class Run:
         return reason
 
 
-_MESSAGES: Final[Callable[[Run], Any]] = vars(Run)["messages"].__get__
+_MESSAGES: Final[Callable[[Run], Messages]] = vars(Run)["messages"].__get__
 """Reads the slot, and makes nothing."""
 
 _ARRIVALS: Final[dict[type[Event], tuple[str, str]]] = {

@@ -1,4 +1,4 @@
-"""Entries: a history by its lines, of which an entry is made when it is shown, and what happened in it."""
+"""Keep a history by its lines, and make an entry of one when it is shown."""
 
 from __future__ import annotations
 
@@ -175,9 +175,9 @@ class Entries(Sequence[Entry]):
 
 
 class _Tasks:
-    """What was passed: the tasks that have begun, by their numbers, names, and the events that began them,
-    and those that have ended, by their numbers, the events that ended them, and when. Numbers of tasks are
-    as they stand in the lines.
+    """The tasks of lines that were passed: those that have begun, by their numbers, names, and the events
+    that began them, and those that have ended, by their numbers, the events that ended them, and when.
+    Numbers of tasks are as they stand in the lines.
     """
 
     def __init__(self) -> None:
