@@ -354,14 +354,14 @@ def test_no_more_than_the_window_is_at_work(
 
 def test_the_alarm_can_be_moved(env: WorkflowEnvironment) -> None:
     began = env.now()
-    wakeup = env.start_execution(updatable_timer.wakeup, began + HOUR)
-    assert wakeup.update("move", began + 30 * HOUR) == 30 * HOUR
+    alarm = env.start_execution(updatable_timer.alarm, began + HOUR)
+    assert alarm.update("move", began + 30 * HOUR) == 30 * HOUR
     env.advance(2 * HOUR)
-    assert wakeup.describe().status == "running"
-    assert wakeup.update("move", began + 3 * HOUR) == HOUR
-    assert wakeup.query("deadline") == began + 3 * HOUR
-    assert wakeup.result() == began + 3 * HOUR == env.now()
-    assert kinds(wakeup) == [
+    assert alarm.describe().status == "running"
+    assert alarm.update("move", began + 3 * HOUR) == HOUR
+    assert alarm.query("deadline") == began + 3 * HOUR
+    assert alarm.result() == began + 3 * HOUR == env.now()
+    assert kinds(alarm) == [
         "ExecutionStarted",
         "TimerStarted",
         *["UpdateAccepted", "UpdateCompleted", "TimerCancelled", "TimerStarted"] * 2,
@@ -372,18 +372,18 @@ def test_the_alarm_can_be_moved(env: WorkflowEnvironment) -> None:
 
 def test_the_alarm_rings_at_once_when_it_is_moved_into_the_past(runtime: Either) -> None:
     began = now(runtime)
-    wakeup = runtime.start_execution(updatable_timer.wakeup, began + HOUR)
-    assert wakeup.update("move", began - HOUR) < 0 * HOUR
-    assert began <= wakeup.result(timeout=WAIT) < began + HOUR
+    alarm = runtime.start_execution(updatable_timer.alarm, began + HOUR)
+    assert alarm.update("move", began - HOUR) < 0 * HOUR
+    assert began <= alarm.result(timeout=WAIT) < began + HOUR
 
 
 def test_a_time_without_a_zone_is_refused(runtime: Either) -> None:
     began = now(runtime)
-    wakeup = runtime.start_execution(updatable_timer.wakeup, began + HOUR)
+    alarm = runtime.start_execution(updatable_timer.alarm, began + HOUR)
     with pytest.raises(ValueError, match="time zone"):
-        wakeup.update("move", began.replace(tzinfo=None))
-    assert kinds(wakeup) == ["ExecutionStarted", "TimerStarted"]
-    wakeup.terminate()
+        alarm.update("move", began.replace(tzinfo=None))
+    assert kinds(alarm) == ["ExecutionStarted", "TimerStarted"]
+    alarm.terminate()
 
 
 # Polling
