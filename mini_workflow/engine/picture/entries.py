@@ -7,7 +7,7 @@ from itertools import compress
 from typing import Final, cast, overload
 
 from mini_workflow.core import events, wire
-from mini_workflow.engine.picture.operations import Course, CourseReader
+from mini_workflow.engine.picture.operations import Course, CourseReader, Selection
 from mini_workflow.engine.timeline import Entry, Reader
 from mini_workflow.errors import WireError
 
@@ -69,7 +69,7 @@ class Entries(Sequence[Entry]):
 
     def of_kind(self, kind: str) -> Sequence[Entry]:
         """Return the entries of one of the kinds that `numbers` has, in order."""
-        return _Selection(self, self.numbers[kind])
+        return Selection(self.numbers[kind], lambda number: self[number - 1])
 
     def take(self, lines: Sequence[str]) -> None:
         """Take in the next lines. Raises WireError if one cannot be read: then it is of no use any more."""
@@ -200,21 +200,3 @@ class _Tasks:
             return 0
         first, self.firsts[place] = self.firsts[place], 0
         return first
-
-
-class _Selection(Sequence[Entry]):
-    def __init__(self, entries: Entries, numbers: list[int]) -> None:
-        self._entries = entries
-        self._numbers = numbers
-
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Entry]: ...
-    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
-        if isinstance(index, slice):
-            return [self._entries[number - 1] for number in self._numbers[index]]
-        return self._entries[self._numbers[index] - 1]
-
-    def __len__(self) -> int:
-        return len(self._numbers)

@@ -9,10 +9,10 @@ from dataclasses import field
 from heapq import nsmallest
 from itertools import chain
 from operator import sub
-from typing import Final, overload
+from typing import Final
 
 from mini_workflow.core.records import mutable
-from mini_workflow.engine.picture.operations import Kept, Operation, PlainTasks, State
+from mini_workflow.engine.picture.operations import Kept, Operation, PlainTasks, Selection, State
 
 MANY: Final = 20
 """More operations of one kind and name than this are one row."""
@@ -108,7 +108,7 @@ class Group:
     @property
     def members(self) -> Sequence[Operation]:
         """All of them, in order."""
-        return _Members(self.plain, self.kept)
+        return Selection(self.kept, self.plain.operation)
 
     @property
     def key(self) -> str:
@@ -139,24 +139,6 @@ class Group:
             *nsmallest(EACH, self.of("running", "waiting"), key=self.plain.order),
             *(self.plain.operation(one) for _, _, one in self.crowd.slowest),
         ]
-
-
-class _Members(Sequence[Operation]):
-    def __init__(self, plain: PlainTasks, kept: list[Kept]) -> None:
-        self._plain = plain
-        self._kept = kept
-
-    @overload
-    def __getitem__(self, index: int) -> Operation: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Operation]: ...
-    def __getitem__(self, index: int | slice) -> Operation | list[Operation]:
-        found = self._kept[index]
-        make = self._plain.operation
-        return list(map(make, found)) if isinstance(found, list) else make(found)
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
 
 @mutable

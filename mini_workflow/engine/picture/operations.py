@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
@@ -127,6 +127,29 @@ class PlainTasks:
 
 Kept = Operation | int
 """An operation among many, or the place of a plain task."""
+
+_K = TypeVar("_K")
+_T = TypeVar("_T")
+
+
+class Selection(Sequence[_T], Generic[_K, _T]):
+    """The things that `make` returns for what is `kept` of them, made each time that they are asked for."""
+
+    def __init__(self, kept: Sequence[_K], make: Callable[[_K], _T]) -> None:
+        self._kept = kept
+        self._make = make
+
+    @overload
+    def __getitem__(self, index: int) -> _T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_T]: ...
+    def __getitem__(self, index: int | slice) -> _T | list[_T]:
+        if isinstance(index, slice):
+            return list(map(self._make, self._kept[index]))
+        return self._make(self._kept[index])
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 @frozen
