@@ -116,11 +116,11 @@ class FencedQueries:
 
     def _refresh(self, name: str) -> None:
         """Drop the run in memory unless it is as in the store."""
-        standing = self._store.standing(name) if self._store.is_current(name) else None
-        if standing is None:
+        meta = self._store.meta(name) if self._store.is_current(name) else None
+        if meta is None:
             self._cache.drop(name)
         else:
-            self._cache.drop_unless(name, standing.length)
+            self._cache.drop_unless(name, meta.length)
 
 
 class QueryClient:

@@ -160,7 +160,7 @@ class FencedStore(Reader, Protocol):
     same, and the memory of that execution is forgotten.
     """
 
-    def standing(self, execution_id: str) -> ExecutionMeta | None:
+    def meta(self, execution_id: str) -> ExecutionMeta | None:
         """Return how things stand with an execution, from memory where that is known; None if there
         is none of that id.
         """
@@ -201,7 +201,7 @@ class FencedStore(Reader, Protocol):
 
         False, and nothing is written, unless the execution is in memory, has `expected` events
         there, and nobody has written it since it was read: not even a commit without events. It is
-        forgotten then, and the caller begins again with what `standing` says. The same commit again
+        forgotten then, and the caller begins again with what `meta` says. The same commit again
         is refused, and also after an error, if it was written: nothing is stored twice.
 
         Nor is anything written if what is in memory has another `version` than this: it has been read
@@ -222,7 +222,7 @@ class FencedStore(Reader, Protocol):
         ...
 
     def deleted_events(self, execution_id: str) -> int:
-        """Return `Found.deleted_events` as of the last `standing`, which has answered None."""
+        """Return `Found.deleted_events` as of the last `meta`, which has answered None."""
         ...
 
     def done(self, execution_id: str, version: int | None = None) -> None:
