@@ -50,6 +50,6 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     # Events that the code has added behind the recorded ones are not committed yet.
     recorder.restore(recorder.take()[len(history) :])
     for _, slots in slots_by_name("", run.state):
-        slots.settle(told=not recorder.out)
+        slots.settle(sent=not recorder.out)
     if recorder.streams is not None and not recorder.out:
         recorder.streams.take()  # these chunks were written with the last recorded event
