@@ -90,8 +90,8 @@ class Owner(Protocol):
 
 
 class _Nobody:
-    """What a loop that was dropped has in place of its owner and its timers. It does not refer to them any
-    more: the run would be left to the garbage collector, which is slow.
+    """A stand-in for the owner and the timers of a loop that was dropped. To refer to them any longer
+    would leave the run to the garbage collector, which is slow.
     """
 
     def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
