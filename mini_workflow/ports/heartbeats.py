@@ -43,7 +43,7 @@ class HeartbeatStore(Protocol):
         ...
 
     def last(self, execution_id: str, seqs: Sequence[int]) -> list[Heartbeat]:
-        """Return the last heartbeats of the tasks with these sequence numbers; none for a task without one."""
+        """Return the last heartbeats of the tasks with these sequence numbers, as far as there are any."""
         ...
 
 

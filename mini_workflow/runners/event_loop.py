@@ -229,7 +229,7 @@ class EventLoopRunner:
         return None
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Move the attempts of a loop that has ended, so that they begin again. Answers how many had begun."""
+        """Begin the attempts of a loop that has ended again. Answers how many had begun."""
         self._loop = None
         self._woken = False
         moved = [attempt for attempt in self._attempts if attempt.begun]
