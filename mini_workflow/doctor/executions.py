@@ -47,7 +47,7 @@ REMEDY: Final = (
 def examine_executions(
     client: Client, place: str, limit: int = NEWEST, *, served: bool = True
 ) -> Iterator[Finding]:
-    """Examine the newest running executions, and the newest blocked ones, at most `limit` of each.
+    """Find problems of the newest running executions and of the newest blocked ones, `limit` of each.
 
     `place` names the store for people. `served` says that a worker runs its executions. Raises StoreError.
     """
