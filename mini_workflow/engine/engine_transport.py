@@ -7,7 +7,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
 from typing import Final, TypeVar
 
 from mini_workflow.engine.engine_role import EngineRole
@@ -144,6 +143,13 @@ class EngineTransport:
         readers, over = self._role.readers, threading.Event()
         changed = threading.Event()
 
+        def begin() -> bool:
+            if changed.is_set():
+                changed.clear()
+                return False
+            self._begin_to_wait(tell, changed)
+            return True
+
         def tell(news: News) -> None:
             self.waiting.discard(tell)
             changed.set()
@@ -158,7 +164,7 @@ class EngineTransport:
         try:
             looks = self.looks if self._role.runs(execution_id) is False else None
             if self._enlists_as_leader:
-                yield _EnlistedPauses(changed, partial(self._begin_to_wait, tell, changed))
+                yield Pauses(RECHECK, RECHECK, begin)
             else:
                 yield Pauses(RECHECK, RECHECK) if looks is None else Pauses(longest=looks)
         finally:
@@ -260,23 +266,6 @@ class EngineTransport:
         found: list[Stored | None] = []
         self._role.call(lambda: found.append(self._engine_store.load(execution_id)))
         return found[0]
-
-
-class _EnlistedPauses(Pauses):
-    """Pauses of somebody who is entered as waiting before each of them."""
-
-    def __init__(self, changed: threading.Event, enter: Callable[[], None]) -> None:
-        super().__init__(RECHECK, RECHECK)
-        self._changed = changed
-        self._enter = enter
-
-    def take(self, at_most: float | None = None) -> float:
-        """Return seconds to wait now: none after a change, which is worth a look first."""
-        if self._changed.is_set():
-            self._changed.clear()
-            return 0.0
-        self._enter()
-        return super().take(at_most)
 
 
 def _opened(news: News) -> Settled:
