@@ -346,10 +346,9 @@ class Engine:
         if isinstance(request, Start):
             self._start(request, batch, now)
             return
-        if isinstance(request, WakeUp):
-            return  # it was looked around before
         if isinstance(request, Ask):
             batch.queries.append(request)
+        if isinstance(request, (Ask, WakeUp)):  # the engine has looked around for a wake-up before
             return
         delivery = batch.delivery_of(request)
         if delivery is None:
@@ -465,12 +464,10 @@ class Engine:
 
     def _tell(self, turn: Turn) -> None:
         """Tell others what has been committed, after all that most turns consist of."""
-        head = turn.head
-        name = head.execution_id
-        if head.closed_at is not None and self._pending_updates:
-            self._pending_updates.fail(name, closed(name, head.status))
-        if head.status == "blocked" and self._pending_updates:
-            self._pending_updates.fail(name, blocked(head))
+        head, name = turn.head, turn.head.execution_id
+        if self._pending_updates and head.status != "running":
+            ended = head.closed_at is not None
+            self._pending_updates.fail(name, closed(name, head.status) if ended else blocked(head))
         if turn.first or turn.failed or turn.closing is not None or head.status == "blocked":
             tell(turn)
         if turn.continues:
