@@ -206,27 +206,28 @@ _SCHEDULED: Final = re.compile(
 _TASK_LINES: Final = re.compile(
     r'^(?:\{"event":"Task(?:'
     rf'Scheduled","seq":([1-9][0-9]{{0,17}}),"name":"({_SIMPLE})"(?:,"call":"{_SIMPLE}")?'
-    r'(?:,"part_of":[0-9]+)?|'
+    r'(?:,"part_of":([1-9][0-9]{0,17}))?|'
     r'Completed","at":([0-9]{1,18}),"seq":([1-9][0-9]{0,17}),"attempt":1(?:,"begun":[0-9]+)?'
     rf'(?:,"ran_on":"{_SIMPLE}")?,"result":.+)\}}|.*)$',
     re.MULTILINE,
 ).split
 
-Columns = tuple["list[str | None]", "list[str | None]", "list[str | None]", "list[str | None]"]
+Column = list[str | None]
+Columns = tuple[Column, Column, Column, Column, Column]
 
 
 def task_lines(lines: Sequence[str]) -> Columns:
-    """Return the facts about tasks that a picture needs, without decoding the lines, as four columns with an
-    item for each line. For a TaskScheduled that `encode` writes in its short way, the first two have the
-    number and the name of the task; for a TaskCompleted of a first attempt, the other two have its time
-    and number. Everything else is None.
+    """Return the facts about tasks in the lines, without decoding them, as five columns with an item for each
+    line. For a TaskScheduled that `encode` writes in its short way: the number, the name. For a
+    TaskCompleted of a first attempt: its time, its number. For a scheduled task of a map: the number of
+    the map. Everything else is None.
     """
     # Makes no object for each line, since there are very many.
     found: list[Any] = _TASK_LINES("\n".join(lines))
-    if len(found) != 5 * len(lines) + 1:  # a damaged line may contain an end of line
-        nothing: list[str | None] = [None] * len(lines)
-        return nothing, nothing, nothing, nothing
-    return found[1::5], found[2::5], found[3::5], found[4::5]
+    if len(found) != 6 * len(lines) + 1:  # a damaged line may contain an end of line
+        nothing: Column = [None] * len(lines)
+        return nothing, nothing, nothing, nothing, nothing
+    return found[1::6], found[2::6], found[4::6], found[5::6], found[3::6]
 
 
 def decode_shown(line: str) -> Event:
