@@ -135,7 +135,7 @@ class OpenPromises(dict[int, OpenPromise]):
         self.changed = True
 
     def miss_none(self, now: int) -> Iterable[int]:
-        """Restart all heartbeat timeouts at `now`, and return the numbers of the promises."""
+        """Begin all heartbeat timeouts again at `now`, and return the numbers of the promises."""
         for promise in self.values():
             if promise.heartbeat_timeout is not None:
                 promise.hear(now, promise.details or EMPTY)
@@ -143,8 +143,8 @@ class OpenPromises(dict[int, OpenPromise]):
         return tuple(self)
 
     def begin_again(self, made: int, at: int) -> Iterable[int]:
-        """Restart all heartbeat timeouts at `at`, when the run continues after its end, and the timeout of
-        the promise number `made`. Return the numbers of the promises.
+        """Begin all heartbeat timeouts again at `at`, when the run continues after its end, and the timeout
+        of the promise number `made`. Return the numbers of the promises.
         """
         for seq, promise in self.items():
             promise.made = at if seq == made else promise.made

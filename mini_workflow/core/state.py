@@ -462,7 +462,7 @@ class ExecutionState:
         self.wait_for_promise(message.seq)
 
     def miss_no_heartbeat(self, now: int) -> None:
-        """Restart the heartbeat timeouts of all promises at `now`, because no heartbeat could arrive."""
+        """Begin the heartbeat timeouts of all promises again at `now`, since no heartbeat could arrive."""
         for seq in self.promises.miss_none(now):
             self.wait_for_promise(seq)
 
@@ -507,9 +507,7 @@ class ExecutionState:
 
     def _closed(self, event: Event) -> None:
         if self.closed:
-            raise WireError(
-                f"event {self.length + 1} of the history, {event!r}, ends the run a second time"
-            )
+            raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it twice")
         self.condition = _CONDITION[type(event)]
         self.closed, self.end = True, event
         self.promises.close()
