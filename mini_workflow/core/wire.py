@@ -11,7 +11,9 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING
+from itertools import compress, count
 from json.encoder import encode_basestring
+from operator import is_not
 from typing import Any, Final
 
 from mini_workflow.core import events
@@ -38,12 +40,15 @@ _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
     "began_with": lambda payload: payload.tree,
 }
 """How the fields are written that are neither plain nor the payload of their event."""
-_FIELDS: Final[dict[type, tuple[tuple[str, Any], ...]]] = {
-    kind: tuple((n, d) for n, d in defaults_of(kind).items() if n not in _PAYLOADS)
-    for kind in _KINDS.values()
+_NAMES: Final[dict[type, tuple[str, ...]]] = {
+    kind: tuple(n for n in defaults_of(kind) if n not in _PAYLOADS) for kind in _KINDS.values()
+}
+"""The fields of an event but its payload."""
+_DEFAULTS: Final[dict[type, tuple[Any, ...]]] = {
+    kind: tuple(defaults_of(kind)[name] for name in names) for kind, names in _NAMES.items()
 }
 _READ: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
-    kind: reader_of([name for name, _ in fields]) for kind, fields in _FIELDS.items()
+    kind: reader_of(list(names)) for kind, names in _NAMES.items()
 }
 """What reads those fields of an event, all at once."""
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
@@ -111,8 +116,11 @@ def encode_any(event: Event | events.UnrecordedMessage | events.Request) -> str:
     text = f'{{"event":"{kind.__name__}"'
     if SCHEMA != 1:
         text += f',"v":{SCHEMA}'
-    for (name, default), value in zip(_FIELDS[kind], _READ[kind](event), strict=True):
-        if value is default or value == default:
+    names, values, defaults = _NAMES[kind], _READ[kind](event), _DEFAULTS[kind]
+    # Most fields hold their default: those are passed over without a step of Python for each.
+    for place in compress(count(), map(is_not, values, defaults)):
+        name, value = names[place], values[place]
+        if value == defaults[place]:
             continue
         if type(value) is str and value.isascii():
             value = _quote(value)

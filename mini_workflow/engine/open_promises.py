@@ -28,9 +28,9 @@ whenever the execution is loaded from the store. Our own bound."""
 
 @frozen
 class OpenPromise:
-    """A promise that waits to be completed. `number` is the number of its operation; `name` is empty if it has
-    none. Everybody who has the `token` may complete it. The promise raises PromiseTimeout at the time
-    `until`, unless a heartbeat moves that; None for never. `last_heartbeat` is the time of the last
+    """A promise that waits to be completed. `number` is the number of its operation; `name` is empty for a
+    promise without one. Everybody who has the `token` may complete it. The promise raises PromiseTimeout at
+    the time `until`, unless a heartbeat moves that; None for never. `last_heartbeat` is the time of the last
     heartbeat, with its `details`; None if there was none.
     """
 

@@ -165,11 +165,20 @@ class CheckedStore:
 
 
 class Pauses:
-    """Growing pauses with jitter between looks at a store, in seconds."""
+    """Growing pauses with jitter between looks at a store, in seconds.
 
-    def __init__(self, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> None:
+    `begin` is called before each pause; where it returns False there is none: a look comes first.
+    """
+
+    def __init__(
+        self,
+        first: float = FIRST_PAUSE,
+        longest: float = LONGEST_PAUSE,
+        begin: Callable[[], bool] | None = None,
+    ) -> None:
         self._first = self._next = first
         self._longest = longest
+        self._begin = begin
 
     def reset(self) -> None:
         """Begin with the shortest pause again."""
@@ -177,6 +186,8 @@ class Pauses:
 
     def take(self, at_most: float | None = None) -> float:
         """Return the seconds to wait now, at most `at_most`."""
+        if self._begin is not None and not self._begin():
+            return 0.0
         pause = random.uniform(self._next / 2, self._next)
         self._next = min(self._longest, self._next * 1.5)
         return pause if at_most is None else max(0.0, min(pause, at_most))
