@@ -208,26 +208,28 @@ _SCHEDULED: Final = re.compile(
 _TASK_LINES: Final = re.compile(
     r'^(?:\{"event":"Task(?:'
     rf'Scheduled","seq":([1-9][0-9]{{0,17}}),"name":"({_SIMPLE})"(?:,"call":"{_SIMPLE}")?'
-    r'(?:,"part_of":[0-9]+)?|'
+    r'(?:,"part_of":([1-9][0-9]{0,17}))?|'
     r'Completed","at":([0-9]{1,18}),"seq":([1-9][0-9]{0,17}),"attempt":1(?:,"begun":[0-9]+)?'
     rf'(?:,"ran_on":"{_SIMPLE}")?,"result":.+)\}}|.*)$',
     re.MULTILINE,
 ).split
 
-Columns = tuple["list[str | None]", "list[str | None]", "list[str | None]", "list[str | None]"]
+Column = list[str | None]
+Columns = tuple[Column, Column, Column, Column, Column]
 
 
 def task_lines(lines: Sequence[str]) -> Columns:
-    """Return what a picture takes of each line, without decoding it, as four columns: of a task that was
-    scheduled with nothing but what `encode` writes out its number and name, and of one whose first attempt
-    has completed when it did, and its number. All else is None, and all of every other line.
+    """Return what is taken of each line without decoding it, as five columns: of a task that was scheduled
+    with nothing but what `encode` writes out its number and name, of one whose first attempt has completed
+    when it did, and its number, and of one of a map that was scheduled the number of the map. All else is
+    None, and all of every other line.
     """
     # No object is made of each line, of which there are very many.
     found: list[Any] = _TASK_LINES("\n".join(lines))
-    if len(found) != 5 * len(lines) + 1:  # a line that is damaged may have an end of line in it
-        nothing: list[str | None] = [None] * len(lines)
-        return nothing, nothing, nothing, nothing
-    return found[1::5], found[2::5], found[3::5], found[4::5]
+    if len(found) != 6 * len(lines) + 1:  # a line that is damaged may have an end of line in it
+        nothing: Column = [None] * len(lines)
+        return nothing, nothing, nothing, nothing, nothing
+    return found[1::6], found[2::6], found[4::6], found[5::6], found[3::6]
 
 
 def decode_shown(line: str) -> Event:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.engine.instants import instant
+from mini_workflow.engine.plain_lines import LinesPart
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
 
@@ -97,7 +99,7 @@ class Activity:
     def of(
         cls,
         head: Head,
-        look: Callable[[], Look] | None = None,
+        look: Callable[[], AbstractContextManager[Look]] | None = None,
     ) -> Activity:
         """Return the activity of an execution. `look` reads its history; it is called only if the execution
         is running and the head does not say all. Without it, the answer is what the head says.
@@ -110,10 +112,10 @@ class Activity:
         if look is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
         try:
-            seen = look()
+            with look() as seen:
+                return seen.activity(awaited, progress)
         except WireError:
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
-        return seen.activity(awaited, progress)
 
 
 _PLAIN: Final = ("signal", "timer", "start", "queue", "condition")
@@ -149,13 +151,13 @@ def _listed(
 
 
 class Look:
-    """The open operations of a history, up to the last event that was taken. `told` puts a failure into
+    """The open operations of a history, up to the last lines that were taken. `told` puts a failure into
     words.
+
+    Nothing that it tells depends on a plain task but the counts of maps, and the time.
     """
 
-    def __init__(
-        self, history: Iterable[Event] = (), told: Callable[[Failure], str] = Failure.summary
-    ) -> None:
+    def __init__(self, told: Callable[[Failure], str] = Failure.summary) -> None:
         self.state = ExecutionState()
         self._told = told
         self._opened: dict[int, tuple[str, str, int]] = {}
@@ -163,11 +165,31 @@ class Look:
         self._updates: dict[str, tuple[str, int]] = {}
         self._failures: dict[int, Failure] = {}
         self._cancel: events.CancelRequested | None = None
-        for event in history:
-            self.take(event)
 
-    def take(self, event: Event) -> None:
-        """Take the next event. Raises WireError if it cannot follow the events before it."""
+    def take(self, lines: Sequence[str], parts: Iterable[LinesPart]) -> None:
+        """Take in the next lines by what was read of them. Raises WireError if they cannot follow what came
+        before.
+        """
+        state = self.state
+        for part in parts:
+            first = part.number
+            for number, event in zip(part.numbers, part.events, strict=True):
+                self._pass(part, first, number)
+                if type(event) is events.TaskScheduled and event.map is not None:
+                    part.count_mapped(state.maps, number)  # those that have ended are forgotten now
+                self._apply(event)
+                first = number + 1
+            self._pass(part, first, part.number + len(part.at))
+            part.count_mapped(state.maps, part.number + len(part.at))
+
+    def _pass(self, part: LinesPart, first: int, number: int) -> None:
+        """Take in the lines of plain tasks from one number to before another."""
+        if first < number:
+            at = part.at[first - part.number : number - part.number]
+            self.state.now = max(self.state.now, *at)
+            self.state.length += len(at)
+
+    def _apply(self, event: Event) -> None:
         state = self.state
         state.apply(event)
         if type(event) not in _LOOKED_AT:
