@@ -215,7 +215,7 @@ VERBS = frozenset(
     re.findall(
         r"\w+",
         """
-        Acquire Add Allow Answer Append Archive Ask Assert Begin Bring Call Cancel Change
+        Acquire Add Allow Answer Append Apply Archive Ask Assert Begin Bring Call Cancel Change
         Check Close Commit Compare Complete Copy Count Create Cut Decide Declare Delete Deliver
         Dispatch Do Draw Drop Encode End Enter Evict Exchange Execute Export Extend Fail Feed
         Fill Find Finish Forget Free Give Go Grant Hand Handle Have Hear Hold Import Install
