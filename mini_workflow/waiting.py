@@ -1,4 +1,4 @@
-"""Tell runners that a thread is about to wait for an execution, so that tasks go on: blocking_wait()."""
+"""Tell runners that a thread is about to wait for an execution, so that other tasks go on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Final, Protocol
 from weakref import WeakSet
 
 from mini_workflow.errors import UsageError
+from mini_workflow.loop.loop import running_loop
 from mini_workflow.task import CURRENT
 
 Fail = Callable[[BaseException], None]
-"""Ends the wait with an error. Any thread; does not block."""
+"""Ends the wait with an error. Called on any thread; does not block."""
 
 WAY_OUT: Final = (
     "write `await execution` instead of result(), and use `runtime.aio`, whose handles have"
@@ -27,9 +28,9 @@ class LoopUser(Protocol):
     def waits(
         self, loop: asyncio.AbstractEventLoop, fail: Fail
     ) -> AbstractContextManager[None] | None:
-        """Return the thread of this loop is about to wait; None if it is another loop.
+        """Return the context manager around a wait of the thread of `loop`; None if it is another loop.
 
-        Raises UsageError if attempts would be held up.
+        Raises UsageError if the wait would hold up attempts.
         """
         ...
 
@@ -39,7 +40,7 @@ _LOCK: Final = threading.Lock()
 
 
 def add_loop_user(user: LoopUser) -> None:
-    """Have `blocking_wait` ask it, for as long as it lives."""
+    """Add a runner that `blocking_wait` asks, as long as the runner lives."""
     with _LOCK:
         _LOOP_USERS.add(user)
 
@@ -48,10 +49,10 @@ def add_loop_user(user: LoopUser) -> None:
 def blocking_wait(fail: Fail, timeout: float | None = None) -> Generator[None]:
     """Surround a wait of the calling thread for an execution, for at most `timeout` seconds.
 
-    Raises UsageError, or has `fail` called with one, where the wait would hold up async tasks, or
-    where too many sync tasks wait already.
+    Raises UsageError, or calls `fail` with one, if the wait would hold up async tasks, or too many sync
+    tasks wait already.
     """
-    if timeout is not None and timeout <= 0:  # a look, which holds up nothing
+    if timeout is not None and timeout <= 0:  # does not wait, and so holds up nothing
         yield
         return
     loop = running_loop()
@@ -78,11 +79,3 @@ def _thread_waits() -> AbstractContextManager[None]:
     if task is None or task.on_wait is None:
         return nullcontext()
     return task.on_wait(task.request)
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs on this thread, if there is one."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

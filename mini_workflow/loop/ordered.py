@@ -138,7 +138,7 @@ class OrderedSet(set[T]):
         return OrderedSet(self._order)
 
     def keep_in_step(self, others: Iterable[Iterable[T]]) -> None:
-        """Update the order after the members have changed; new members come from `others`."""
+        """Bring the order up to date after the members have changed; new members come from `others`."""
         for element in [e for e in self._order if e not in self]:
             del self._order[element]
         for other in others:

@@ -18,6 +18,7 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptors
+from mini_workflow.loop.loop import running_loop
 from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.runners.event_loop import EventLoopRunner
@@ -27,7 +28,6 @@ from mini_workflow.runtimes.sharing import MakeShared, sharing
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CurrentTask
-from mini_workflow.waiting import running_loop
 
 DEFAULT_GRACE: Final = 10.0
 """Seconds that `close` gives to tasks that have begun."""
