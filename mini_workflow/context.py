@@ -674,9 +674,7 @@ class Context:
         since = when - _EPOCH
         wait = since - (self.now() - _EPOCH)
         if milliseconds(wait.total_seconds()) > MAXIMUM_DURATION:
-            raise UsageError(
-                f"ctx.sleep_until({when!r}): more than a hundred years from now; give an earlier time"
-            )
+            raise UsageError(f"ctx.sleep_until({when!r}): give a time within a hundred years")
         return self._run.timers.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:

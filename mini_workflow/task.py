@@ -65,8 +65,8 @@ class CurrentTask:
         self.heard_at = 0
         """The time of the last heartbeat (milliseconds since the epoch); 0 if there was none."""
         self.on_wait: Callable[[TaskRequest], AbstractContextManager[None]] | None = None
-        """Surrounds a wait of the code for an execution; set by a runner that needs to know. It does not
-        refer to this attempt, which would be left to the garbage collector otherwise."""
+        """Returns the context manager around a wait of the code for an execution. Set by some runners. The
+        function does not refer to this attempt, which would be left to the garbage collector otherwise."""
         self.on_await: Callable[[], None] | None = None
         """Called when a sync function has returned an awaitable, which can be cancelled. Set by some
         runners."""
