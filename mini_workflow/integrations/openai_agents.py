@@ -140,8 +140,8 @@ def make_durable(
     names = {tool_name(tool) for member in family for tool in member.tools}
     if unknown := sorted(options.by_tool.keys() - names):
         raise UsageError(
-            f"tool_options has {unknown[0]!r}, which is no tool of agent {agent.name!r}: name one of "
-            f"its tools ({', '.join(sorted(names)) or 'it has none'})"
+            f"tool_options has {unknown[0]!r}, which is no tool of agent {agent.name!r}; it has "
+            f"{', '.join(sorted(names)) or 'none'}"
         )
     for member in family:
         _refuse_unfit(member)
