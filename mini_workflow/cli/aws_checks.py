@@ -31,7 +31,7 @@ DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "AccessDenie
 
 
 def examine_aws(target: AWSTarget) -> Iterator[Finding]:
-    """Examine settings, queues, functions and dead letters. Change nothing, and run no function."""
+    """Check settings, queues, functions and dead letters. Change nothing, and run no function."""
     if find_spec("boto3") is None:
         return  # opening the store reports that
     environment = {**os.environ, **target.environment()}

@@ -51,7 +51,7 @@ class Debugger(pdb.Pdb):
         return stack[begin:], at - begin
 
     def interaction(self, *args: Any, **kwargs: Any) -> None:
-        """Prompt the user outside the workflow, so that the prompt may do what a workflow must not."""
+        """Ask the user outside the workflow, so that the prompt may do what a workflow must not."""
         loop = running_loop()
         if isinstance(loop, WorkflowLoop):
             with loop.outside():
@@ -69,7 +69,7 @@ class Debugger(pdb.Pdb):
         self.set_trace(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     def stop_at(self, frame: FrameType) -> None:
-        """Prompt the user now, at a frame of their code, and go on as they choose."""
+        """Ask the user now, at a frame of their code, and go on as they choose."""
         self.set_trace(frame)
         # Do not stop in functions that the user calls at the prompt.
         sys.settrace(None)

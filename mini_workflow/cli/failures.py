@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.output import Group, discard, say
+from mini_workflow.cli.output import Command, discard, say
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -139,7 +139,7 @@ def _drop_output() -> None:
         os.close(descriptor)
 
 
-class Application(Group):
+class Application(Command, click.Group):
     """A group of commands whose errors are printed in one line."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:

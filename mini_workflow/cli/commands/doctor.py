@@ -97,7 +97,7 @@ def _print(finding: Finding) -> None:
 
 
 def examine(session: Session, limit: int = NEWEST, python: str | None = None) -> Iterator[Finding]:
-    """Examine the settings, the store, and the newest executions, at most `limit` of each status."""
+    """Check the settings, the store, and the newest executions, at most `limit` of each status."""
     yield Finding(
         "ok",
         f"mini-workflow {version('mini-workflow')}, Python {platform.python_version()}, "
