@@ -7,7 +7,6 @@ import secrets
 import time
 
 from mini_workflow.core import events
-from mini_workflow.core.history import History
 from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
@@ -40,6 +39,8 @@ class RunAgain:
         check_reason("", by)
         head = self._head(execution_id)
         if how == "restart" and head.run > 1 and head.closed_at is not None:
+            from mini_workflow.core.history import History
+
             started = History.from_lines(self._store.history(execution_id)).started
             if first_arguments(started) is None:
                 raise UsageError(
