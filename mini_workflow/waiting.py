@@ -80,4 +80,4 @@ def _thread_waits() -> AbstractContextManager[None]:
     task = CURRENT.get(None)
     if task is None or task.on_wait is None:
         return nullcontext()
-    return task.on_wait()
+    return task.on_wait(task.request)

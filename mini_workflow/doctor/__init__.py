@@ -1,1 +1,1 @@
-"""Diagnose executions for the command line and the page, each problem with its remedy."""
+"""Diagnose executions for the command line and the page; each problem has a remedy."""

@@ -1,4 +1,4 @@
-"""Executions: those that are blocked, late or slow, and what to do about each."""
+"""Find executions that are blocked, late or slow, and say what to do about each."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mini_workflow.engine.instants import duration
 from mini_workflow.runners.routed import worker_message
 
 NEWEST: Final = 1_000
-"""So many executions that run, and so many that are blocked, are looked at."""
+"""How many running executions, and how many blocked ones, are examined."""
 
 OVERDUE: Final = timedelta(seconds=60)
-"""How late a timer may be before it is taken for a sign that nothing runs."""
+"""How late a wake-up may be before it counts as a sign that the worker hangs."""
 
 LONG: Final = timedelta(hours=1)
 """How long an attempt of a task may run before it is worth a look."""
 
 _NAMED: Final = 5
-"""How many executions are named of those that wait for the same worker."""
+"""How many of the executions that wait for the same worker are named."""
 
 REMEDIES: Final[dict[str, str]] = {
     "UnknownWorkflow": "run a worker that imports the module which defines it: "
@@ -34,6 +34,7 @@ REMEDIES: Final[dict[str, str]] = {
     "mini-workflow resume {id}",
     "TurnTimeout": "do long work in a task; mini-workflow replay {id} MODULE runs into the line, "
     "and mini-workflow resume {id} continues it",
+    "ExecutionPaused": "an operator has paused it; mini-workflow resume {id} continues it",
     "SchemaTooNew": "upgrade mini-workflow where it runs, then mini-workflow resume {id}",
     "PythonVersionMismatch": "run it on the Python version that the message names, then "
     "mini-workflow resume {id}",
@@ -46,8 +47,9 @@ REMEDY: Final = (
 def examine_executions(
     client: Client, place: str, limit: int = NEWEST, *, served: bool = True
 ) -> Iterator[Finding]:
-    """Look at the newest executions that run, and at those that are blocked, at most `limit` of each.
-    `place` is the store, as people call it, and `served` says that somebody runs what is in it.
+    """Find problems of the newest running executions and of the newest blocked ones, `limit` of each.
+
+    `place` names the store for people. `served` says that a worker runs its executions. Raises StoreError.
     """
     running = client.list_executions(status="running", limit=limit)
     blocked = client.list_executions(status="blocked", limit=limit)
@@ -81,7 +83,7 @@ def examine_executions(
 
 
 def _examine_workers(running: Sequence[Description]) -> Iterator[Finding]:
-    """Find the workers that tasks wait for and no process serves."""
+    """Find the workers that tasks wait for and no process serves: one finding for each."""
     waiting: dict[str, list[str]] = {}
     for one in running:
         for worker in one.unserved:
@@ -125,5 +127,5 @@ def _examine_tasks(client: Client, one: Description, now: datetime) -> Iterator[
 
 
 def task_message(worker: str) -> str:
-    """Return what has the tasks of a worker run that nobody serves."""
+    """Return the remedy for tasks of a worker that nobody serves, on AWS and elsewhere."""
     return f"add it to the component's workers on AWS; elsewhere {worker_message(worker)}"

@@ -1,4 +1,4 @@
-"""Finding: something that `doctor` has looked at."""
+"""Finding: the result of one check of `doctor`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ Level = Literal["ok", "problem"]
 
 @frozen
 class Finding:
-    """Something that was looked at. A problem has a remedy."""
+    """The result of one check: `what` says what was found, and `remedy` what to do about a problem.
+    `execution_id` names the execution, if it is about one.
+    """
 
     level: Level
     what: str

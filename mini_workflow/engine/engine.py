@@ -81,6 +81,7 @@ class Engine:
         report: Report,
         notify_peers: Callable[[], None] = lambda: None,
         on_chunks: Callable[[str], None] = lambda execution_id: None,
+        on_change: Callable[[str], None] = lambda execution_id: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -91,6 +92,7 @@ class Engine:
     ) -> None:
         self._ports = ports
         self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
+        self._on_change = on_change
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
@@ -326,10 +328,9 @@ class Engine:
         if isinstance(request, Start):
             self._start(request, batch, now)
             return
-        if isinstance(request, WakeUp):
-            return  # it was looked around before
         if isinstance(request, Ask):
             batch.queries.append(request)
+        if isinstance(request, (Ask, WakeUp)):  # the engine has looked around for a wake-up before
             return
         delivery = batch.delivery_of(request)
         if delivery is None:
@@ -409,8 +410,10 @@ class Engine:
                 elif isinstance(command, CancelTask):
                     self._dispatcher.give_up(name, command.seq, command.reason)
             answers = decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events))
-            if answers and not self._pending_updates.answer(name, decision):
-                self._notify_peers()  # somebody elsewhere may wait for the answer
+            if answers:
+                if not self._pending_updates.answer(name, decision):
+                    self._notify_peers()  # somebody elsewhere may wait for the answer
+                self._on_change(name)
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         if (
@@ -429,6 +432,7 @@ class Engine:
         name = turn.head.execution_id
         self._dispatcher.disown(name, "the execution was deleted")
         self._cleanup.deleted()
+        self._on_change(name)
         if turn.final_messages:
             self._mailbox_due = True
             self._notify_peers()
@@ -436,12 +440,10 @@ class Engine:
 
     def _tell(self, turn: Turn) -> None:
         """Tell others what has been committed, after all that most turns consist of."""
-        head = turn.head
-        name = head.execution_id
-        if head.closed_at is not None and self._pending_updates:
-            self._pending_updates.fail(name, closed(name, head.status))
-        if head.status == "blocked" and self._pending_updates:
-            self._pending_updates.fail(name, blocked(head))
+        head, name = turn.head, turn.head.execution_id
+        if self._pending_updates and head.status != "running":
+            ended = head.closed_at is not None
+            self._pending_updates.fail(name, closed(name, head.status) if ended else blocked(head))
         if turn.first or turn.failed or turn.closing is not None or head.status == "blocked":
             tell(turn)
         if turn.continues:

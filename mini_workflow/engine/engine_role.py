@@ -295,6 +295,10 @@ class EngineRole:
         self._notify = True
         self.readers.tell(execution_id, Changed())
 
+    def announce_change(self, execution_id: str) -> None:
+        """Tell those who look for an answer or for the end of the execution to look again."""
+        self.watchers.tell(execution_id, Changed())
+
     def notify_peers_later(self) -> None:
         """Have other processes look at the store after this commit."""
         self._notify = True

@@ -141,6 +141,7 @@ class Runtime(Client):
                     report=self._driver.put,
                     notify_peers=self._driver.notify_peers_later,
                     on_chunks=self._driver.announce_chunks,
+                    on_change=self._driver.announce_change,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,

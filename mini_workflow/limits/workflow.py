@@ -1,5 +1,5 @@
-"""The built-in workflow of a limit. Its execution is told how many slots others want and hold, and grants
-those that there are: so every store has limits, and none has code for them.
+"""Define the built-in workflow of a limit. Its execution receives how many slots others want and hold, and
+grants the free ones: so every store has limits, and none has code for them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Any, Final
 from mini_workflow.context import Context
 from mini_workflow.core.granting import Granting
 from mini_workflow.core.limit import LIMIT, Plan
-from mini_workflow.core.slots import STANDING, send_slots
+from mini_workflow.core.slots import SLOTS_SIGNAL, send_slots
 from mini_workflow.workflow import Workflow
 
 SHORTEST_RUN: Final = 400
-"""Events after which the run continues as new at the earliest. What it remembers is written then: so there
-have to be as many as that is, and all that is ever written is no more than what has happened. Our own
-bound."""
+"""Events after which the run continues as new at the earliest. The whole state is written then. So the run
+also waits until it has as many events as the state has entries: all states together then take no more room
+than the events. Our own bound."""
 
 SHOWN: Final = 20
-"""How many keys and holders are described."""
+"""How many keys and holders a description names."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ async def limit(ctx: Context, name: str, state: dict[str, Any] | None = None) ->
 
 
 class LimitRun:
-    """One run of it."""
+    """One run of a limit's execution."""
 
     def __init__(self, ctx: Context, name: str, state: dict[str, Any] | None) -> None:
         self._ctx = ctx
@@ -39,12 +39,12 @@ class LimitRun:
         self._changed = False
         self._timer: Any = None
         self._due: int | None = None
-        """When the timer ends that is open."""
+        """The time (milliseconds since the epoch) at which the open timer ends."""
 
     async def keep(self) -> None:
-        """Do all that it does."""
+        """Receive what others want and hold, and grant slots, until the run continues as new."""
         ctx = self._ctx
-        ctx.on_signal(STANDING, self._told)
+        ctx.on_signal(SLOTS_SIGNAL, self._receive)
         ctx.on_query("describe", lambda: self._granting.described(SHOWN))
         ctx.on_update("declare", self._declare)
         ctx.on_update("change", self._change)
@@ -68,12 +68,12 @@ class LimitRun:
             self._timer.cancel()
             self._timer = self._due = None
         if due is not None and self._timer is None:
-            # A duration, not a time: it stays what it is if the clock is set.
+            # A duration, not a time: it keeps its length if the clock is set.
             left = max(0, due - self._now())
             self._timer, self._due = self._ctx.sleep(timedelta(milliseconds=left)), due
 
-    def _told(self, message: dict[str, Any]) -> None:
-        self._granting.told(message)
+    def _receive(self, message: dict[str, Any]) -> None:
+        self._granting.take_report(message)
         self._changed = True
 
     def _declare(self, plan: Plan) -> None:
@@ -81,7 +81,7 @@ class LimitRun:
         self._changed = True
 
     def _change(self, changes: Plan) -> Plan:
-        """Allow something else; what is None in `changes` is not limited any more."""
+        """Change the plan, and return it; a limit that is None in `changes` is removed."""
         plan = {**self._granting.plan, **changes}
         plan = {name: value for name, value in plan.items() if value is not None}
         self._granting.change(plan)

@@ -1,6 +1,7 @@
-"""Declare what the engine asks of a backend: the ports, in `store`, `queue` and `runner`.
+"""Declare the ports: the protocols by which the engine uses a store, its streams and a runner of tasks.
 
-Those of a queued backend are in `queue` alone, since only an orchestrator needs them.
+The ports of a queued backend are in `ports.queue`, since only an orchestrator needs them. Heartbeats,
+shared tasks and transactions, which a store need not have, are in modules of their own beside it.
 """
 
 from mini_workflow.ports.runner import (

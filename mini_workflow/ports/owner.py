@@ -7,14 +7,16 @@ from typing import Final
 from mini_workflow.core.records import frozen
 
 MOST_HELD: Final = 1_000
-"""Executions that are counted for an owner. Our own bound: any number may be at work."""
+"""The highest number of executions that is counted for an owner. Our own bound: it may hold more."""
 
 
 @frozen
 class Owner:
-    """A process that runs executions: its name, the machine, its number there, until when its lease holds
-    in milliseconds since the epoch, how many executions with tasks in flight it holds (`MOST_HELD` stands for
-    that many or more), and whether it is alive as far as is known.
+    """A process that runs executions.
+
+    `name` names it, `host` its machine, and `pid` is its process id there. Its lease ends at `until`
+    (milliseconds since the epoch). `held` counts the executions with tasks in flight that it holds;
+    `MOST_HELD` stands for that many or more. `alive` is False once the process is known to be gone.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Declare what the engine asks of a runner of tasks."""
+"""Declare the port of a runner of tasks: the attempts that the engine gives it, and their outcomes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mini_workflow.core.records import record
 
 @record
 class TaskRequest:
-    """One attempt to run. `payload` is the captured call as the codec of the runtime has made it (bytes
-    wherever it may leave the process), `timeout` milliseconds from its start.
+    """One attempt to run.
 
-    `heartbeat_timeout` are the milliseconds that it may be silent, from its start and from each
-    heartbeat. `heartbeat` are the details, as JSON text, that the attempts before gave last.
-    `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
-    execution, None if it has none. `scheduled_at` is when it was to be made (milliseconds since the epoch),
-    0 if that is not known.
+    `payload` is the captured call as the codec of the runtime has made it: bytes wherever it may leave the
+    process. `timeout` is the time it may run, and `heartbeat_timeout` the time it may be silent, from its
+    start and from each heartbeat, both in milliseconds. `heartbeat` is the last JSON text that an attempt
+    before gave with a heartbeat. `worker` names the worker that is to run it; empty is the default worker.
+    `headers` are those of the execution, None if it has none. `scheduled_at` is the time for which the
+    attempt was planned (milliseconds since the epoch), 0 if that is not known.
     """
 
     execution_id: str
@@ -36,7 +36,7 @@ class TaskRequest:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What identifies the attempt."""
+        """The key of the attempt: (execution id, sequence number of the task, attempt number)."""
         return (self.execution_id, self.seq, self.attempt)
 
 
@@ -44,9 +44,9 @@ class TaskRequest:
 class TaskOutcome:
     """The outcome of an attempt: `result` is JSON text, or `failure` a Failure as plain JSON.
 
-    With a failure, `heartbeat` are the details that the attempt gave last, as JSON text, or None
-    if it gave none. It really began `begun` (milliseconds since the epoch; 0 if that is not known) on the
-    worker `ran_on`.
+    With a failure, `heartbeat` is the last JSON text that the attempt gave with a heartbeat, or None if it
+    gave none. The attempt began at `begun` (milliseconds since the epoch; 0 if that is not known) on the
+    worker `ran_on`, which is empty if that is not known.
     """
 
     execution_id: str
@@ -60,7 +60,7 @@ class TaskOutcome:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What identifies the attempt."""
+        """The key of the attempt: (execution id, sequence number of the task, attempt number)."""
         return (self.execution_id, self.seq, self.attempt)
 
 
@@ -72,23 +72,23 @@ class HandIn(Protocol):
     """A Report that may keep the calling thread for a while to do the engine's work."""
 
     def __call__(self, outcome: TaskOutcome, /, *, more: bool = False) -> None:
-        """Take an outcome. With `more` others are about to come, since attempts wait for a thread."""
+        """Take an outcome. With `more` others are about to follow, since attempts wait for a thread."""
         ...
 
 
 @runtime_checkable
 class NamedWorkerRunner(Protocol):
-    """A TaskRunner that serves some workers, and has other processes run the attempts of others."""
+    """A TaskRunner that serves some workers, and gives attempts for other workers to other processes."""
 
     def unserved(self, execution_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """Return the names of the workers that attempts of these executions wait for and nobody serves, in
-        order, for each that has some. Any thread. Raises StoreError.
+        """Return, for each of these executions whose attempts wait for workers that nobody serves, the names
+        of these workers in order. Any thread. Raises StoreError.
         """
         ...
 
     def kept(self) -> list[tuple[str, int, int]]:
-        """Return the attempts of what this owner holds that are with other processes, or on the way to or
-        from them: they are not lost, whoever has submitted them.
+        """Return the keys of the attempts that other processes have, or that are on the way to or from them,
+        for the executions that this owner holds. They are not lost, whoever has submitted them.
         """
         ...
 
@@ -99,8 +99,11 @@ class NamedWorkerRunner(Protocol):
 
 @record
 class AttemptCounts:
-    """The attempts that a runner has, and those that it has had: how many `run` and `wait` now, how many have
-    `begun` and after how many seconds in all and at most, and how many have `ended` and how long they ran.
+    """Counts of the attempts of a runner.
+
+    `run` and `wait` count those that run and wait now. `begun` counts all that have begun; they waited
+    `waited` seconds in all before, and `longest_wait` at most. `ended` counts all that have ended; they ran
+    `ran` seconds in all, and `longest_run` at most.
     """
 
     run: int = 0
@@ -130,16 +133,16 @@ class CountingRunner(Protocol):
     """A TaskRunner that counts its attempts."""
 
     def counts(self) -> AttemptCounts:
-        """Return how many there are and were. Any thread."""
+        """Return the counts as of now. Any thread."""
         ...
 
 
 class TaskRunner(Protocol):
-    """Runs attempts of tasks, away from who leads the engine.
+    """Runs attempts of tasks, away from the thread that leads the engine.
 
-    Made with a `Report`. Each submitted attempt is reported exactly once: completed, failed, timed
-    out (TaskTimeout, also when its heartbeat is missing) or lost (WorkerLost) - unless it was
-    handed back by `close`.
+    A runner is made with a `Report`. It reports each submitted attempt exactly once: completed, failed,
+    timed out (TaskTimeout, also when its heartbeat is missing) or lost (WorkerLost); `close` hands back the
+    others.
     """
 
     def submit(self, request: TaskRequest) -> None:
@@ -147,28 +150,26 @@ class TaskRunner(Protocol):
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
-        """Cancel a task for which nobody waits: stop it if that is possible. Still reported once.
-
-        `reason` is told to the task.
+        """Cancel a task for which nobody waits: stop its attempt if that is possible. The attempt is still
+        reported once. `reason` is told to the task.
         """
         ...
 
     def holds(self, key: tuple[str, int, int]) -> bool:
-        """Return whether an attempt was submitted here, and has neither been reported nor handed
-        back. Never blocks. An attempt that it does not hold, and that was not reported before,
-        counts as lost.
+        """Return whether the attempt with this key was submitted here, and has neither been reported nor
+        handed back. Never blocks. An attempt that the runner does not hold, and that was not reported
+        before, counts as lost.
         """
         ...
 
     def close(self, grace: float) -> list[TaskRequest]:
-        """Stop: tell the attempts that have begun that they shall end, and wait up to `grace` seconds
-        for them, reporting them as usual.
+        """Stop: tell the running attempts to end, and wait up to `grace` seconds for them, reporting those
+        that end as usual.
 
-        Answers the attempts that had not begun, and those that had and did not end in time, or
-        ended because they were told to: these are not reported. The `heartbeat` of what is
-        answered are the details that the attempt gave last, or those before it.
+        Hands back, and does not report, the attempts that had not begun, and those that did not end in time
+        or ended because they were told to. The `heartbeat` of an attempt that is handed back is the JSON
+        text that it gave last, or that the attempts before it gave.
 
-        No thread or process of the runner's own is left behind, except a thread that runs a task
-        which does not end.
+        No thread or process of the runner is left behind, except a thread whose task does not end.
         """
         ...

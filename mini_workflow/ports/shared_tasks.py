@@ -1,9 +1,9 @@
-"""SharedTasks: attempts that the owner of their execution does not run, for owners that do.
+"""SharedTasks: attempts that one owner offers and another one runs.
 
-An owner offers an attempt whose task names a worker that it does not serve itself. Another one takes it,
-runs it, and settles it: the outcome then is a message in the mailbox of the execution, for whoever holds
-that by then. So neither the offer nor the outcome depends on who holds the execution, and a takeover
-costs no attempt.
+An owner offers an attempt whose task names a worker that it does not serve itself. Another owner takes the
+attempt, runs it and settles it: the outcome then is a message in the mailbox of the execution, for the owner
+that holds the execution by then. So neither the offer nor the outcome depends on who holds the execution,
+and a takeover costs no attempt.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Protocol
 from mini_workflow.core.records import record
 
 Key = tuple[str, int, int]
-"""What identifies an attempt: the execution, the number of the task, and that of the attempt."""
+"""The key of an attempt: (execution id, sequence number of the task, attempt number)."""
 
 
 @record
 class SharedTask:
-    """An attempt that was offered. `worker` names who is to run it, and `body` is for them alone.
-    `heartbeat` are the details that it gave last, or the attempts before it, as JSON text.
+    """An attempt that was offered. `worker` names the worker that is to run it, and only that worker reads
+    `body`. `heartbeat` is the last JSON text that this attempt, or one before it, gave with a heartbeat.
 
-    `taker` is the lease under which it was taken, None while nobody has it; and `cancelled` is why nobody
-    waits for it any more, None while somebody does.
+    `taker` is the lease under which the attempt was taken, None while nobody has it. `cancelled` is the
+    reason why nobody waits for it any more, None while somebody does.
     """
 
     execution_id: str
@@ -37,80 +37,83 @@ class SharedTask:
 
     @property
     def key(self) -> Key:
-        """What identifies the attempt."""
+        """The key of the attempt."""
         return (self.execution_id, self.seq, self.attempt)
 
 
 class SharedTasks(Protocol):
-    """Any thread may call any method. Each is one durable step: it survives a crash as a whole or has not
-    happened, and may be called again where that is not known.
+    """The attempts that owners of a store offer to each other. Any thread may call any method. Each call is
+    one durable step: it survives a crash as a whole or has not happened, and may be repeated where that is
+    not known. Every method may raise StoreError.
 
-    What is settled stays known until a commit has taken its message: an attempt that is offered twice is
-    there once, and runs once.
+    An attempt that is settled stays known until a commit has taken its message: one that is offered twice
+    is there once, and runs once.
     """
 
     def serve(self, workers: Collection[str]) -> None:
-        """Have the others know which workers this owner serves, as long as it has a lease, this one or
-        another one. To be called before `Leases.acquire`.
+        """Let the other owners know which workers this one serves, for as long as it has a lease, the
+        present one or a later one. To be called before `Leases.acquire`.
         """
         ...
 
     def served(self) -> set[str]:
-        """Return the workers that living owners serve."""
+        """Return the names of the workers that living owners serve."""
         ...
 
     def offer(self, tasks: Sequence[SharedTask]) -> None:
-        """Keep attempts for whoever serves their workers. What is there already is left as it is, and what
-        is of an execution that this owner does not hold, or that has closed, is dropped.
+        """Keep attempts for the owners that serve their workers. An attempt that is there already is left as
+        it is. An attempt of an execution that this owner does not hold, or that has closed, is dropped.
         """
         ...
 
     def take(self, worker: str, limit: int) -> int:
-        """Take up to so many attempts of a worker, those first that were offered first; answers how many.
-        None is taken that was cancelled, nor by an owner whose lease does not stand. Each is taken by one
-        owner alone.
+        """Take up to `limit` attempts of a worker, in the order in which they were offered. Answers how many
+        were taken. Cancelled attempts are not taken, and an owner whose lease does not stand takes none.
+        Each attempt is taken by one owner alone.
         """
         ...
 
     def taken(self) -> list[SharedTask]:
-        """Return what this owner has taken under the lease that it has now, and has not settled."""
+        """Return the attempts that this owner has taken under its present lease, and has not settled."""
         ...
 
     def hand_back(self, tasks: Sequence[SharedTask]) -> None:
-        """Let others take what was taken under that lease; with the heartbeats of these."""
+        """Let others take these attempts, which were taken under the present lease, and keep their
+        heartbeats.
+        """
         ...
 
     def beat(self, tasks: Sequence[SharedTask]) -> None:
-        """Keep the heartbeats of what was taken under that lease."""
+        """Keep the heartbeats of these attempts, which were taken under the present lease."""
         ...
 
     def settle(self, outcomes: Sequence[tuple[SharedTask, str]]) -> None:
-        """Put the outcomes into the mailboxes of the executions, as these texts. An attempt that was
-        settled before, or that another owner has taken since, is left as it is.
+        """Put the outcomes, given as (attempt, text of the message), into the mailboxes of the executions. An
+        attempt that was settled before, or that another owner has taken since, is left as it is.
         """
         ...
 
     def lost(self) -> list[SharedTask]:
-        """Return what was taken by owners that are gone, and is not settled: by whomever, to be settled by
-        who asks.
+        """Return the attempts that were taken by owners which are gone, and are not settled. The caller
+        settles them, whichever owner it is.
         """
         ...
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> list[Key]:
-        """Cancel a task, for the owner of its execution: nobody waits for it. Attempts that nobody has taken
-        are dropped, and answered; who has taken one finds the reason.
+        """Cancel a task for which nobody waits; the owner of its execution calls this. Attempts that nobody
+        has taken are dropped, and their keys are returned. The owner that has taken one finds the reason.
         """
         ...
 
     def kept(self, key: Key | None = None) -> list[Key]:
-        """Return the attempts of open executions that this owner holds which are offered, taken, or settled
-        by a message that no commit has taken; all, or that one.
+        """Return the keys of the attempts that are offered, taken, or settled by a message that no commit has
+        taken, of the open executions that this owner holds; all of them, or only `key`.
         """
         ...
 
     def waiting(self, execution_id: str | None = None) -> list[tuple[str, str]]:
-        """Return the executions with attempts that nobody has taken, each with the worker they are for, in
-        order, without doubles; all, up to 1,000, or of one.
+        """Return the pairs (execution id, worker) of attempts that nobody has taken, in order and without
+        doubles: up to 1,000 of all executions, or those of one execution.
         """
         ...
 
@@ -118,9 +121,11 @@ class SharedTasks(Protocol):
 def unserved_workers(
     tasks: SharedTasks, execution_ids: Collection[str], offered: Iterable[tuple[str, str]] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Return the workers that tasks of these executions wait for and no living owner serves, in order, for
-    each that has some; also those of `offered`, which are on the way to the store. Asks twice at most, and
-    not at all about no execution. Raises StoreError.
+    """Return, for each of these executions whose tasks wait for workers that no living owner serves, the
+    names of these workers in order.
+
+    `offered` are pairs (execution id, worker) of attempts on the way to the store. Reads the store twice at
+    most, and not at all without executions. Raises StoreError.
     """
     if not execution_ids:
         return {}

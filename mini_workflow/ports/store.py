@@ -1,11 +1,11 @@
-"""Declare what the engine asks of a store: small protocols whose docstrings state what they promise.
+"""Declare the ports of a store: small protocols whose docstrings state their promises.
 
 All times are whole milliseconds since the epoch. Every method may raise StoreError when the
 store cannot do its part; then nothing of the call has happened. A store sees plain fields and
 opaque lines of text, never events or values.
 
-An engine calls one method at a time, but not always on the same thread. Methods that say so are called
-on any thread, at any time.
+An engine calls one method at a time, but not always on the same thread. A method whose docstring says "any
+thread" may be called on any thread, at any time.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Head:
     """The summary of an execution that a store has without reading its history.
 
     `busy` says that a task is in flight. `wake_at` is the earliest time at which something is due
-    by itself (a timer, a retry, an attempt that nobody has reported), or None; for an attempt it may
-    be earlier. `blocked_kind` and `blocked_reason` explain the status blocked. `closed_at` is None
-    while the execution is open. `run` counts the generations from 1, and `base` is the number of
-    events of those before this one: they stay stored and count, and neither `load` nor `history`
-    answers them. `parent` is the id of the execution that started it as its child, and `tags` are a
-    JSON object of names and values, as text; empty if there are none. `waits` is what the code awaits,
-    and `progress` what it has told of its progress, both as texts of the module `core.awaited`; empty
-    where nothing is known.
+    by itself (a timer, a retry, the deadline of an attempt), or None; for an attempt it may be earlier.
+    `blocked_kind` and `blocked_reason` explain the status blocked. `closed_at` is None
+    while the execution is open. `run` counts the runs from 1, and `base` is the number of events of the
+    runs before this one: these events stay stored and count, and neither `load` nor `history` returns
+    them. `parent` is the id of the execution that started this one as its child. `tags` is a JSON object of
+    names and values, as text; empty if there are none. `waits` says what the code awaits, and `progress`
+    how far it has come by its own account, both as texts of the module `core.awaited`; empty where nothing
+    is known.
     """
 
     execution_id: str
@@ -68,8 +68,8 @@ class Stored:
     """An execution as loaded: its head, the lines of its history, and its parked messages.
 
     `events` are those of the current run, so that `head.base + len(events)` is the number of all.
-    `held` says whether the owner that loads it holds it. `tries` counts the owners that were lost
-    in the middle of its turn, since a commit has set it last (see `Leases.note_turn`).
+    `held` says whether the owner that loads the execution holds it. `tries` counts the owners that were
+    lost in the middle of its turn, since a commit has last set the count (see `Leases.note_turn`).
     """
 
     head: Head
@@ -81,9 +81,9 @@ class Stored:
 
 @record
 class QueuedMessage:
-    """A message for an execution's mailbox; what `key` does, `Mailbox.post` says. `otherwise` is the message
-    that the execution which sends it gets in its place, with the same key, if there is none of that id; empty
-    for none.
+    """A message for an execution's mailbox. `Mailbox.post` explains `key`. `otherwise` is the message that
+    the sending execution gets instead, with the same key, if there is no execution of that id; empty for
+    none.
     """
 
     execution_id: str
@@ -101,17 +101,17 @@ class Commit:
     `base` begins the run whose first event has that number, counted from 0. The event may come
     with the same commit, behind the last ones of the run before. `park` are messages (lines of
     text) to keep for an execution that is blocked, behind those already parked; `unpark` removes
-    all parked messages that were there before. `taken` are numbers of mailbox messages that are
-    done with. `outbox` are messages to post, to whichever executions: also those of other owners,
-    those that the same step creates, and this one. What is for an execution that does not exist
-    even so is dropped, or `otherwise` is posted. `tries` is set to that number, or stays as it is if it is
-    None. `chunks` are kept in the streams of the execution, by the rules of `StreamStore`.
+    all parked messages that were there before. `taken` are the numbers of mailbox messages that this commit
+    has handled. `outbox` are messages to post to any executions: also those of other owners, those that the
+    same step creates, and this one. A message for an execution that does not exist even so is dropped, or
+    its `otherwise` is posted. `tries` sets that count; None leaves it as it is. `chunks` are kept in the
+    streams of the execution, by the rules of `StreamStore`.
 
     `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
-    the step nothing of it can be read, found or written any more, the messages to it, its streams and
-    those that were parked are gone, and its id is free. Nothing else of the step is for that id. Its
-    events may go in `Store.sweep`. It is answered False as long as a message to it is there that
-    `Mailbox.entries` has not answered to this owner: who has sent it would wait for ever.
+    the step nothing of the execution can be read, found or written any more. The messages to it, its streams
+    and its parked messages are gone, and its id is free. Nothing else of the step is for that id. Its
+    events may be removed later, by `Store.sweep`. The answer is False as long as there is a message to it
+    that `Mailbox.entries` has not returned to this owner: the sender would wait for ever.
     """
 
     execution_id: str
@@ -128,23 +128,23 @@ class Commit:
 
 
 DELETIONS_KEPT: Final = 30 * 24 * 3_600_000
-"""Milliseconds for which a store knows at least how many events a deleted execution had: longer than any
-message about it is under way, and longer than services keep idempotency keys. Our own bound."""
+"""Milliseconds for which a store remembers, at least, how many events a deleted execution had: longer than
+any message about it is under way, and longer than services keep idempotency keys. Our own bound."""
 
 Order = Literal["-started", "started", "-closed", "closed"]
 
 ORDERS: Final[tuple[Order, ...]] = ("-started", "started", "-closed", "closed")
-"""How a listing may be ordered: by the start or by the end, the latest first with a minus."""
+"""The orders of a listing: by the start or by the end, the latest first with a minus."""
 
 
 @frozen
 class Query:
-    """A query for executions to list or to count: those that match all that is given.
+    """A query for executions to list or to count: those that match all fields that are given.
 
-    `after` is the `Page.next` of the page before, of the same query. `tags` are pairs of a name and a
-    value. Times are from `_after` on, itself included, and up to `_before`, itself not. By an `order`
-    of the end only executions that have closed are listed; so they are by `closed_after` and
-    `closed_before`. `id_prefix` is what ids begin with.
+    `limit` is the number of heads on a page, and `after` the `Page.next` of the page before, of the same
+    query. `tags` are pairs of a name and a value. Times are from `_after` on, itself included, and up to
+    `_before`, itself not. With an `order` by the end, `closed_after` or `closed_before`, only executions
+    that have closed match. `id_prefix` is the beginning of the ids.
     """
 
     workflow: str | None = None
@@ -171,7 +171,7 @@ class Page:
 
 @record
 class MailboxEntry:
-    """A message to an execution, as found in the mailbox."""
+    """A message in the mailbox: its number there, the execution that it is for, and its text."""
 
     number: int
     execution_id: str
@@ -190,12 +190,13 @@ class Extent:
 
 @record
 class Found:
-    """The findings about an id: the head of the execution that has it, as of the last commit, or
-    None; and how many events the executions had, all together, which had it before and were deleted.
+    """The findings about an id. `head` is that of the execution which has the id, as of the last commit, or
+    None. `deleted_events` is the number of events, all together, of the executions that had the id before
+    and were deleted.
 
-    An execution that begins with that id numbers its operations from there on: what is late for one
-    of the others is then not taken for its own. The number is known as long as an execution has the
-    id, and for DELETIONS_KEPT after the last deletion; it may be forgotten then, and is 0.
+    A new execution of that id numbers its operations from there on, so that a late message for one of the
+    deleted executions is not taken for its own. The number is known as long as an execution has the id,
+    and for DELETIONS_KEPT after the last deletion; after that it may be forgotten, and is 0.
     """
 
     head: Head | None
@@ -203,18 +204,18 @@ class Found:
 
 
 class Reader(Protocol):
-    """The part of a store from which turns are made."""
+    """The part of a store that turns are made from."""
 
     def load(self, execution_id: str) -> Stored | None:
         """Return the execution as of the last commit, or None if there is none of that id.
 
-        What it costs depends on the current run, and not on those before it.
+        The cost depends on the current run, and not on those before it.
         """
         ...
 
     def extent(self, execution_id: str) -> Extent | None:
-        """Return how long the execution is, or None if there is none. The cost does not depend on
-        that.
+        """Return the number of events of the execution, or None if there is none of that id. The cost does
+        not depend on that number.
         """
         ...
 
@@ -230,14 +231,14 @@ class Store(Reader, Protocol):
         """Return the lines of the current run's history as of the last commit, from event number
         `since` on, counted from 0 over all runs. Any thread.
 
-        Empty if there is no such execution. The cost is as for `load`, or that of those lines where
+        Empty if there is no such execution. The cost is that of `load`, or of the returned lines alone where
         a store can read them alone.
         """
         ...
 
     def ends(self, execution_id: str, last: int) -> list[str]:
-        """Return the first line of the current run's history as of the last commit, and the `last` lines that
-        it ends with, as far as there are others. Any thread.
+        """Return the first line of the current run's history as of the last commit, and its `last` lines, as
+        far as there are others than the first. Any thread.
 
         Empty if there is no such execution. The cost does not depend on the length of the history.
         """
@@ -247,50 +248,49 @@ class Store(Reader, Protocol):
         """Return heads that match, in the order of the query, newest start first by default; of equal times
         the one created later first, or last where the order is ascending.
 
-        Any thread. Pages fit together whatever is created or closed in between. Raises UsageError
+        Any thread. Pages fit together whichever executions begin or close in between. Raises UsageError
         when `after` is not the `next` of a page, the limit is less than 1, or the store has no index
-        that answers the query: the error says what it can answer.
+        for the query: the error says which queries it can answer.
         """
         ...
 
     def count(self, query: Query) -> int:
-        """Return how many match, whatever the `limit`, the `after` and the `order` are. Any thread.
+        """Return how many executions match; `limit`, `after` and `order` make no difference. Any thread.
         Raises UsageError as `list` does.
         """
         ...
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
-        """Write them in one durable step; one answer each, in order.
+        """Write commits in one durable step. Answers True or False for each, in order.
 
-        An item is written as a whole, or not at all and answered False, when the number of its
-        stored events is not `expected` (another writer was faster, or the id exists already).
-        The others are not touched by that. False is also the answer for an execution that another
-        owner holds. Items of one execution build on each other. The outboxes of what was written
-        are posted in the order of the items, when all else of the step is done. When the call
-        returns, what was answered True survives a crash.
+        Each item is written as a whole, or not at all and answered False. The answer is False when the
+        number of its stored events is not `expected` (another writer was faster, or the id exists already),
+        and when another owner holds the execution. The other items are written all the same. Items of one
+        execution build on each other. The outboxes of the written items are posted in the order of the
+        items, after all else of the step. When the call returns, the items answered True survive a crash.
 
         Raises LeaseLost, and writes nothing at all, when this owner has no lease, or another one
         has taken it over. Raises UsageError, and writes nothing either, when a creation lacks its
         head or its first event, or when the `base` of a head is negative or leaves no event to
-        its run. Raises StoreRefused, and writes nothing, when a value is one that this store cannot
-        keep: the caller then tries the items alone.
+        its run. Raises StoreRefused, and writes nothing, when this store cannot keep a value: the caller
+        then tries the items alone.
         """
         ...
 
     def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
-        """Return what there is of each of these ids. Any thread.
+        """Return the findings about each of these ids. Any thread.
 
-        However many they are, a store that can asks once: it is what a batch of starts takes.
+        A store that can reads them all at once: a batch of starts calls this.
         """
         ...
 
     def sweep(self, now: int, limit: int) -> bool:
-        """Remove what is not needed any more: about `limit` events at most of executions that were deleted
+        """Remove events that are not needed any more: about `limit` at most, of executions that were deleted
         and, if the store was opened to drop them, of runs that are over. Answers whether something is
-        left to do.
+        left to remove.
 
-        What can be read does not change. One short step of its own, which survives a crash as a whole or
-        has not happened: whoever has the store open may call it again, at any time, with or without a
+        No reader sees a difference. One short step of its own, which survives a crash as a whole or has not
+        happened: every process that has the store open may call it, at any time, with or without a
         lease. It also gives space back, and forgets deletions (see `Found`).
         """
         ...
@@ -311,11 +311,13 @@ class Agenda(Protocol):
         ...
 
     def busy(self, after: str, limit: int) -> list[str]:
-        """Return ids whose head says busy, in order of id, beginning behind `after`."""
+        """Return up to `limit` ids whose head says busy, in order of id, beginning behind the id `after`."""
         ...
 
     def blocked(self, kind: str, after: str, limit: int) -> list[str]:
-        """Return ids whose status is blocked, with that kind, in order of id, beginning behind `after`."""
+        """Return up to `limit` ids whose status is blocked, with that kind, in order of id, beginning behind
+        the id `after`.
+        """
         ...
 
 
@@ -327,19 +329,19 @@ class Mailbox(Protocol):
 
         Durable on return; messages to one execution stay in order. A second message with the same
         key to the same execution is ignored while the first is there. The status of the execution
-        does not matter, nor who holds it. Raises ExecutionNotFound.
+        does not matter, nor who holds it. Raises ExecutionNotFound if there is no such execution.
         """
         ...
 
     def entries(
         self, after: int, limit: int, execution_id: str | None = None
     ) -> list[MailboxEntry]:
-        """Return messages for executions that this owner holds, by number, beginning behind `after`: all,
-        or those for one of them.
+        """Return up to `limit` messages for executions that this owner holds, in order of their numbers,
+        beginning behind the number `after`: all, or those for one execution.
 
         To find that there are none is cheap: it may be asked often. A number is never used twice.
-        What can be read later has a higher number than all that could be read before: where several
-        writers commit at the same time, numbers are given in the order in which they commit.
+        A message that can be read later has a higher number than all that could be read before: where
+        several writers commit at the same time, numbers are given in the order in which they commit.
         A takeover may bring messages with lower numbers than those already read: begin at 0 again
         after `acquire` has answered True.
         """
@@ -356,18 +358,18 @@ class Leases(Protocol):
     """
 
     def acquire(self, now: int) -> bool:
-        """Take partitions that nobody holds, whose owner is dead, or whose lease has ended: all of them, or
-        a fair share of those that hold executions, and one at least; other living owners take theirs when
-        they call it. Once it answers False nothing is left.
+        """Take partitions that nobody holds, whose owner is dead, or whose lease has ended.
 
-        Makes a partition of its own for this owner where it has none. Answers whether any
-        partition was taken over that holds executions. Raises LeaseLost when this owner's lease
-        was taken over and it has not been told so yet; the next call then begins afresh.
+        Takes all of them, or a fair share of those that hold executions, and one at least; other living
+        owners take theirs by their own calls. Makes a partition for this owner where it has none. Answers
+        whether a partition was taken over that holds executions: False means that none is left to take.
+        Raises LeaseLost when this owner's lease was taken over and no call has said so yet; the next call
+        then begins afresh.
         """
         ...
 
     def renew(self, now: int) -> int:
-        """Extend this owner's leases; answers when to renew next.
+        """Extend this owner's lease. Answers the time (milliseconds) at which to renew it next.
 
         Raises LeaseLost when another owner has taken the lease over in the meantime.
         """
@@ -378,12 +380,12 @@ class Leases(Protocol):
         ...
 
     def note_turn(self, execution_id: str | None) -> None:
-        """Note in the middle of whose turn this owner is; None for nobody's.
+        """Note the execution in the middle of whose turn this owner is; None if it is in no turn.
 
-        It must cost next to nothing, since every turn does it twice, and outlive the end of the
-        process, not of the machine. Whoever takes over from an owner that is gone or hangs adds to
-        the `tries` of the execution that is noted: 1 if the owner has died, 2 if it may still
-        hang. Nothing is added for an owner that has released what it held.
+        The note must cost next to nothing, since every turn writes it twice, and outlive the end of the
+        process, not of the machine. An owner that takes over from one that is gone or hangs adds to
+        the `tries` of the noted execution: 1 if the other owner has died, 2 if it may still
+        hang. Nothing is added for an owner that has released its executions.
         """
         ...
 
@@ -392,7 +394,7 @@ class Leases(Protocol):
         ...
 
     def peers(self) -> list[str]:
-        """Return the addresses of the other living owners, for a wake-up. Any thread."""
+        """Return the addresses of the other living owners, at which they can be notified. Any thread."""
         ...
 
 
@@ -406,7 +408,7 @@ class Backend(Protocol):
 
     @property
     def agenda(self) -> Agenda:
-        """What is due."""
+        """The executions that are due."""
         ...
 
     @property
@@ -416,7 +418,7 @@ class Backend(Protocol):
 
     @property
     def leases(self) -> Leases:
-        """Who runs what."""
+        """The rights of owners to run executions."""
         ...
 
     def close(self) -> None:

@@ -19,14 +19,15 @@ MAXIMUM_STREAM_BYTES: Final = 256 * 1024 * 1024
 """Bytes of encoded chunks that one stream may have. Our own bound."""
 
 Answer = Literal["kept", "known", "full", "missing"]
-"""What has become of a write: it was kept; it was there, or came too late; there is no room; there is
-no such execution."""
+"""The answer to a write. kept: it is stored. known: it was there, or came too late. full: there is no room.
+missing: there is no such execution."""
 
 
 @record
 class StoredChunk:
-    """A chunk as it was kept. `restarts` says that it is the first one of its attempt, and that
-    attempts before have written to the stream.
+    """A chunk as it was kept: its `offset` in the stream, from 1, and its `body`, as text. `source` is the
+    sequence number of the task that wrote it, and `attempt` its attempt. `restarts` says that it is the first
+    chunk of its attempt, and that attempts before have written to the stream.
     """
 
     offset: int
@@ -55,18 +56,18 @@ class StreamStore(Protocol):
 
     The writes of a source have positions (attempt, number), compared in this order. One that is not
     behind the last one kept of its source in that stream is "known", and changes nothing. So a write that
-    comes again is kept once, and what an attempt writes after the next one has begun to is dropped.
+    comes again is kept once, and the writes of an attempt are dropped once the next attempt has written.
 
     A backend of owners (`Backend`) keeps the `chunks` of a `Commit` in the same step as the rest of it, by
-    the same rules, without asking for room, and none of an item that is answered False. Streams belong
-    to an execution, whatever run it is in and whether it has closed. Whoever deletes an execution calls
-    `remove`, where it does not remove the rows itself in the step that removes the execution.
+    the same rules but without bounds, and none of an item that is answered False. Streams belong
+    to an execution, in all of its runs and after its end. A store that deletes an execution calls
+    `remove`, unless it removes the rows in the step that removes the execution.
     """
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
-        """Keep writes, of whichever executions, in their order; one answer each. Durable on return.
+        """Keep writes, of any executions, in their order; one answer each. Durable on return.
 
-        Those that are "full" or "missing" change nothing, and the others are not touched by that. If it
+        Writes that are "full" or "missing" change nothing, and the others are kept all the same. If the call
         raises, any number of them from the first one on may have been kept: the caller does it again.
         `bounded` writes are "full" where the stream has MAXIMUM_CHUNKS chunks, or would have more than
         MAXIMUM_STREAM_BYTES bytes, or would be one more than MAXIMUM_STREAMS. Raises StoreRefused for
@@ -76,25 +77,25 @@ class StreamStore(Protocol):
 
     def read(self, execution_id: str, stream: str, after: int, limit: int) -> StreamPage:
         """Return the first chunks behind the offset `after`, at most `limit` of them, which is 1 or
-        more. Empty, and not over, for an execution or a stream that is not there.
+        more. Empty, and not over, for an execution or a stream that does not exist.
 
         The cost does not depend on how many chunks stand before.
         """
         ...
 
     def names(self, execution_id: str) -> list[str]:
-        """Return the names of the streams that have chunks, in order."""
+        """Return the names of the execution's streams that have chunks, in order."""
         ...
 
     def remove(self, execution_id: str) -> None:
         """Remove all streams of an execution, which is deleted, or will not write any more. Harmless if
-        there are none. Offsets begin at 1 again if it writes all the same.
+        there are none. Offsets begin at 1 again if the execution writes all the same.
         """
         ...
 
 
 class NoStreams:
-    """Stands in for the streams of a store that keeps none: every use raises UsageError."""
+    """Stands in for the streams of a store that keeps none: reading and writing raise UsageError."""
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
         """See `StreamStore.append`."""
@@ -117,6 +118,6 @@ NO_STREAMS: Final = NoStreams()
 
 def _none() -> UsageError:
     return UsageError(
-        "this store keeps no streams: use a backend that has a StreamStore, such as those of "
-        "the library's own runtimes"
+        "this store keeps no streams. Use a backend that has a StreamStore, such as those of "
+        "the library's own runtimes."
     )

@@ -1,4 +1,4 @@
-"""Declare what a store does for tasks that record their results in transactions of their own."""
+"""Declare the transactions in which a store records the results of tasks, beside the tasks' own writes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ class TaskTransactions(Protocol):
     ) -> AbstractContextManager[OpenTransaction]:
         """Open a `with` block that is a transaction of the connection, and is rolled back when it raises.
 
-        At most one for a task is committed that records something: another one waits until the first
-        has ended, and sees what that has recorded. Raises UsageError for what is no such connection, and
-        for one that leads to another database or is within a transaction; beside that what the driver
-        raises.
+        At most one transaction that records something is committed for a task: a second one waits until
+        the first has ended, and sees its record. Raises UsageError for a `connection` that is of another
+        kind, leads to another database or is within a transaction; the driver may raise its own errors.
         """
         ...

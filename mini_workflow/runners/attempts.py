@@ -1,4 +1,4 @@
-"""Attempts: the attempts that a runner of tasks has, from their submission to their report."""
+"""Attempts: the table of the attempts that a runner has, from their submission to their report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _system_now() -> int:
 
 
 class Attempt:
-    """One attempt and what has become of it. Runners add what they need to know."""
+    """One attempt and its state. A runner adds the fields that it needs in a subclass."""
 
     __slots__ = (
         "began_at",
@@ -59,23 +59,23 @@ class Attempt:
         self.silent = False  # told that its heartbeat is missing
         self.over = False  # reported, or handed back
         self.since = time.monotonic()
-        """When it was taken, or has begun."""
+        """The time (`time.monotonic`) at which it was taken or, once it has begun, at which it began."""
 
     @property
     def details(self) -> str | None:
-        """What it gave last with a heartbeat, as JSON text."""
+        """The JSON text that the attempt gave last with a heartbeat, or None."""
         return None if self.current is None else self.current.details
 
     def placed(self, outcome: TaskOutcome) -> TaskOutcome:
-        """Return its outcome, which says when and where it began."""
+        """Return the outcome with the time and the worker at which the attempt began."""
         return (
             replace(outcome, begun=self.began_at, ran_on=self.ran_on) if self.began_at else outcome
         )
 
 
 def was_stopped(current: CurrentTask) -> TaskOutcome:
-    """Return the outcome of an async attempt that asyncio has cancelled: it is lost if nobody asked
-    for that.
+    """Return the outcome of an async attempt that asyncio has cancelled. The attempt is lost, unless it was
+    told to end.
     """
     request, details = current.request, current.details
     if current.is_told:
@@ -89,29 +89,26 @@ Item_contra = TypeVar("Item_contra", bound=Attempt, contravariant=True)
 
 
 class Owner(Protocol[Item_contra]):
-    """The runner, as its attempts see it."""
+    """The part of a runner that its table of attempts calls."""
 
     def tell(self, attempt: Item_contra, /, reason: str) -> None:
-        """Tell an attempt that has begun that it shall end; with CLOSING, do not stop it."""
+        """Tell an attempt that has begun to end, and stop it if possible; with CLOSING, do not stop it."""
         ...
 
     def grace(self, attempt: Item_contra, /) -> float:
-        """Return seconds that an attempt has to end once it was told that its
-        heartbeat is missing.
-        """
+        """Return the seconds that an attempt has to end once it was told that its heartbeat is missing."""
         ...
 
     def give_up(self, attempt: Item_contra, /) -> Callable[[], None] | None:
-        """Return an attempt is past its limits, and was ended: free what it took. With the lock
-        held.
+        """Free the place of an attempt that was ended because it is past its limits. With the lock held.
 
-        Answers what is left to do once the attempt was reported, without the lock.
+        Answers a function to call without the lock once the attempt was reported, or None.
         """
         ...
 
 
 class Attempts(Generic[Item]):
-    """Sees to it that each attempt that it takes is reported once, or handed back once.
+    """Reports each attempt that it takes once, or hands it back once.
 
     `lock` protects everything here, and in the attempts. The methods that need it held say so; the
     others are called without it.
@@ -124,8 +121,8 @@ class Attempts(Generic[Item]):
         name: str,
         now: Callable[[], int] | None = None,
     ) -> None:
-        """`name` is that of the thread that watches the limits; `now` tells milliseconds since the
-        epoch, by default as the system's clock does.
+        """`name` names the thread that watches the limits. `now` returns milliseconds since the epoch, by
+        default those of the system's clock.
         """
         self._now: Final = now or _system_now
         self._place: Final = worker_name()
@@ -135,7 +132,7 @@ class Attempts(Generic[Item]):
         """Set once `stop` was called and nothing runs any more."""
         self.closed = False
         self.begun = 0
-        """How many have begun and are not over."""
+        """The number of attempts that have begun and are not over."""
         self._begun = self._ended = 0
         self._waited = self._longest_wait = self._ran = self._longest_run = 0.0
         self._owner: Final = owner
@@ -146,11 +143,11 @@ class Attempts(Generic[Item]):
         self._returned: Final[list[TaskRequest]] = []
 
     def __bool__(self) -> bool:
-        """Return whether there are any."""
+        """Return whether there are attempts that are not over."""
         return bool(self._all)
 
     def __iter__(self) -> Iterator[Item]:
-        """Over those that are not over. With the lock held."""
+        """Iterate over the attempts that are not over. With the lock held."""
         return iter(list(self._all.values()))
 
     def holds(self, key: tuple[str, int, int]) -> bool:
@@ -172,8 +169,8 @@ class Attempts(Generic[Item]):
             )
 
     def report(self, outcome: TaskOutcome, to: Report | None = None) -> None:
-        """Report what became of an attempt, which is held until that is done; `to` somebody else than
-        usual.
+        """Report the outcome of an attempt, which counts as held until that is done. `to` takes it in place
+        of the usual report.
         """
         try:
             (to or self._to)(outcome)
@@ -195,7 +192,7 @@ class Attempts(Generic[Item]):
             self.report(cancelled(attempt.request))
 
     def stop(self) -> None:
-        """Take and begin nothing any more; tell what runs that it shall end. May be repeated."""
+        """Take and begin no attempt any more; tell the running ones to end. May be repeated."""
         with self.lock:
             self.closed = True
             begun: list[Item] = []
@@ -210,7 +207,7 @@ class Attempts(Generic[Item]):
             self._owner.tell(attempt, CLOSING)
 
     def end_all(self) -> list[Item]:
-        """End what still runs, to be handed back with the details that it has at the end."""
+        """End the attempts that still run. They are handed back with the details that they have by then."""
         with self.lock:
             running = list(self)
             for attempt in running:
@@ -219,7 +216,7 @@ class Attempts(Generic[Item]):
             return running
 
     def handed_back(self) -> list[TaskRequest]:
-        """Return all that is handed back, those that never began first. No limits are watched any
+        """Return all attempts that are handed back, those that never began first. Limits are not watched any
         more.
         """
         self.deadlines.close()
@@ -236,14 +233,19 @@ class Attempts(Generic[Item]):
     def take(self, attempt: Item) -> None:
         """Add a new attempt. Raises RuntimeClosed after `stop`."""
         if self.closed:
-            raise RuntimeClosed("the runner of tasks was closed")
+            raise RuntimeClosed("the runner of tasks was closed. Open a new runtime.")
         request = attempt.request
         self._all[request.execution_id, request.seq] = attempt
         self._unreported.add((request.execution_id, request.seq, request.attempt))
 
+    def find(self, request: TaskRequest) -> Item | None:
+        """Return the attempt that was made of a request, unless it is over."""
+        attempt = self._all.get((request.execution_id, request.seq))
+        return attempt if attempt is not None and attempt.request is request else None
+
     def begin_here(self, attempt: Item, limits: Limits | None) -> CurrentTask | None:
-        """Have an attempt begin whose code runs in this process, and return what that is given; None as
-        for `begin`.
+        """Have an attempt begin whose code runs in this process. Returns the CurrentTask for that code; None
+        where `begin` answers False.
         """
         if not self.begin(attempt, limits):
             return None
@@ -252,7 +254,7 @@ class Attempts(Generic[Item]):
         return current
 
     def begin(self, attempt: Item, limits: Limits | None) -> bool:
-        """Have an attempt begin, unless it is over, or nothing begins any more: then False."""
+        """Have an attempt begin. Answers False, and does nothing, if it is over or the runner is closed."""
         if attempt.over or self.closed:
             return False
         attempt.begun = True
@@ -271,15 +273,17 @@ class Attempts(Generic[Item]):
         return True
 
     def begins_anew(self, attempt: Item) -> None:
-        """Note that an attempt has not begun after all, and will."""
+        """Note that an attempt has not begun after all, and will begin later."""
         attempt.begun = False
         self.begun -= 1
         self._begun -= 1
         if attempt.limits is not None:
             self.deadlines.forget(attempt)
+            # The thread that watches the limits may have this attempt in hand already.
+            attempt.limits = None
 
     def end(self, attempt: Item) -> bool:
-        """End an attempt; answers whether the caller is the one who ended it."""
+        """End an attempt. Answers False if it was over before."""
         if attempt.over:
             return False
         attempt.over = True
@@ -300,8 +304,8 @@ class Attempts(Generic[Item]):
         return True
 
     def finish(self, attempt: Item, outcome: TaskOutcome) -> TaskOutcome | None:
-        """Return an attempt has ended by itself. Answers what the caller is to
-        report, if anything.
+        """End an attempt that has ended by itself. Returns the outcome that the caller is to report, or None
+        if there is nothing to report.
         """
         if self.closed and was_cancelled(outcome):
             self.hand_back(attempt, outcome.heartbeat or attempt.details)
@@ -315,7 +319,7 @@ class Attempts(Generic[Item]):
     def hand_back(self, attempt: Item, details: str | None = None) -> None:
         """End an attempt that goes on when the runtime is opened again."""
         if not attempt.over:
-            # Before it counts as ended, or whoever closes might look too early.
+            # Before it counts as ended: `close` of the runner might read the list too early.
             self._returned.append(handed_back(attempt.request, details))
             self.end(attempt)
 

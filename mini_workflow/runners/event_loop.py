@@ -24,14 +24,14 @@ log = logging.getLogger("mini_workflow.engine")
 
 DEFAULT_CONCURRENCY: Final = 1_000
 CLEANUP_GRACE: Final = 1.0
-"""Seconds that an async task has for its cleanup, after its timeout or after the runner's grace."""
+"""Seconds that an async task has to clean up, after its timeout or after the runner's grace."""
 
 LAST_MOMENTS: Final = 0.5
 """Seconds that an application's loop lives on at most once it has cancelled all tasks because it ends,
 as `asyncio.run` does. Our own bound."""
 
 LOOP_ENDED: Final = "the event loop that it ran on has ended, and the task begins again on another"
-"""The reason that an attempt is told that is moved."""
+"""The reason that is told to an attempt which moves to another loop."""
 
 
 class _Attempt(Attempt):
@@ -48,18 +48,20 @@ class _Attempt(Attempt):
 class EventLoopRunner:
     """A TaskRunner on an event loop.
 
-    Attempts run on `loop`, that of the application, for as long as it runs; the caller is on its
-    thread. When it has stopped or was closed, what has not ended there begins again on a loop of
-    the runner's own. Without `loop` they all run there: on a daemon thread, which is started with
-    the first of them.
+    Attempts run on `loop`, the one of the application, for as long as it runs; the caller is on its
+    thread. When that loop has stopped or was closed, its unfinished attempts begin again on a loop of
+    the runner's own. Without `loop` all attempts run on the runner's own loop: on a daemon thread, which
+    starts with the first of them.
 
     `concurrency` bounds how many attempts run at a time. `execute` enforces timeouts itself, and
-    an attempt whose heartbeat is missing is cancelled. One that does not end by that, because it
-    blocks the loop or resists its cancellation, is reported as timed out CLEANUP_GRACE later. A
-    loop that does not answer for a second or two is a warning in the log, which names the task.
+    an attempt whose heartbeat is missing is cancelled. An attempt that does not end then, because it
+    blocks the loop or resists its cancellation, is reported as timed out CLEANUP_GRACE later. When the
+    loop does not answer for a second or two, a warning in the log names the task.
 
     With `hand_in`, the thread of the runner's own loop reports there, and may be kept for a while to
     do the engine's work: between two passes of the loop, and only while no other attempt is there.
+
+    Raises UsageError for a `concurrency` below 1.
     """
 
     def __init__(
@@ -127,9 +129,9 @@ class EventLoopRunner:
         return self._attempts.counts()
 
     def close(self, grace: float) -> list[TaskRequest]:
-        """See TaskRunner. What still runs after the grace is cancelled.
+        """See TaskRunner. Attempts that still run after the grace are cancelled.
 
-        On the thread of the loop itself, which nothing can end on meanwhile, it does not wait.
+        On the thread of the loop itself it does not wait, since no attempt can end meanwhile.
         """
         self._attempts.stop()
         with self._attempts.lock:
@@ -159,7 +161,7 @@ class EventLoopRunner:
         return self._attempts.handed_back()
 
     def prepare_close(self) -> None:
-        """Begin nothing any more, and tell what runs that it shall end."""
+        """Begin no attempt any more, and tell the running ones to end."""
         self._attempts.stop()
 
     # For `blocking_wait`
@@ -205,9 +207,9 @@ class EventLoopRunner:
     # With the lock held
 
     def _wake(self) -> asyncio.AbstractEventLoop | None:
-        """Have the loop look at the inbox: once for all that is put in until it does.
+        """Have the loop look at the inbox, unless it is about to.
 
-        Answers the loop if it is closed: it is to be left then, without the lock.
+        Returns the loop if it is closed: the caller then calls `_leave` with it, without the lock.
         """
         if self._woken:
             return None
@@ -228,7 +230,7 @@ class EventLoopRunner:
         return None
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Begin again what was running on a loop that has ended. Answers how many those are."""
+        """Begin the attempts of a loop that has ended again. Answers how many had begun."""
         self._loop = None
         self._woken = False
         moved = [attempt for attempt in self._attempts if attempt.begun]
@@ -256,8 +258,8 @@ class EventLoopRunner:
                 return
             moved = self._move(loop)
         log.warning(
-            "the event loop in which the runtime was opened was %s: async tasks run on one of the"
-            " runtime's own from now on, and %d that had begun begin again there",
+            "the event loop in which the runtime was opened has been %s: async tasks run on a loop of"
+            " the runtime's own from now on (tasks that begin again there: %d)",
             "closed" if loop.is_closed() else "stopped",
             moved,
         )
@@ -278,8 +280,8 @@ class EventLoopRunner:
                 if current is None:
                     continue
                 self._unfinished += 1
-                # A context of its own: the one at hand is that of whoever woke the loop. Not by the
-                # loop's own factory, which may begin at once, while the lock is held.
+                # A context of its own: the present one is that of the thread that woke the loop. Not by
+                # the loop's own factory, which may begin at once, while the lock is held.
                 work = self._run(attempt, current)
                 attempt.task = asyncio.Task(
                     work, loop=loop, name=task_name(current), context=Context()
@@ -310,7 +312,7 @@ class EventLoopRunner:
                 self._finished.set()
 
     def _lose(self, attempt: _Attempt, current: CurrentTask) -> None:
-        """Lose an attempt that the application has cancelled, and whose loop goes on."""
+        """Report an attempt that the application has cancelled, and whose loop goes on, as lost."""
         self._finish(attempt, was_stopped(current))
 
     def _finish(self, attempt: _Attempt, outcome: TaskOutcome) -> None:
@@ -331,8 +333,8 @@ class EventLoopRunner:
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping:
-            # Raised by something that a task has started, and set on it, asyncio lets the two through
-            # all the same. The other tasks go on.
+            # asyncio lets these two through when code that a task has started raises them. The other
+            # tasks go on.
             with suppress(KeyboardInterrupt, SystemExit):
                 loop.run_forever()
             if (last := self._last) is not None:
@@ -348,7 +350,7 @@ class EventLoopRunner:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            # Whoever resists even now is dropped without a word.
+            # A task that resists even now is dropped without a message.
             loop.set_exception_handler(lambda _loop, _context: None)
             loop.close()
 

@@ -1,4 +1,4 @@
-"""LoopMonitor: finds out that an event loop does not answer, and names the task that blocks it."""
+"""LoopMonitor: finds an event loop that does not answer, and names the task that blocks it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ class Watcher(Protocol):
     """Calls `look` of a monitor at a time of `time.monotonic`: a Deadlines."""
 
     def watch(self, item: LoopMonitor, at: float) -> None:
-        """Call it then, on another thread than that of the loop."""
+        """Call `item.look` at the time `at`, on another thread than that of the loop."""
         ...
 
 
 class LoopMonitor:
-    """Looks once a second whether a loop answers, for as long as there are tasks for it.
+    """Checks once a second whether a loop answers, for as long as there are tasks for it.
 
     Args:
-        watcher: when to look.
-        busy: whether there are tasks for the loop. Any thread.
-        warn: told what blocks the loop and where: at once, and after twice as long again and again.
-        ended: told when the loop was closed, or has not run for two looks.
+        watcher: calls `look` every second.
+        busy: returns whether there are tasks for the loop. Any thread.
+        warn: called with a sentence about the code that blocks the loop: at once, and again each time the
+            silence has doubled.
+        ended: called when the loop was closed, or did not run at two looks in a row.
     """
 
     __slots__ = (
@@ -81,8 +82,8 @@ class LoopMonitor:
             self._watcher.watch(self, time.monotonic() + INTERVAL)
 
     def look(self) -> None:
-        """Look whether the loop answers, every second. Called by the watcher."""
-        # Marked before: tasks that come after the look at them have it watched again.
+        """Check whether the loop answers, and have the watcher call this again in a second."""
+        # Set before `busy` is asked: a task that comes after that has the loop watched again.
         self._watched = False
         loop = self._loop
         if loop is None or not self._busy():
@@ -107,7 +108,7 @@ class LoopMonitor:
                 self._warn_after = 2 * silent + INTERVAL / 2
                 self._warn(
                     f"the event loop of async tasks has not answered for {silent:.1f} s: {found}."
-                    " Have it await instead, or do that in a sync task or by asyncio.to_thread"
+                    " Have it await instead, or do that in a sync task or by asyncio.to_thread."
                 )
 
     def _answer(self) -> None:
@@ -116,12 +117,12 @@ class LoopMonitor:
 
 
 def task_name(current: CurrentTask) -> str:
-    """Return what the task of asyncio is called that runs an attempt."""
+    """Return the name of the asyncio task that runs an attempt."""
     return f"async task {current.name!r} of execution {current.execution_id!r}"
 
 
 def _blocking(loop: asyncio.AbstractEventLoop, thread: int) -> str | None:
-    """Return what blocks the loop, and where; None if the loop itself waits."""
+    """Return a clause about the code that blocks the loop, and its line; None if the loop itself waits."""
     frame = _blocking_frame(thread)
     if frame is None:
         return None
@@ -136,8 +137,8 @@ def _blocking(loop: asyncio.AbstractEventLoop, thread: int) -> str | None:
 
 
 def _blocking_frame(thread: int) -> FrameType | None:
-    """Return the innermost frame of user code that the loop has called, or of other code if none
-    is.
+    """Return the innermost frame of user code that the loop has called, or of other code if there is none;
+    None if the loop itself waits.
     """
     frame = innermost = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]
     called = None

@@ -15,16 +15,18 @@ from mini_workflow.ports import AttemptCounts, CountingRunner, Report, TaskReque
 if TYPE_CHECKING:
     from mini_workflow.runners.shared_runner import SharedRunner
 
+log = logging.getLogger("mini_workflow.engine")
+
 
 class Closing(TaskRunner, Protocol):
-    """A runner that can be told beforehand that it will be closed."""
+    """A runner that can prepare its end, so that several runners end at the same time."""
 
     def prepare_close(self) -> None:
-        """Begin nothing any more, and tell what runs that it shall end."""
+        """Begin no attempt any more, and tell the running ones to end."""
         ...
 
     def details(self, key: tuple[str, int, int]) -> str | None:
-        """Return the details that an attempt gave last with a heartbeat, if it runs here and gave any. Any
+        """Return the JSON text that an attempt gave last with a heartbeat, if it runs here and gave any. Any
         thread.
         """
         ...
@@ -90,7 +92,7 @@ class RoutedRunner:
         return not_begun
 
     def prepare_close(self) -> None:
-        """Begin nothing any more, and tell what runs that it shall end."""
+        """Begin no attempt any more, and tell the running ones to end."""
         with self._lock:
             self._closed = True
         for runner in self._both:
@@ -98,7 +100,7 @@ class RoutedRunner:
 
 
 def worker_message(worker: str) -> str:
-    """Return what to do about tasks that wait for a worker."""
+    """Return the remedy for tasks that wait for a worker which no process serves."""
     return (
         f"run mini-workflow worker MODULE --label {worker}, or open a runtime with "
         f"labels=[{worker!r}] or workers={{{worker!r}: 1}}"
@@ -106,7 +108,7 @@ def worker_message(worker: str) -> str:
 
 
 def counts_of(runners: Iterable[TaskRunner]) -> AttemptCounts:
-    """Return the counts of several runners together, of those that count."""
+    """Return the counts of several runners together; those that do not count add none."""
     total = AttemptCounts()
     for runner in runners:
         if isinstance(runner, CountingRunner):
@@ -114,15 +116,13 @@ def counts_of(runners: Iterable[TaskRunner]) -> AttemptCounts:
     return total
 
 
-log = logging.getLogger("mini_workflow.engine")
-
-
 class NamedWorkers:
-    """A TaskRunner made of others, all with the same report: `default` for tasks that name no worker,
-    and `others` by the names that they serve, which may be the default one too.
+    """A TaskRunner that routes attempts by the worker that their task names.
 
-    What names another worker goes to other processes by `elsewhere`; without that it waits here until it
-    is cancelled or handed back. Closing it closes the others.
+    `default` runs tasks that name no worker. `others` has the runners of named workers, which may be the
+    default one too. All must have been made with the same `report`. An attempt for another worker goes to
+    other processes through `elsewhere`; without it the attempt waits here until it is cancelled or handed
+    back. Closing this runner closes the others.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class NamedWorkers:
         self._elsewhere: Final = elsewhere
         self._lock: Final = threading.Lock()
         self._waiting: Final[dict[tuple[str, int, int], TaskRequest]] = {}
-        self._told: Final[set[str]] = set()
+        self._warned: Final[set[str]] = set()
         self._closed = False
 
     def submit(self, request: TaskRequest) -> None:
@@ -157,14 +157,14 @@ class NamedWorkers:
             return
         with self._lock:
             if self._closed:
-                raise RuntimeClosed("the runner of tasks was closed")
+                raise RuntimeClosed("the runner of tasks was closed. Open a new runtime.")
             self._waiting[request.key] = request
-            first = worker not in self._told
-            self._told.add(worker)
+            first = worker not in self._warned
+            self._warned.add(worker)
         if first:
             log.warning(
-                "[%s] task %r waits for worker %r, which this process does not serve, and so do others "
-                "that name it: %s",
+                "[%s] task %r waits for worker %r, which this process does not serve; so do other tasks "
+                "that name it. Remedy: %s",
                 request.execution_id,
                 request.name,
                 worker,
@@ -203,7 +203,7 @@ class NamedWorkers:
             self._elsewhere.look()
 
     def counts(self) -> AttemptCounts:
-        """See CountingRunner: what waits for another worker waits here."""
+        """See CountingRunner: attempts for other workers wait here."""
         return counts_of(self._all) + AttemptCounts(wait=len(self._waiting))
 
     def unserved(self, execution_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -232,7 +232,7 @@ class NamedWorkers:
         return handed_back
 
     def prepare_close(self) -> None:
-        """Begin nothing any more, and tell what runs that it shall end."""
+        """Begin no attempt any more, and tell the running ones to end."""
         with self._lock:
             self._closed = True
         if self._elsewhere is not None:

@@ -1,8 +1,8 @@
 """SharedRunner: has other processes run attempts whose workers this one does not serve, and runs theirs.
 
-What goes between the processes is in the store, so that either of them may die at any time: an attempt
-that was offered stays offered, one that was taken is lost when its taker is gone, and an outcome waits for
-whoever holds the execution by then.
+The processes exchange attempts and outcomes through the store, so that either of them may die at any time:
+an offered attempt stays offered, a taken one is lost when the process that took it is gone, and an outcome
+waits for the process that holds the execution by then.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ log = logging.getLogger("mini_workflow.engine")
 Item = TypeVar("Item")
 
 RETRY: Final = 1.0
-"""Seconds to wait before what a failing store refused is tried again."""
+"""Seconds to wait before another try when the store has failed."""
 
 _GONE: Final = "its process was taken for dead, and the attempt counts as lost"
 
 
 class SharedRunner:
-    """Offers, takes and settles attempts on a thread of its own, which starts when there is something to do.
+    """Offers, takes and settles attempts on a thread of its own, which starts with the first work for it.
 
     Args:
-        tasks: the table of them.
-        call: makes the captured call of an attempt into what another process can run.
-        message: makes an outcome into the message that tells it to the execution.
-        report: takes to the engine what cannot be offered, or need not be any more.
+        tasks: the attempts that owners of the store offer to each other.
+        call: turns the captured call of an attempt into bytes that another process can run.
+        message: turns an outcome into the text of the message that brings it to the execution.
+        report: takes the outcomes of attempts that cannot be offered, or were cancelled before.
         notify: tells other processes to look at the store, where the store does not do so itself.
-        interval: seconds after which it looks by itself for what somebody has left behind.
+        interval: seconds between two looks at the store without a notification.
     """
 
     def __init__(
@@ -61,18 +61,19 @@ class SharedRunner:
         self._notify: Final = notify
         self._interval: Final = interval
         self._serves: dict[str, tuple[Closing, int]] = {}
-        """By the worker: who runs its attempts here, and how many at a time."""
+        """By the name of a worker: the runner of its attempts here, and how many it runs at a time."""
         self._changed: Final = threading.Condition()
         self._offers: Final[list[tuple[TaskRequest, SharedTask]]] = []
         self._cancels: Final[list[tuple[str, int, str]]] = []
         self._outcomes: Final[list[TaskOutcome]] = []
         self._running: Final[dict[Key, SharedTask]] = {}
-        """What was taken, and is not settled."""
+        """The attempts that were taken, and are not settled."""
         self._ended: Final[set[Key]] = set()
-        """Which of these were told to end."""
-        self._told: Final[set[str]] = set()
+        """The keys of those among them that were told to end."""
+        self._warned: Final[set[str]] = set()
+        """The workers about which a warning was logged."""
         self._open = False
-        """Whether something that was offered may not be settled."""
+        """Whether an offered attempt may be unsettled."""
         self._looks_at = 0.0
         self._failing = False
         self._woken = False
@@ -81,14 +82,14 @@ class SharedRunner:
         self._thread: threading.Thread | None = None
 
     def serve(self, runners: Mapping[str, tuple[Closing, int]]) -> None:
-        """Take attempts of these workers too, each with who runs them here, and how many at a time."""
+        """Take attempts of these workers, given by name with their runner and how many it runs at a time."""
         self._serves = dict(runners)
         if runners:
             self.look()
 
     def reporting(self, report: Report) -> Report:
-        """Return a report for the runners of what is served: outcomes of what was taken go to the store,
-        and the others to `report`.
+        """Return a report for the runners of the served workers. It takes outcomes of taken attempts to the
+        store, and the others to `report`.
         """
 
         def to(outcome: TaskOutcome) -> None:
@@ -98,7 +99,7 @@ class SharedRunner:
         return to
 
     def hand_in(self, hand_in: HandIn) -> HandIn:
-        """Return the same for where their threads hand in."""
+        """Return a HandIn that takes outcomes of taken attempts to the store, and the others to `hand_in`."""
 
         def to(outcome: TaskOutcome, /, *, more: bool = False) -> None:
             if not self._takes(outcome):
@@ -107,7 +108,7 @@ class SharedRunner:
         return to
 
     def _takes(self, outcome: TaskOutcome) -> bool:
-        """Take the outcome of what was taken; answers whether it is one."""
+        """Take the outcome if it is that of a taken attempt. Answers whether it is."""
         if outcome.key not in self._running:
             return False
         with self._changed:
@@ -115,7 +116,7 @@ class SharedRunner:
             self._wake()
         return True
 
-    # What the engine asks
+    # Called by the engine
 
     def submit(self, request: TaskRequest) -> None:
         """See TaskRunner. Raises RuntimeClosed after `close`."""
@@ -127,7 +128,7 @@ class SharedRunner:
         task = SharedTask(*request.key, request.worker, body, request.heartbeat)
         with self._changed:
             if self._closing:
-                raise RuntimeClosed("the runner of tasks was closed")
+                raise RuntimeClosed("the runner of tasks was closed. Open a new runtime.")
             self._offers.append((request, task))
             self._open = True
             self._wake()
@@ -150,7 +151,7 @@ class SharedRunner:
     def kept(self) -> list[Key]:
         """See NamedWorkerRunner."""
         found = self._tasks.kept()
-        self.look()  # the lease may be another one, under which nothing was taken yet
+        self.look()  # the lease may be a new one, under which no attempt was taken yet
         if found:
             with self._changed:
                 self._open = True
@@ -173,13 +174,14 @@ class SharedRunner:
     # Closing
 
     def prepare_close(self) -> None:
-        """Take nothing any more."""
+        """Take no attempt any more."""
         with self._changed:
             self._closing = True
 
     def close(self, handed_back: Sequence[TaskRequest]) -> list[TaskRequest]:
-        """Stop. Of what the runners have handed back, what was taken here goes back to the others. Answers
-        the rest, and what could not be offered; what is offered stays so.
+        """Stop. `handed_back` are the attempts that the runners have handed back: those that were taken from
+        other processes go back to them. Returns the others, and those that could not be offered. Offered
+        attempts stay offered.
         """
         self.prepare_close()
         with self._changed:
@@ -208,14 +210,16 @@ class SharedRunner:
             if changed or back:
                 self._notify()
         except StoreError as error:
-            log.error("tasks of other processes could not be handed back, and are lost: %s", error)
+            log.error(
+                "attempts of other processes could not be handed back, and count as lost: %s", error
+            )
         rest = [request for request in handed_back if request not in mine]
         return [*rest, *(request for request, _ in self._offers)]
 
     # The thread
 
     def _wake(self) -> None:
-        """Have the thread look. With the lock held."""
+        """Have the thread work. With the lock held."""
         self._woken = True
         if self._thread is None and not self._closed:
             self._thread = threading.Thread(
@@ -244,7 +248,9 @@ class SharedRunner:
         return max(0.0, self._looks_at - time.monotonic())
 
     def step(self) -> None:
-        """Do what there is to do. Raises nothing of the store's: what it refuses is tried again."""
+        """Exchange attempts and outcomes with the store. Does not raise: if the store fails, the next step
+        tries again.
+        """
         try:
             changed = self._send()
             if (self._serves or self._open) and time.monotonic() >= self._looks_at:
@@ -254,15 +260,22 @@ class SharedRunner:
             self._failing = False
         except StoreError as error:
             if not self._failing:
-                log.error("tasks that go to other processes wait for the store: %s", error)
+                log.error(
+                    "attempts for other processes wait, because the store failed; trying again"
+                    " every %g s: %s",
+                    RETRY,
+                    error,
+                )
             self._failing = True
         except Exception:
-            # A fault of ours: what is under way goes on at the next look.
-            log.exception("tasks that go to other processes wait")
+            # A fault of the library: attempts go on with the next step.
+            log.exception(
+                "attempts for other processes wait after an error; trying again every %g s", RETRY
+            )
             self._failing = True
 
     def _send(self) -> bool:
-        """Tell the store what has happened here; answers whether anything has."""
+        """Write offers, cancellations and outcomes to the store. Answers whether there were any."""
         with self._changed:
             offers, cancels = list(self._offers), list(self._cancels)
             outcomes = list(self._outcomes)
@@ -284,7 +297,7 @@ class SharedRunner:
                 for task, _ in known:
                     self._running.pop(task.key, None)
                     self._ended.discard(task.key)
-            self._looks_at = 0.0  # there is room for others
+            self._looks_at = 0.0  # there is room for other attempts
         return bool(offers or cancels or outcomes)
 
     def _settle(self, known: Sequence[tuple[SharedTask, TaskOutcome]]) -> None:
@@ -299,14 +312,16 @@ class SharedRunner:
         self._report(failed(offer[0], error))
 
     def _receive(self) -> bool:
-        """Look at what others have done, and take what is for here; answers whether that is to be told."""
+        """Settle attempts whose process is gone, and take attempts of the served workers. Answers whether
+        other processes are to be notified.
+        """
         self._looks_at = time.monotonic() + self._interval
         gone = self._tasks.lost()
         if gone:
             log.info("attempts whose worker process is gone: %d", len(gone))
             self._tasks.settle([(task, self._message(_lost(task))) for task in gone])
         if not self._serves:
-            # Whoever offers something meanwhile says so behind this.
+            # `submit` sets `_open` again if an attempt is offered meanwhile.
             with self._changed:
                 offered = bool(self._offers)
             if not offered and not self._tasks.kept():
@@ -332,7 +347,7 @@ class SharedRunner:
             return size - sum(task.worker == worker for task in self._running.values())
 
     def _tell(self, mine: Mapping[Key, SharedTask]) -> None:
-        """Tell what runs here that nobody waits for it any more."""
+        """Tell attempts that run here to end when nobody waits for them any more."""
         with self._changed:
             over = {outcome.key for outcome in self._outcomes}
             running = [task for key, task in self._running.items() if key not in over]
@@ -371,21 +386,24 @@ class SharedRunner:
                 del self._running[task.key]
             self._tasks.hand_back([task])
         except Exception as error:
-            log.exception("[%s] an attempt could not be begun", task.execution_id)
+            log.exception(
+                "[%s] attempt %d of task #%d, taken from another process, cannot be run",
+                *(task.execution_id, task.attempt, task.seq),
+            )
             outcome = broken(TaskRequest(*task.key, name="", payload=b""), error)
             with self._changed:
                 self._outcomes.append(outcome)
                 self._wake()
 
     def _warn(self, offers: Sequence[tuple[TaskRequest, SharedTask]]) -> None:
-        news = {task.worker: request for request, task in offers if task.worker not in self._told}
+        news = {task.worker: request for request, task in offers if task.worker not in self._warned}
         if not news:
             return
         for worker in news.keys() - self._tasks.served():
-            self._told.add(worker)
+            self._warned.add(worker)
             log.warning(
-                "[%s] task %r waits for worker %r, which no process serves, and so do others that name "
-                "it: %s",
+                "[%s] task %r waits for worker %r, which no process serves; so do other tasks that name "
+                "it. Remedy: %s",
                 news[worker].execution_id,
                 news[worker].name,
                 worker,
@@ -394,7 +412,7 @@ class SharedRunner:
 
 
 def to_text(request: TaskRequest, call: bytes) -> str:
-    """Return an attempt as others can run it, with its call."""
+    """Return the text of an attempt for other processes, with `call`, its captured call."""
     return json.dumps(
         {
             "name": request.name,
@@ -408,7 +426,7 @@ def to_text(request: TaskRequest, call: bytes) -> str:
 
 
 def to_request(task: SharedTask) -> TaskRequest:
-    """Return the attempt to run. Raises ValueError, KeyError and TypeError for what is none."""
+    """Return the attempt to run. Raises ValueError, KeyError or TypeError if its text is not of `to_text`."""
     plain: Any = json.loads(task.body)
     return TaskRequest(
         *task.key,
@@ -424,7 +442,10 @@ def to_request(task: SharedTask) -> TaskRequest:
 
 
 def _lost(task: SharedTask) -> TaskOutcome:
-    name = to_request(task).name
+    try:
+        name = to_request(task).name
+    except (ValueError, KeyError, TypeError):  # another version of the library wrote it
+        name = ""
     request = TaskRequest(*task.key, name=name, payload=b"")
     if task.cancelled is not None:
         return cancelled(request, task.heartbeat)
@@ -436,7 +457,9 @@ def _each(
     do: Callable[[Sequence[Item]], None],
     refused: Callable[[Item, StoreRefused], None],
 ) -> None:
-    """Do it with all; or with each alone, if the store refuses one of them."""
+    """Call `do` with all items; if the store refuses one of them, with each alone, and `refused` with that
+    one. Raises StoreError.
+    """
     try:
         do(items)
     except StoreRefused as error:

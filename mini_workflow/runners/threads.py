@@ -19,11 +19,11 @@ from mini_workflow.task import CURRENT
 
 MAX_DEFAULT_THREADS: Final = 32
 MAX_WAITING: Final = 256
-"""How many tasks may wait for executions at a time: our own bound, since each keeps a thread."""
+"""The number of tasks that may wait for executions at a time. Our own bound: each keeps a thread."""
 
 
 def default_threads() -> int:
-    """Return as many as the cores and a few that wait, 32 at most."""
+    """Return the default number of threads: one for each core and four that may wait, 32 at most."""
     return min(MAX_DEFAULT_THREADS, (os.cpu_count() or 1) + 4)
 
 
@@ -36,12 +36,14 @@ class ThreadRunner:
     """A TaskRunner on threads.
 
     Threads start when they are needed, `threads` at most, and stay. An attempt that runs into its
-    timeout, or whose heartbeat is missing, is reported then; its thread is replaced, and whatever
-    it still returns is dropped. A thread whose attempt waits for an execution does not count, so
-    that what it waits for can run; MAX_WAITING attempts at most may wait like that.
+    timeout, or whose heartbeat is missing, is reported at once; its thread is replaced, and the result
+    that it may still return is dropped. A thread whose attempt waits for an execution does not count, so
+    that the tasks of that execution can run; MAX_WAITING attempts at most may wait like that.
 
-    With `hand_in`, its threads report there, and may be kept for a while to do the engine's work. What
-    that submits first the thread keeps for itself, unless other attempts wait for a thread.
+    With `hand_in`, the threads report there, and may be kept for a while to do the engine's work. A thread
+    keeps the first attempt that this work submits for itself, unless other attempts wait for a thread.
+
+    Raises UsageError for fewer than 1 thread.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class ThreadRunner:
         return self._attempts.handed_back()
 
     def prepare_close(self) -> None:
-        """Begin nothing any more, and tell what runs that it shall end."""
+        """Begin no attempt any more, and tell the running ones to end."""
         self._attempts.stop()
 
     # For the attempts
@@ -132,11 +134,11 @@ class ThreadRunner:
             attempt.current.tell(reason)
 
     def grace(self, _attempt: _Attempt) -> float:
-        """See Owner: what does not come back keeps no other from running."""
+        """See Owner: none, since an attempt that does not end keeps no other from running."""
         return 0.0
 
     def give_up(self, attempt: _Attempt) -> Callable[[], None] | None:
-        """See Owner: its thread may never come back, so it does not count, and ends when it does."""
+        """See Owner: the thread may never come back, so it does not count, and ends when it does."""
         if attempt.thread is not None:
             self._threads.discard(attempt.thread)
             self._wakes(attempt)
@@ -155,7 +157,7 @@ class ThreadRunner:
         thread.start()
 
     def _start_for_waiting(self) -> None:
-        """There is room for another thread, if there is work for one. With the lock held."""
+        """Start another thread, for which there is room, if there is work for it. With the lock held."""
         if self._waiting and not self._attempts.closed:
             self._waiting -= 1
             self._start_thread()
@@ -179,7 +181,7 @@ class ThreadRunner:
                 else:
                     self._idle += 1
                 report = None if outcome is None else self._attempts.finish(attempt, outcome)
-            # What they hold must not live until the next one.
+            # Results must not stay in memory until the next attempt comes.
             attempt = outcome = None
             if report is None:
                 pass
@@ -204,7 +206,7 @@ class ThreadRunner:
             if current is None:
                 return None
             attempt.thread = this
-            current.on_wait = partial(self._wait, attempt)
+            current.on_wait = self._wait
         token = CURRENT.set(current)
         try:
             return self._execute(request)
@@ -214,31 +216,33 @@ class ThreadRunner:
             CURRENT.reset(token)
 
     @contextmanager
-    def _wait(self, attempt: _Attempt) -> Generator[None]:
-        """Surrounds a wait of the attempt for an execution: its thread does not count meanwhile."""
+    def _wait(self, request: TaskRequest) -> Generator[None]:
+        """Surround a wait of an attempt for an execution: its thread does not count meanwhile. Raises
+        UsageError when MAX_WAITING attempts wait already.
+        """
         with self._lock:
-            # Threads that the attempt has started itself are none of the pool's.
-            mine = attempt.thread is threading.current_thread() and not attempt.over
-            if mine and self._asleep >= MAX_WAITING:
-                request = attempt.request
+            attempt = self._attempts.find(request)
+            if attempt is not None and attempt.thread is not threading.current_thread():
+                attempt = None  # the thread was started by the attempt, and is none of the pool's
+            if attempt is not None and self._asleep >= MAX_WAITING:
                 raise UsageError(
                     f"task {request.name!r} of execution {request.execution_id!r} cannot wait for"
                     f" an execution: {MAX_WAITING} tasks do so already, and each keeps a thread."
-                    " Have workflows wait for executions, with ctx.child, instead of tasks"
+                    " Have workflows wait for executions, with ctx.child, instead of tasks."
                 )
-            if mine:
+            if attempt is not None:
                 attempt.waits = True
                 self._asleep += 1
                 self._start_for_waiting()
         try:
             yield
         finally:
-            if mine:
+            if attempt is not None:
                 with self._lock:
                     self._wakes(attempt)
 
     def _wakes(self, attempt: _Attempt) -> None:
-        """Count its thread again, unless that was noted before. With the lock held."""
+        """Count the thread of an attempt again that has waited for an execution. With the lock held."""
         if attempt.waits:
             attempt.waits = False
             self._asleep -= 1

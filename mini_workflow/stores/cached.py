@@ -134,8 +134,8 @@ class CachedStore(Generic[D]):
         known = self._find(execution_id)
         return None if known is None else stored(known.document, self._documents)
 
-    def standing(self, execution_id: str) -> ExecutionMeta | None:
-        """See `FencedStore.standing`."""
+    def meta(self, execution_id: str) -> ExecutionMeta | None:
+        """See `FencedStore.meta`."""
         known = self._find(execution_id)
         if known is None:
             return None

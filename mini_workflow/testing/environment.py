@@ -128,9 +128,9 @@ class WorkflowEnvironment(Runtime):
             retention=retention,
             drops_runs=not keep_runs,
         )
-        role, engine = self._driver, self._engine
-        waiting = (role.waiters, role.watchers, role.readers)
-        self._skipping.is_awaited = lambda: any(waiting) or engine.awaited
+        waiters, waiting = self._driver.waiters, self._engine_transport.waiting
+        engine = self._engine
+        self._skipping.is_awaited = lambda: bool(waiters or waiting) or engine.awaited
 
     def stub(self, name: str, function: Callable[..., Any]) -> None:
         """Have `function` called in place of the tasks of that name, with their arguments.

@@ -1,4 +1,4 @@
-"""A worker process: sync tasks one at a time on its main thread, async ones together on a loop."""
+"""Run tasks in a worker process: sync ones one at a time on its main thread, async ones on a loop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from mini_workflow.runners.processes.worker_config import Factory, WorkerConfig
 from mini_workflow.task import CURRENT, CurrentTask
 
 EARLY_CANCELLATIONS: Final = 1_000
-"""How many cancellations are kept of attempts that are not here yet; they come another way."""
+"""The number of cancellations that are kept for attempts that have not arrived yet, since they come through
+the other channel."""
 ORPHANED: Final = 70
 """The exit code of a worker whose engine is gone."""
 
 
 def serve(work: Connection, control: Connection, factory: Factory) -> None:
-    """Run a worker: return when the engine says so, end when it is gone."""
+    """Run a worker: return when the engine says so, end the process when the engine is gone."""
     # Ctrl-C is for the engine, which ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A process that a task forks must not keep the engine from seeing that this one has died.
@@ -139,8 +140,8 @@ class _Worker:
             try:
                 loop.run_forever()
             except (KeyboardInterrupt, SystemExit):
-                # Raised by something that a task has started, and set on it; asyncio lets the two
-                # through all the same. The other tasks go on.
+                # asyncio lets these two through when code that a task has started raises them. The
+                # other tasks go on.
                 continue
         loop.set_exception_handler(lambda _loop, _context: None)
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -176,10 +177,12 @@ class _Worker:
                 current.tell(reason)
                 if reason != CLOSING:
                     task.cancel()
-            elif (sync := self._current) is not None and sync[0] == frame.key:
-                sync[1].tell(reason)
             else:
+                # Kept before the look at the sync attempt, which looks here once it has begun.
                 self._early[frame.key] = reason
+                if (sync := self._current) is not None and sync[0] == frame.key:
+                    sync[1].tell(reason)
+                    self._early.pop(frame.key, None)
                 if len(self._early) > EARLY_CANCELLATIONS:
                     del self._early[next(iter(self._early))]
 

@@ -1,4 +1,4 @@
-"""Heartbeats: takes the heartbeats of one attempt from its worker process to the engine, and not too many."""
+"""Heartbeats: sends the heartbeats of one attempt from its worker process to the engine, one per interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERVAL: Final = 0.1
 
 
 def interval(request: TaskRequest) -> float:
-    """Return seconds that a heartbeat of the attempt may wait before it is sent."""
+    """Return the seconds that a heartbeat of the attempt may wait before it is sent."""
     silence = request.heartbeat_timeout
     return INTERVAL if silence is None else min(INTERVAL, silence / 4000)
 
@@ -23,18 +23,19 @@ class Later(Protocol):
     """Calls `flush` of heartbeats at a time of `time.monotonic`: a Deadlines."""
 
     def watch(self, item: Heartbeats, at: float) -> None:
-        """Call it then."""
+        """Call `item.flush` at the time `at`."""
         ...
 
     def forget(self, item: Heartbeats) -> None:
-        """Do not call it."""
+        """Do not call `item.flush` any more."""
         ...
 
 
 class Heartbeats:
-    """The first heartbeat is sent at once, and what comes within the interval at its end, as one.
+    """The heartbeats of one attempt. The first one is sent at once; those that follow within the interval
+    are sent at its end, as one.
 
-    `send` sends the details.
+    `send` sends the details of a heartbeat.
     """
 
     __slots__ = ("_details", "_interval", "_later", "_lock", "_next_at", "_send", "_waiting")
@@ -63,13 +64,13 @@ class Heartbeats:
                 self._later.watch(self, self._next_at)
 
     def flush(self) -> None:
-        """Send what is due at the end of the interval."""
+        """Send the last heartbeat, if one waits for the end of the interval."""
         with self._lock:
             if self._waiting:
                 self._send_now(time.monotonic())
 
     def stop(self) -> None:
-        """Send nothing any more: the attempt has ended."""
+        """Send no heartbeat any more: the attempt has ended."""
         with self._lock:
             self._send = None
             if self._waiting:

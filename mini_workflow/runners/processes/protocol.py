@@ -1,4 +1,4 @@
-"""Messages between the engine and a worker process, as bytes.
+"""Encode and decode the messages between the engine and a worker process.
 
 A frame is a head (kind, attempt, execution id) and a sealed body. The body begins with the kind
 again, so that the seal covers it.
@@ -40,9 +40,9 @@ class Kind(IntEnum):
     FAILURE = 8
     HEARTBEAT = 9  # worker: the attempt is alive
     AWAITS = 10  # worker: the sync attempt is a coroutine, and ends by itself at its timeout
-    WARNING = 11  # worker: for the log, as text
+    WARNING = 11  # worker: a text for the log
     CHUNKS = 12  # worker: the attempt writes to streams
-    STORED = 13  # engine: what has become of that
+    STORED = 13  # engine: the results of these writes
 
 
 class Frame(NamedTuple):
@@ -110,7 +110,7 @@ def from_outcome(outcome: TaskOutcome, seal: Seal) -> bytes:
 
 
 def read(data: bytes) -> Frame:
-    """Return the frame. Raises ValueError when it is none."""
+    """Return the frame. Raises ValueError if the bytes are not a frame."""
     try:
         kind, seq, attempt, size = _HEAD.unpack_from(data)
         start = _HEAD.size + size
@@ -141,7 +141,7 @@ def to_request(frame: Frame, unseal: Unseal) -> TaskRequest:
 
 
 def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
-    """Return what became of the attempt. Raises what `unseal` raises, and ValueError."""
+    """Return the outcome of the attempt. Raises what `unseal` raises, and ValueError."""
     text = to_text(frame, unseal)
     if frame.kind == Kind.RESULT:
         return TaskOutcome(*frame.key, result=text)
@@ -150,14 +150,14 @@ def to_outcome(frame: Frame, unseal: Unseal) -> TaskOutcome:
 
 
 def to_text(frame: Frame, unseal: Unseal) -> str:
-    """Return the text of a CANCEL frame (why) or a HEARTBEAT frame (the details, if any); an AWAITS
-    frame has none.
+    """Return the text of a frame: the reason of a CANCEL frame, the details of a HEARTBEAT frame, none of an
+    AWAITS frame. Raises as `to_outcome` does.
     """
     return _unsealed(frame, unseal)[1:].decode(*_CODING)
 
 
 def to_writes(frame: Frame, unseal: Unseal) -> tuple[int, list[StreamWrite]]:
-    """Return the number of a CHUNKS frame, and its writes. Raises as `to_outcome`."""
+    """Return the number of a CHUNKS frame, and its writes. Raises as `to_outcome` does."""
     number, found = json.loads(to_text(frame, unseal))
     name, source, attempt = frame.key
     return number, [
@@ -167,14 +167,14 @@ def to_writes(frame: Frame, unseal: Unseal) -> tuple[int, list[StreamWrite]]:
 
 
 def to_results(frame: Frame, unseal: Unseal) -> tuple[int, list[Result]]:
-    """Return the number of a STORED frame, and the results. Raises as `to_outcome`."""
+    """Return the number of a STORED frame, and the results. Raises as `to_outcome` does."""
     number, results = json.loads(to_text(frame, unseal))
     return number, results
 
 
 def unreadable(error: Exception) -> Exception:
-    """Return the error to report for a message that was refused: the library's own
-    ones say enough.
+    """Return the error to report for a message that was refused: an error of the library as it is, another
+    one within a TaskError.
     """
     if isinstance(error, MiniWorkflowError):
         return error

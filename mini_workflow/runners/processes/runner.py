@@ -1,4 +1,4 @@
-"""ProcessRunner: hands attempts of tasks to worker processes, and replaces those that die."""
+"""ProcessRunner: gives attempts of tasks to worker processes, and replaces those that die."""
 
 from __future__ import annotations
 
@@ -28,26 +28,29 @@ from mini_workflow.worker_name import worker_name
 log = logging.getLogger("mini_workflow.engine")
 
 ASYNC_PER_WORKER: Final = 1_000
-"""How many async attempts one worker runs at a time."""
+"""The number of async attempts that one worker runs at a time."""
 STARTS_TRIED: Final = 3
-"""After so many failed starts in a row, waiting attempts are given up."""
+"""The number of failed starts in a row after which waiting attempts are given up."""
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 5.0
-"""Seconds before a start that follows failed ones: doubled from the first up to the last."""
+"""Seconds to wait after a failed start: FIRST_DELAY, doubled with each failure up to LAST_DELAY."""
 
 
 class ProcessRunner:
     """A TaskRunner on worker processes, which are started when they are needed, `workers` at most.
 
-    `factory` makes the config of this side and, pickled, that of each worker. A sync attempt
+    `factory` makes the configuration of this end and, pickled, that of each worker. A sync attempt
     that runs into its timeout, or whose heartbeat is missing, is stopped by killing its worker,
-    which loses the async attempts there. An attempt that was sent to a worker which then dies is
+    which loses the async attempts there. When a worker dies, the attempts that were sent to it are
     reported as lost.
 
-    With `hand_in`, whoever reads from a worker reports there, and may be kept for a while to do the
-    engine's work: only while the worker has nothing else to do, and so nothing to say.
+    With `hand_in`, the thread that reads from a worker reports there, and may be kept for a while to do
+    the engine's work: only while the worker has no other attempt, and so sends nothing.
 
-    What attempts write to streams goes to `streams`; without them it is refused.
+    Chunks that attempts write go to `streams`; without `streams` they are refused.
+
+    Raises UsageError for fewer than 1 of `workers` or `async_per_worker`, and where workers cannot import
+    the main script.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class ProcessRunner:
         self._failed_starts = 0
 
     def _reporting(self, report: Report) -> Report:
-        """Return the same report, which also has the heartbeats of the attempt forgotten."""
+        """Return a report that also has the heartbeats of the attempt forgotten."""
 
         def to(outcome: TaskOutcome) -> None:
             if self._streams is not None:
@@ -95,7 +98,7 @@ class ProcessRunner:
         return to
 
     def start(self) -> None:
-        """Start all workers now instead of with the first attempts. Does not wait for them."""
+        """Start all workers now instead of with the first attempts. Does not wait until they are ready."""
         with self._lock:
             while len(self._slots) < self._size and not self._attempts.closed:
                 self._start_slot()
@@ -134,7 +137,7 @@ class ProcessRunner:
         return self._attempts.counts()
 
     def close(self, grace: float) -> list[TaskRequest]:
-        """See TaskRunner. Workers that are still busy after the grace are killed."""
+        """See TaskRunner. Workers that still run attempts after the grace are killed."""
         self._attempts.stop()
         self._closing.set()
         with self._lock:
@@ -160,10 +163,10 @@ class ProcessRunner:
         return self._attempts.handed_back()
 
     def prepare_close(self) -> None:
-        """Begin nothing any more, and tell what runs that it shall end."""
+        """Begin no attempt any more, and tell the running ones to end."""
         self._attempts.stop()
 
-    # What follows is called with the lock held, down to give_up.
+    # The methods from here to `give_up` are called with the lock held.
 
     def _choose(self, request: TaskRequest) -> Slot | None:
         if not request.is_async:
@@ -184,7 +187,7 @@ class ProcessRunner:
         self._attempts.begin(attempt, Limits.of(request, grace(attempt), interval(request)))
 
     def _assign_again(self, attempt: SentAttempt) -> Slot | None:
-        """Give an attempt that did not reach its worker to another one, or let it wait first."""
+        """Give an attempt that did not reach its worker to another one, or put it first in the line."""
         attempt.host = None
         self._attempts.begins_anew(attempt)
         host = self._choose(attempt.request)
@@ -217,7 +220,7 @@ class ProcessRunner:
 
     def _start_slot(self) -> None:
         if not self._started:
-            # multiprocessing would wait for the workers for ever, unless they are ended before.
+            # At exit multiprocessing would wait for the workers for ever.
             atexit.register(self.close, 0.0)
         self._started += 1
         thread = threading.Thread(
@@ -246,7 +249,7 @@ class ProcessRunner:
         host.worker.kill()
         return None
 
-    # What follows is called without the lock.
+    # The methods from here on are called without the lock.
 
     def _send(self, host: Slot, attempt: SentAttempt) -> None:
         data = frames.from_request(attempt.request, self._config.seal)
@@ -267,7 +270,9 @@ class ProcessRunner:
             host.worker.send_aside(frames.cancellation(key, reason, self._config.seal))
 
     def _keep_worker(self, number: int) -> None:
-        """Run a worker, and another when it has died, for as long as there is work for one."""
+        """Run a worker, and another one when it has died, until the runner is closed, or a start fails and
+        no attempt waits.
+        """
         this = threading.current_thread()
         while True:
             with self._lock:
@@ -301,7 +306,7 @@ class ProcessRunner:
         return any(not attempt.begun for attempt in self._attempts)
 
     def _run_worker(self, number: int) -> str | None:
-        """Run one process to its end. Answers what kept it from getting ready, if it did not."""
+        """Run one process to its end. Returns the reason if it did not get ready, else None."""
         if self._attempts.closed:
             return None
         try:
@@ -322,13 +327,17 @@ class ProcessRunner:
             self._serve(host)
         except (EOFError, OSError, ValueError) as error:
             if isinstance(error, ValueError):
-                host.doomed = f"it was stopped because it sent what cannot be read ({error})"
+                host.doomed = (
+                    f"it was stopped because it sent a message that cannot be read ({error})"
+                )
                 worker.kill()
         self._bury(host)
         return None
 
     def _serve(self, host: Slot) -> None:
-        """Feed the worker until it is gone. Raises EOFError, OSError or ValueError then."""
+        """Give the worker attempts and take its messages, until it is gone. Raises EOFError or OSError then,
+        and ValueError for a message that cannot be read.
+        """
         with self._lock:
             self._failed_starts = 0
             self._hosts.add(host)
@@ -347,7 +356,7 @@ class ProcessRunner:
                 self._take(host, frame)
 
     def _note(self, host: Slot, frame: Frame) -> None:
-        """Note a heartbeat, or that the attempt awaits. Raises ValueError if it is not the worker's."""
+        """Note a heartbeat, or that the attempt awaits. Raises ValueError if the frame cannot be unsealed."""
         try:
             details = frames.to_text(frame, self._config.unseal)
         except Exception as error:
@@ -367,7 +376,9 @@ class ProcessRunner:
             self._streams.heard(frame.key, attempt.last_heartbeat)
 
     def _store(self, host: Slot, frame: Frame) -> None:
-        """Have chunks stored, and tell the worker. Raises ValueError if they are not the worker's."""
+        """Have chunks stored, and send the worker the results. Raises ValueError if the frame cannot be
+        unsealed.
+        """
         try:
             number, writes = frames.to_writes(frame, self._config.unseal)
         except Exception as error:
@@ -382,7 +393,9 @@ class ProcessRunner:
             self._streams.relay(writes, tell)
 
     def _take(self, host: Slot, frame: Frame) -> None:
-        """Give the worker its next attempt, and then report the one that has ended."""
+        """Give the worker its next attempt, then report the one that has ended. Raises ValueError if the
+        frame cannot be read.
+        """
         with self._lock:
             if host.doomed is not None:
                 return
@@ -395,7 +408,7 @@ class ProcessRunner:
             is_free = host.sync is None and not host.running
         self._send_all(host, started)
         if attempt is None:
-            return  # it was given up: this comes too late
+            return  # it was given up: the outcome comes too late
         unreadable: Exception | None = None
         try:
             outcome = frames.to_outcome(frame, self._config.unseal)
@@ -410,7 +423,9 @@ class ProcessRunner:
             raise ValueError(str(unreadable)) from unreadable
 
     def _bury(self, host: Slot) -> None:
-        """Report what the dead worker had begun; give what did not reach it to others."""
+        """Report the attempts of a dead worker as lost; give those that did not reach it to other workers, or
+        hand them back when the runner closes.
+        """
         gone: list[SentAttempt] = []
         moved: list[tuple[Slot, SentAttempt]] = []
         with self._lock:
@@ -421,9 +436,11 @@ class ProcessRunner:
             for attempt in held:
                 if attempt.over:
                     continue
-                if attempt.sent or self._attempts.closed:
+                if attempt.sent:
                     self._attempts.end(attempt)
                     gone.append(attempt)
+                elif self._attempts.closed:
+                    self._attempts.hand_back(attempt)
                 elif (other := self._assign_again(attempt)) is not None:
                     moved.append((other, attempt))
         for other, attempt in moved:

@@ -1,4 +1,4 @@
-"""SentChunks: takes what tasks in a worker process write to streams to the engine, which stores it."""
+"""SentChunks: sends the chunks that tasks in a worker process write to the engine, which stores them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mini_workflow.stream_buffer import Result, StreamBuffer
 
 
 class SentChunks:
-    """A buffer whose batches go to the engine, and which waits for their results. They are read on
-    another thread, which calls `stored`.
+    """A buffer that sends batches of chunks to the engine, and waits for their results. Another thread reads
+    the results, and calls `stored`.
     """
 
     def __init__(self, send: Callable[[bytes], None], seal: Seal) -> None:

@@ -1,4 +1,4 @@
-"""Slot: a worker that is ready, and the attempts that it has been given."""
+"""Slot: a worker that is ready, with its attempts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mini_workflow.runners.processes.protocol import Key
 from mini_workflow.runners.processes.worker import Worker
 
 CLEANUP_GRACE: Final = 1.0
-"""Seconds after its timeout at which an async attempt is given up that the worker did not end. So is
-what is async behind a lambda, once the worker has said so."""
+"""Seconds after its timeout at which an async attempt is given up that the worker did not end. This also
+holds for a sync function that returns a coroutine, once the worker has said so."""
 KILL_GRACE: Final = 0.1
-"""Seconds after its timeout at which a worker is killed for a sync attempt. Both graces also follow
-when an attempt was told that its heartbeat is missing."""
+"""Seconds after its timeout at which a worker is killed for a sync attempt. Both graces also apply after an
+attempt was told that its heartbeat is missing."""
 
 
 class SentAttempt(Attempt):
@@ -31,12 +31,14 @@ class SentAttempt(Attempt):
 
     @property
     def details(self) -> str | None:
-        """What the worker has told last of its heartbeats."""
+        """The details of the last heartbeat that the worker has sent."""
         return self.last_heartbeat
 
 
 class Slot:
-    """A worker that is ready, and what it has been given."""
+    """A worker that is ready, with its attempts: `sync` on its main thread, `running` on its loop. `doomed`
+    is the reason why the engine has killed it.
+    """
 
     __slots__ = ("doomed", "running", "sync", "worker")
 
@@ -44,7 +46,7 @@ class Slot:
         self.worker: Final = worker
         self.sync: SentAttempt | None = None
         self.running: Final[dict[Key, SentAttempt]] = {}  # the async ones
-        self.doomed: str | None = None  # why it was killed from here
+        self.doomed: str | None = None
 
     def find(self, key: Key) -> SentAttempt | None:
         """Return the attempt, if the worker still has it."""
@@ -53,5 +55,5 @@ class Slot:
 
 
 def grace(attempt: SentAttempt) -> float:
-    """Return seconds that an attempt has to end after it was told to."""
+    """Return the seconds that an attempt has to end after it was told to."""
     return CLEANUP_GRACE if attempt.awaits else KILL_GRACE

@@ -1,4 +1,4 @@
-"""Hold one worker process for the engine: start it, send to it, and report how it ended."""
+"""Control one worker process: start it, send to it, receive from it, and report how it ended."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from mini_workflow.runners.processes.worker_config import Factory
 from mini_workflow.workflow import Workflow
 
 START_TIMEOUT: Final = 60.0
-"""Seconds after which a worker that has not said that it is ready is given up."""
+"""Seconds that a worker has to become ready; then it is killed."""
 EXIT_GRACE: Final = 2.0
-"""Seconds that a worker has to end, after it was told to or has closed its end."""
+"""Seconds that a worker has to end, after it was told to or has closed its end of the pipe."""
 SMALL_FRAME: Final = 32 * 1024
 """Bytes that always fit into the buffer of a pipe whose other end waits for them."""
 
 GUARD_HINT: Final = (
-    "A worker imports the main script again, so a script must start its runtime behind"
-    " `if __name__ == '__main__':`; what it printed on stderr says more"
+    "A worker imports the main script again: start the runtime of a script behind"
+    " `if __name__ == '__main__':`. The worker's output on stderr says more"
 )
 
 
 class Sent(Protocol):
-    """Something to note down whether it was sent."""
+    """An attempt that notes whether it was sent."""
 
     sent: bool
 
 
 class WorkerUnfit(Exception):
-    """A worker ended before it was ready."""
+    """A worker ended before it was ready; the message says why."""
 
 
 def check_main() -> None:
-    """Raise UsageError where the main script would start workers for ever, or cannot be found."""
+    """Raise UsageError where workers cannot import the main script, or would start workers for ever."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UsageError(f"worker processes cannot be started while one is starting. {GUARD_HINT}.")
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)
     if path is not None and getattr(main, "__spec__", None) is None and not Path(path).exists():
         raise UsageError(
-            f"a worker process imports the main script again, and {path} is not there: save the"
-            " program in a file, or run its tasks on threads"
+            f"a worker process imports the main script again, and {path} does not exist. Save the"
+            " program in a file, or run its tasks on threads (workers=0)."
         )
     name = getattr(getattr(main, "__spec__", None), "name", "__main__.py" if path else "")
     if (not path or name.endswith(".__main__")) and any(
@@ -62,17 +62,18 @@ def check_main() -> None:
     ):
         how = f"python -m {name.removesuffix('.__main__')}" if path else "python -c, or a notebook"
         raise UsageError(
-            f"a worker process cannot import what this program defines, because it runs as {how}:"
-            " move its workflows and what their tasks use to a module, or run its tasks on threads"
-            " (workers=0)"
+            f"a worker process cannot import the definitions of this program, because it runs as {how}."
+            " Move its workflows, and all that their tasks use, to a module, or run its tasks on threads"
+            " (workers=0)."
         )
 
 
 class Worker:
     """A started process with two channels.
 
-    One carries sync attempts and all outcomes: the worker reads it on its main thread, when it
-    has nothing to do. The other carries async attempts and cancellations, which it reads always.
+    One carries sync attempts and all outcomes: the worker reads it on its main thread, between two
+    attempts. The other carries async attempts, cancellations and results of writes, which the worker
+    reads at any time.
     """
 
     def __init__(self, number: int, factory: Factory) -> None:
@@ -106,7 +107,9 @@ class Worker:
         _LIVE.add(self)
 
     def wait_until_ready(self) -> None:
-        """Raise WorkerUnfit when it ends before that, or does not get there in time."""
+        """Wait until the worker is ready. Raises WorkerUnfit when it ends before, or is not ready within
+        START_TIMEOUT seconds.
+        """
         try:
             if not self._work.poll(START_TIMEOUT):
                 self.kill()
@@ -122,7 +125,7 @@ class Worker:
         return frames.read(self._work.recv_bytes())
 
     def send(self, data: bytes, attempt: Sent | None = None) -> None:
-        """Send to the main thread, which waits for it. Does not block, and does not raise."""
+        """Send to the worker's main thread, which waits for it. Does not block, and does not raise."""
         if len(data) <= SMALL_FRAME:
             with self._lock:
                 _write(self._work, data, attempt)
@@ -130,16 +133,18 @@ class Worker:
             self._post(self._work, data, attempt)
 
     def send_aside(self, data: bytes, attempt: Sent | None = None) -> None:
-        """Send to the loop, which may be busy. Does not block, and does not raise."""
+        """Send to the worker's loop, which may be busy. Does not block, and does not raise."""
         self._post(self._control, data, attempt)
 
     def kill(self) -> None:
-        """End it at once; harmless when it has ended."""
+        """Kill the process; harmless when it has ended."""
         with suppress(ValueError):  # it has ended and was closed
             self.process.kill()
 
     def end(self) -> str:
-        """Wait for its end, force it if need be, free what it took, and say how it ended."""
+        """Wait EXIT_GRACE seconds for the end of the process, kill it if need be, and close the channels.
+        Returns a clause about how it ended.
+        """
         if self._how is not None:
             return self._how
         self.process.join(EXIT_GRACE)
@@ -189,7 +194,7 @@ def _write(channel: Connection, data: bytes, attempt: Sent | None) -> None:
     try:
         channel.send_bytes(data)
     except OSError:
-        # The worker is gone, as whoever reads from it learns as well.
+        # The worker is gone; the thread that reads from it finds that out as well.
         if attempt is not None:
             attempt.sent = False
 

@@ -1,4 +1,4 @@
-"""Configure both ends of a worker process: how to run tasks, and how to trust a message."""
+"""Configure both ends of a worker process: the functions that run tasks and protect messages."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from mini_workflow.core.records import frozen
 from mini_workflow.ports import TaskOutcome, TaskRequest
 
 Seal = Callable[[bytes, str, int, int], bytes]
-"""Bytes, execution id, sequence number and attempt, to bytes that only `unseal` gives back."""
+"""Seals bytes for an attempt: takes them, the execution id, the sequence number and the attempt number."""
 
 Unseal = Callable[[bytes, str, int, int], bytes]
-"""The reverse. Raises an exception when they were not sealed for this attempt with this key."""
+"""Returns sealed bytes as they were. Raises an exception when they were not sealed for this attempt with this
+key."""
 
 
 @frozen
 class WorkerConfig:
-    """Made by a factory in the engine's process and, by the same factory, in every worker.
+    """The configuration of one end. The same factory makes it in the engine's process and in every worker.
 
-    `execute` and `execute_async` run an attempt and do not raise; `seal` and `unseal` protect the
-    messages between the two, so that nothing is unpickled that does not come from the other side. `flush` is
-    called at the end of the worker.
+    `execute` and `execute_async` run an attempt and do not raise. `seal` and `unseal` protect the
+    messages between the two ends: only messages from the other end are unpickled. The worker calls `flush`
+    at its end.
     """
 
     execute: Callable[[TaskRequest], TaskOutcome]
@@ -32,4 +33,4 @@ class WorkerConfig:
 
 
 Factory = Callable[[], WorkerConfig]
-"""Makes the config; it is pickled once for each worker, by the rules of multiprocessing."""
+"""Makes the configuration; the factory is pickled once for each worker, by the rules of multiprocessing."""

@@ -175,13 +175,22 @@ class Connection:
                 raise self.translated(error) from error
 
     def column(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Return the first column of all rows of a query: of many it makes no list of rows beside it."""
+        """Return the first column of all rows of a query: of many it makes no list of rows beside it, and no
+        call for each text unless one is damaged.
+        """
         with self._using:
-            cursor = self.run(sql, parameters)
             try:
-                return [row[0] for row in cursor]
+                self.raw.text_factory = str
+                return [row[0] for row in self.run(sql, parameters)]
+            except (
+                sqlite3.OperationalError
+            ):  # a text that is not UTF-8, or what is raised again here
+                self.raw.text_factory = text_of
+                return [row[0] for row in self.rows(sql, parameters)]
             except sqlite3.Error as error:
                 raise self.translated(error) from error
+            finally:
+                self.raw.text_factory = text_of
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Return the first row of a query, or None."""

@@ -154,3 +154,19 @@ class Machine(RuleBasedStateMachine):
 
 TestAttempts = Machine.TestCase
 TestAttempts.settings = settings(max_examples=60)
+
+
+def test_an_attempt_that_begins_anew_is_not_held_to_the_limits_it_had() -> None:
+    owner = Owner(0.0)
+    attempts: Attempts[Attempt] = Attempts(owner, print, "law")
+    attempt = Attempt(TaskRequest("e", 1, 1, "t", b"", 0))
+    with attempts.lock:
+        attempts.take(attempt)
+        assert attempts.begin(attempt, Limits.of(attempt.request))
+        attempts.begins_anew(attempt)
+    # The thread that watches the limits had it in hand by then.
+    attempts._expire(attempt)
+    assert not attempt.over
+    assert owner.given_up == []
+    attempts.stop()
+    assert attempts.handed_back() == [attempt.request]

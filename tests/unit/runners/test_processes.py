@@ -21,7 +21,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.errors import SignatureInvalid, TaskError, TaskTimeout, UsageError, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.processes import ProcessRunner, WorkerConfig
-from mini_workflow.runners.processes.slot import KILL_GRACE
+from mini_workflow.runners.processes.slot import KILL_GRACE, SentAttempt, Slot
 from mini_workflow.testing.contracts import runner_tasks as tasks
 from mini_workflow.testing.contracts.runner_tasks import Gate
 from tests.contracts import worker_code
@@ -409,7 +409,7 @@ class TestMainScripts:
         done = python("-", stdin=PRELUDE + "\nprint(run(lambda: 6))")
         assert done.returncode == 1
         assert "UsageError" in done.stderr
-        assert "save the program in a file" in done.stderr
+        assert "Save the program in a file" in done.stderr
 
     def test_workers_end_when_their_engine_is_killed(self, tmp_path: Path) -> None:
         script, gate = tmp_path / "script.py", Gate(tmp_path)
@@ -450,3 +450,31 @@ def is_alive(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     # A process that has ended and that nobody has waited for is not alive.
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+class Gone:
+    """A worker process that has died, and that nothing reaches any more."""
+
+    pid = 1
+
+    def send_aside(self, _data: bytes) -> None:
+        pass
+
+    def end(self) -> str:
+        return "worker process 1 exited with code 1"
+
+
+def test_an_attempt_that_did_not_reach_its_worker_is_handed_back_at_the_end() -> None:
+    reported: list[TaskOutcome] = []
+    runner = ProcessRunner(partial(worker_code.make, KEY), reported.append, workers=1)
+    slot = Slot(Gone())  # type: ignore[arg-type]
+    attempts = [SentAttempt(TaskRequest("e", seq, 1, "work", b"", None, True)) for seq in (1, 2)]
+    with runner._lock:
+        for attempt in attempts:
+            runner._attempts.take(attempt)
+            runner._assign(slot, attempt)
+    attempts[0].sent = True
+    runner.prepare_close()
+    runner._bury(slot)
+    assert [outcome.seq for outcome in reported] == [1]
+    assert runner.close(0.0) == [attempts[1].request]
