@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,15 +19,12 @@ from typing import (
     overload,
 )
 
-from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, Incoming
 from mini_workflow.core.headers import check_headers
-from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
 from mini_workflow.core.records import replace
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.start_options import (
     BoundWorkflow,
     IfClosed,
@@ -56,6 +52,9 @@ from mini_workflow.ports import Head, Status, Stored, StreamPage
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.context import Context
+    from mini_workflow.core.history import History
+    from mini_workflow.core.retry import RetryPolicy
     from mini_workflow.engine.aio import AsyncClient
     from mini_workflow.engine.description import Description
     from mini_workflow.engine.find import Filters
@@ -572,6 +571,8 @@ class Client:
     async def wait_async(self, execution_id: str) -> Settled:
         """Wait for the same on the running event loop."""
         if execution_id in self.again.over:
+            import asyncio
+
             await asyncio.to_thread(self.again.wait, execution_id, None)
         return await self._transport.wait_async(execution_id)
 
@@ -587,6 +588,8 @@ class Client:
 
     def history(self, execution_id: str) -> History:
         """Return the history. Raises ExecutionNotFound."""
+        from mini_workflow.core.history import History
+
         return History.from_lines(self.lines(execution_id))
 
     def lines(self, execution_id: str, since: int = 0) -> list[str]:

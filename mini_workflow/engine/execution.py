@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mini_workflow.core import events
-from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.records import frozen, replace
@@ -385,6 +384,8 @@ class Execution(Generic[R_co]):
         if isinstance(closing, events.ExecutionCompleted):
             return self._codec.decode(closing.result)
         if isinstance(closing, events.ExecutionFailed):
+            from mini_workflow.core.asks import failure_of_result
+
             raise failure_of_result(self._codec, closing.failure, self.id)
         if isinstance(closing, events.ExecutionTerminated):
             raise ExecutionTerminated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -11,12 +12,13 @@ from typing import Final
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
+from mini_workflow.engine.engine_parts import EngineParts
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
-from mini_workflow.engine.turn import Delivery, Turn, Turns
-from mini_workflow.errors import StoreError, StoreRefused
+from mini_workflow.engine.turn_data import Delivery, Turn
+from mini_workflow.errors import ExecutionNotFound, StoreError, StoreRefused
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -26,14 +28,17 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 class GroupCommit:
     """Commits a batch; a turn that cannot be stored does not stop the others. The `dispatcher`
-    is told of messages of an execution that are dropped; the `cache` is counted.
+    is told of messages of an execution that are dropped; the `cache` is counted. `parts` have
+    what made the turns.
     """
 
-    def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
+    def __init__(
+        self, ports: Ports, parts: EngineParts, dispatcher: Dispatcher, cache: Cache
+    ) -> None:
         self._store = ports.store
         self._mailbox = ports.mailbox
         self._keeps_streams = ports.streams is not None
-        self._turns = turns
+        self._parts = parts
         self._heard_of = dispatcher.acknowledge
         self.closed_here: Final = ClosedHere()
         self.counts: Final = TurnCounts(cache)
@@ -47,7 +52,8 @@ class GroupCommit:
         """
         for turn in batch.turns.values():
             for message in turn.final_messages:  # a commit that deletes posts nothing
-                self._mailbox.post(message.execution_id, message.body, message.key)
+                with contextlib.suppress(ExecutionNotFound):  # the asker was deleted, too
+                    self._mailbox.post(message.execution_id, message.body, message.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:
@@ -97,7 +103,7 @@ class GroupCommit:
         root, *children = group
         name = root.head.execution_id
         for turn in group:
-            self._turns.discard(turn)
+            self._parts.turns.discard(turn)
         for child in children:
             del batch.turns[child.head.execution_id]
         reason = StoreRefused(
@@ -122,7 +128,7 @@ class GroupCommit:
         """Block an execution, keeping what has arrived for it if that can be kept."""
         name = delivery.execution_id
         for arrived in (delivery, Delivery(name)):
-            turn = self._turns.block(arrived, reason)
+            turn = self._parts.turns.block(arrived, reason)
             if turn is None:
                 break
             try:
