@@ -18,7 +18,8 @@ from mini_workflow.engine.asking import asked_of_nobody, for_nobody
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.runs import blocked, first_event
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_unreceived
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
@@ -162,9 +163,9 @@ class StartCheck:
             return False
         return True
 
-    def check(self, name: str, started: events.ExecutionStarted, standing: ExecutionMeta) -> None:
+    def check(self, name: str, started: events.ExecutionStarted, meta: ExecutionMeta) -> None:
         """Tell a parent whose child cannot be started because the id is taken."""
-        if started.parent is not None and started.parent != standing.parent:
+        if started.parent is not None and started.parent != meta.parent:
             error = ExecutionAlreadyExists(
                 f"execution {name!r} exists already; give the child another id",
                 execution_id=name,
@@ -190,7 +191,7 @@ def number_behind_deleted(store: FencedStore, name: str, messages: list[Message]
     """
     if any(isinstance(message, events.DeletionRequested) for message in messages):
         store.delete(name, now)
-        store.standing(name)
+        store.meta(name)
     before = store.deleted_events(name)
     for index, message in enumerate(messages):
         if isinstance(message, events.ExecutionStarted) and message.first_seq < before:

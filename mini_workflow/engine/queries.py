@@ -9,15 +9,15 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.run import Run
 from mini_workflow.core.validation import check_id, check_name
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.transport import Transport
 from mini_workflow.errors import TurnTimeout, UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
     from mini_workflow.engine.cache import Cache
     from mini_workflow.engine.turn import Turns
     from mini_workflow.engine.watchdog import Watchdog
@@ -121,11 +121,11 @@ class FencedQueries:
 
     def _refresh(self, name: str) -> None:
         """Drop the run in memory unless it is the same as in the store."""
-        standing = self._store.standing(name) if self._store.is_current(name) else None
-        if standing is None:
+        meta = self._store.meta(name) if self._store.is_current(name) else None
+        if meta is None:
             self._cache.drop(name)
         else:
-            self._cache.drop_unless(name, standing.length)
+            self._cache.drop_unless(name, meta.length)
 
 
 class QueryClient:

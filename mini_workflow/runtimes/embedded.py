@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
@@ -18,16 +18,18 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptors
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.transactions import TaskTransactions
-from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import NamedWorkers, RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner, default_threads
 from mini_workflow.runtimes.sharing import MakeShared, sharing
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CurrentTask
-from mini_workflow.waiting import running_loop
+
+if TYPE_CHECKING:
+    from mini_workflow.runners.event_loop import EventLoopRunner
 
 DEFAULT_GRACE: Final = 10.0
 """Seconds that `close` waits for tasks that have begun."""
@@ -147,9 +149,18 @@ def runner_in_process(
     around = _with_transactions(interceptors.around_task, transactions)
     on_thread = partial(execute, codec=codec, sink=sink, around=around)
     on_loop = partial(execute_async, codec=codec, sink=sink, around=around)
+    loop = running_loop()
+
+    def on_event_loop() -> EventLoopRunner:
+        from mini_workflow.runners.event_loop import EventLoopRunner
+
+        return EventLoopRunner(on_loop, report, loop=loop, hand_in=hand_in, now=now)
+
+    # That of the application knows it by the thread, which is this one.
+    made = None if loop is None else on_event_loop()
     return RoutedRunner(
         ThreadRunner(on_thread, report, threads, hand_in=hand_in, now=now),
-        EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in, now=now),
+        on_event_loop if made is None else lambda: made,
     )
 
 

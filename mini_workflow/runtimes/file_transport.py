@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from mini_workflow.core import wire
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Message
@@ -53,7 +54,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
+from mini_workflow.engine.runs import first_event, first_head
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.transport import (
     LONGEST_PAUSE,

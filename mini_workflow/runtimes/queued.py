@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.core import events, wire
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.wire import decode_message
 from mini_workflow.durations import milliseconds
@@ -44,7 +45,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
+from mini_workflow.engine.runs import first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -325,7 +326,7 @@ class _QueueTransport:
             self._create_fork(request, request.fork)
             return
         with self.lock:
-            self._fenced.standing(name)
+            self._fenced.meta(name)
             deleted = self._fenced.deleted_events(name)
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
