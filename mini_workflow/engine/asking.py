@@ -21,7 +21,7 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import TurnTimeout, WireError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.ports import Commit, Head, QueuedMessage, Reader, Stored
 
 Watched = Callable[[Run, Callable[[], Payload]], Payload | None]

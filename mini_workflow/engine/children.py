@@ -18,7 +18,8 @@ from mini_workflow.engine.asking import asked_of_nobody, for_nobody
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.runs import blocked, first_event
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_unreceived
 from mini_workflow.errors import (
     ExecutionAlreadyExists,

@@ -12,11 +12,12 @@ from typing import Final
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
+from mini_workflow.engine.engine_parts import EngineParts
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import ExecutionNotFound, StoreError, StoreRefused
 
 log = logging.getLogger("mini_workflow.engine")
@@ -27,14 +28,17 @@ REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
 
 class GroupCommit:
     """Commits a batch; a turn that cannot be stored does not stop the others. The `dispatcher`
-    is told of messages of an execution that are dropped; the `cache` is counted.
+    is told of messages of an execution that are dropped; the `cache` is counted. `parts` have
+    what made the turns.
     """
 
-    def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
+    def __init__(
+        self, ports: Ports, parts: EngineParts, dispatcher: Dispatcher, cache: Cache
+    ) -> None:
         self._store = ports.store
         self._mailbox = ports.mailbox
         self._keeps_streams = ports.streams is not None
-        self._turns = turns
+        self._parts = parts
         self._heard_of = dispatcher.acknowledge
         self.closed_here: Final = ClosedHere()
         self.counts: Final = TurnCounts(cache)
@@ -99,7 +103,7 @@ class GroupCommit:
         root, *children = group
         name = root.head.execution_id
         for turn in group:
-            self._turns.discard(turn)
+            self._parts.turns.discard(turn)
         for child in children:
             del batch.turns[child.head.execution_id]
         reason = StoreRefused(
@@ -124,7 +128,7 @@ class GroupCommit:
         """Block an execution, keeping what has arrived for it if that can be kept."""
         name = delivery.execution_id
         for arrived in (delivery, Delivery(name)):
-            turn = self._turns.block(arrived, reason)
+            turn = self._parts.turns.block(arrived, reason)
             if turn is None:
                 break
             try:

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Incoming
 from mini_workflow.core.records import frozen, replace
-from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
-from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
-from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
+from mini_workflow.engine.turn_data import (
+    ABOUT_ATTEMPTS,
+    ABOUT_PROMISES,
+    UNKNOWN_WORKFLOW,
+    Delivery,
+)
 from mini_workflow.errors import ExecutionNotFound, StoreError, WireError
 from mini_workflow.ports import (
     Agenda,
@@ -197,6 +199,9 @@ class Takeover:
 
     def _is_open(self, execution_id: str, message: Sent) -> bool:
         """Return whether what is recorded so far lets the promise be completed."""
+        from mini_workflow.core.duplicates import admit
+        from mini_workflow.core.state import ExecutionState
+
         try:
             history = map(wire.decode, self._ports.store.history(execution_id))
             return admit(ExecutionState.of(history), message) is not None

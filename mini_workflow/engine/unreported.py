@@ -37,10 +37,15 @@ class LostAttempts:
     While `draining`, attempts that were handed back are not begun again.
     """
 
-    def __init__(self, codec: Codec, dispatched: Callable[[tuple[str, int, int]], bool]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        dispatched: Callable[[tuple[str, int, int]], bool],
+        draining: Callable[[], bool],
+    ) -> None:
         self._codec = codec
         self._dispatched = dispatched
-        self.draining = False
+        self._draining = draining
 
     def of(
         self,
@@ -73,7 +78,7 @@ class LostAttempts:
                 continue
             what = told.get(key)
             if seq in state.released or what is events.TaskReleased:
-                if not self.draining:
+                if not self._draining():
                     lost.append(events.TaskRetryStarted(now, *key))
             elif what is None:
                 error = WorkerLost(

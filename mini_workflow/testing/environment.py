@@ -17,6 +17,7 @@ from mini_workflow.engine.requests import Reply
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import HandIn, Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
@@ -25,7 +26,7 @@ from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
-from mini_workflow.waiting import blocking_wait, running_loop
+from mini_workflow.waiting import blocking_wait
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
@@ -255,7 +256,9 @@ def _make_runner(
     async def run_async(request: TaskRequest) -> TaskOutcome:
         return await execute_async(request, stubs.codec(request, codec), sink, around)
 
+    loop = running_loop()
+    asynchronous = EventLoopRunner(run_async, report, loop=loop, hand_in=hand_in, now=clock.now)
     return RoutedRunner(
         ThreadRunner(run, report, hand_in=hand_in, now=clock.now),
-        EventLoopRunner(run_async, report, loop=running_loop(), hand_in=hand_in, now=clock.now),
+        lambda: asynchronous,
     )

@@ -28,7 +28,7 @@ from mini_workflow.core.streams import StreamWrite
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import describe_frame, user_frame, waiting_line
 from mini_workflow.workflow import REGISTRY
 

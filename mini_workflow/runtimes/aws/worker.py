@@ -8,7 +8,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core import wire
@@ -26,7 +26,6 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import Answer, StreamWrite, TaskOutcome, TaskRequest
 from mini_workflow.ports.heartbeats import Heartbeat
-from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.runtimes.aws.container import Container
@@ -40,6 +39,9 @@ from mini_workflow.stores.sqs.envelopes import parse
 from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.task import CURRENT, CurrentTask
+
+if TYPE_CHECKING:
+    from mini_workflow.runners.event_loop import EventLoopRunner
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -190,7 +192,7 @@ class Worker:
                     ThreadRunner(
                         self._execute, self._report, self._threads, now=self._parts.clock.now
                     ),
-                    EventLoopRunner(self._execute_async, self._report, now=self._parts.clock.now),
+                    self._make_event_loop,
                 )
         try:
             try:
@@ -219,6 +221,11 @@ class Worker:
         waiting = self._outcomes.get(outcome.key)
         if waiting is not None:
             waiting.put(outcome)
+
+    def _make_event_loop(self) -> EventLoopRunner:
+        from mini_workflow.runners.event_loop import EventLoopRunner
+
+        return EventLoopRunner(self._execute_async, self._report, now=self._parts.clock.now)
 
     def _execute(self, request: TaskRequest) -> TaskOutcome:
         self._begin(request)

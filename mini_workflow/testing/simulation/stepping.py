@@ -26,7 +26,8 @@ from mini_workflow.core.events import (
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.wire import decode_message
-from mini_workflow.engine.engine import LIMITS, Engine, Ports
+from mini_workflow.engine.engine import Engine, Ports
+from mini_workflow.engine.engine_parts import LIMITS
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Backend, Head, StreamStore
