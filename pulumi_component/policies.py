@@ -99,7 +99,7 @@ def signing_key(arn: str) -> list[Grant]:
 
 
 def network() -> list[Grant]:
-    """Return the permissions of a function in a network of yours, where Lambda makes interfaces by its role."""
+    """Return the permissions of a function in a network of yours, where Lambda makes interfaces."""
     # Neither what lists takes resources, nor do interfaces have names beforehand.
     actions = [
         *("CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"),
