@@ -64,8 +64,9 @@ class CurrentTask:
         """The details that this attempt gave last, as JSON text; None if it gave none."""
         self.heard_at = 0
         """When the last heartbeat was given, in milliseconds since the epoch; 0 if none was."""
-        self.on_wait: Callable[[], AbstractContextManager[None]] | None = None
-        """Surrounds a wait of the code for an execution; set by a runner that needs to know."""
+        self.on_wait: Callable[[TaskRequest], AbstractContextManager[None]] | None = None
+        """Surrounds a wait of the code for an execution; set by a runner that needs to know. It does not
+        refer to this attempt, which would be left to the garbage collector otherwise."""
         self.on_await: Callable[[], None] | None = None
         """Called when a sync function turns out to have given something to await, which can be
         cancelled; set by a runner that needs to know."""

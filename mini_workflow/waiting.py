@@ -77,7 +77,7 @@ def _thread_waits() -> AbstractContextManager[None]:
     task = CURRENT.get(None)
     if task is None or task.on_wait is None:
         return nullcontext()
-    return task.on_wait()
+    return task.on_wait(task.request)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

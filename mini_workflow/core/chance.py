@@ -1,4 +1,4 @@
-"""Chance: random numbers that are the same on replay, and that nobody draws who may only look."""
+"""Draw random numbers that are the same in a replay. Queries, validators and predicates may draw none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class WorkflowRandom(random.Random):
-    """A generator that asks before each draw. A copy of it, in a task, asks nobody."""
+    """A generator of random numbers that calls `check` before each draw. A copy, in a task, does not."""
 
     def __init__(self, seed: str, check: Callable[[str], None]) -> None:
         self._check: Callable[[str], None] | None = check

@@ -162,9 +162,9 @@ class StartCheck:
             return False
         return True
 
-    def check(self, name: str, started: events.ExecutionStarted, standing: ExecutionMeta) -> None:
+    def check(self, name: str, started: events.ExecutionStarted, meta: ExecutionMeta) -> None:
         """Tell a parent whose child cannot be started because the id is taken."""
-        if started.parent is not None and started.parent != standing.parent:
+        if started.parent is not None and started.parent != meta.parent:
             error = ExecutionAlreadyExists(
                 f"execution {name!r} exists already; give the child another id",
                 execution_id=name,
@@ -190,7 +190,7 @@ def number_behind_deleted(store: FencedStore, name: str, messages: list[Message]
     """
     if any(isinstance(message, events.DeletionRequested) for message in messages):
         store.delete(name, now)
-        store.standing(name)
+        store.meta(name)
     before = store.deleted_events(name)
     for index, message in enumerate(messages):
         if isinstance(message, events.ExecutionStarted) and message.first_seq < before:

@@ -80,7 +80,7 @@ class QueueTurn:
     """Which run in a row this is."""
     again: bool = False
     turn: Turn | None = None
-    standing: ExecutionMeta | None = None
+    meta: ExecutionMeta | None = None
     version: int = 0
     """Of which version the execution is by what this has read and written."""
     started: events.ExecutionStarted | None = None
@@ -155,8 +155,8 @@ class QueueTurn:
             head = replace(head, blocked_reason=f"{head.blocked_reason}. {self.remark}")
             turn.head, turn.commit = head, replace(turn.commit, head=head)
 
-    def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
+    def pending_effects(self, meta: ExecutionMeta) -> PendingEffects:
         """Return the effects of the last commit if they may not have been done."""
-        pending, ids = standing.pending, self.arrival.ids
+        pending, ids = meta.pending, self.arrival.ids
         again = pending.unconfirmed or self.resume or not set(pending.caused_by).isdisjoint(ids)
-        return pending if again and not standing.done else NO_EFFECTS
+        return pending if again and not meta.done else NO_EFFECTS

@@ -256,11 +256,11 @@ def _for_timer(
     return _Plan(current)
 
 
-def continuation(name: str, standing: ExecutionMeta | None) -> QueuedMessage:
+def continuation(name: str, meta: ExecutionMeta | None) -> QueuedMessage:
     """Return a message that says nothing, and has the execution go on with what is left."""
-    assert standing is not None
-    pending = standing.pending
-    key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
+    assert meta is not None
+    pending = meta.pending
+    key = f"{name}/{meta.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
     return QueuedMessage(name, "", key)
 
 

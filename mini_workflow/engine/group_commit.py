@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -16,7 +17,7 @@ from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
 from mini_workflow.engine.turn import Delivery, Turn, Turns
-from mini_workflow.errors import StoreError, StoreRefused
+from mini_workflow.errors import ExecutionNotFound, StoreError, StoreRefused
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -47,7 +48,8 @@ class GroupCommit:
         """
         for turn in batch.turns.values():
             for message in turn.final_messages:  # a commit that deletes posts nothing
-                self._mailbox.post(message.execution_id, message.body, message.key)
+                with contextlib.suppress(ExecutionNotFound):  # the asker was deleted, too
+                    self._mailbox.post(message.execution_id, message.body, message.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:

@@ -17,7 +17,7 @@ from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
 from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
-from mini_workflow.errors import StoreError, WireError
+from mini_workflow.errors import ExecutionNotFound, StoreError, WireError
 from mini_workflow.ports import (
     Agenda,
     Clock,
@@ -187,9 +187,12 @@ class Takeover:
         head = self._ports.store.head(name)
         if head is None or (head.closed_at is not None and not resets):
             return
+        try:
+            for body in bodies:
+                self._ports.mailbox.post(name, body, body)
+        except ExecutionNotFound:
+            return  # another owner has deleted it meanwhile
         delivery.forwarded = head
-        for body in bodies:
-            self._ports.mailbox.post(name, body, body)
         self._notify_peers()
 
     def _is_open(self, execution_id: str, message: Sent) -> bool:

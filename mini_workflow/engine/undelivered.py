@@ -11,7 +11,7 @@ from mini_workflow.core.events import Message
 from mini_workflow.engine.asking import asked_of_nobody
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_PROMISES
-from mini_workflow.errors import StoreError
+from mini_workflow.errors import ExecutionNotFound, StoreError
 from mini_workflow.ports import Head, Mailbox, Store
 
 log = logging.getLogger("mini_workflow.engine")
@@ -30,8 +30,13 @@ def warn_of_nobody(turn: Turn, store: Store, mailbox: Mailbox) -> None:
     try:
         for message in asked_of_nobody(turn, store.head):
             mailbox.post(message.execution_id, message.body, message.key)
-    except StoreError as error:
-        log.error("[%s] what it has asked could not be looked after: %s", name, error)
+    except (StoreError, ExecutionNotFound) as error:
+        log.error(
+            "[%s] its asks of executions that do not exist could not be answered; call resume() to "
+            "have them sent again: %s",
+            name,
+            error,
+        )
     for event in turn.decision.events if turn.decision is not None else ():
         if not isinstance(event, _SENT):
             continue

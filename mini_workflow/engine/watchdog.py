@@ -91,7 +91,7 @@ class Watchdog:
         seen = (-1, -1)
         while not self._closed:
             if self._run is None:
-                # Marked before the second look: a turn that begins after it sees the mark.
+                # Set before the second look: a turn that begins after that look finds it set.
                 self._asleep = True
                 if self._run is None:
                     self._wake.wait()
@@ -104,7 +104,7 @@ class Watchdog:
                 self._wake.wait(self._limit)
 
     def _progress(self) -> tuple[int, int]:
-        """Return which turn it is, and how many events it has delivered."""
+        """Return the number of the turn, and how many events it has delivered."""
         run = self._run
         return self._turn, 0 if run is None else run.delivered
 
@@ -120,9 +120,8 @@ class Watchdog:
             place = f" at {describe_frame(frame)}" if frame is not None else ""
             if run.loop.fault is None:
                 run.loop.fault = TurnTimeout(
-                    f"workflow code ran for more than {self._limit:g} s without awaiting anything "
-                    f"that is not there yet{place}; do long work in a task, and wait with "
-                    "await ctx.sleep(...)"
+                    f"workflow code ran for more than {self._limit:g} s without waiting{place}; do long "
+                    "work in a task, and wait with await ctx.sleep(...)"
                 )
             self._struck = True
             self._strikes += 1

@@ -89,6 +89,25 @@ class Owner(Protocol):
         ...
 
 
+class _Nobody:
+    """A stand-in for the owner and the timers of a loop that was dropped. To refer to them any longer
+    would leave the run to the garbage collector, which is slow.
+    """
+
+    def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
+        """Tell nobody."""
+
+    def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
+        """Start no timer."""
+        return 0
+
+    def cancel(self, seq: int) -> None:
+        """Give up none."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 @sandbox.refuse_the_rest
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """Runs callbacks in order, one delivery at a time. See the module's description."""
@@ -251,6 +270,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.workflow = None
         self.generators.clear()
         self._ready.clear()
+        self._owner = self.timers = _NOBODY
 
     # What asyncio asks of a loop
 

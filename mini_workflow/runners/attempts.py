@@ -236,6 +236,11 @@ class Attempts(Generic[Item]):
         self._all[request.execution_id, request.seq] = attempt
         self._unreported.add((request.execution_id, request.seq, request.attempt))
 
+    def find(self, request: TaskRequest) -> Item | None:
+        """Return the attempt that was made of a request, unless it is over."""
+        attempt = self._all.get((request.execution_id, request.seq))
+        return attempt if attempt is not None and attempt.request is request else None
+
     def begin_here(self, attempt: Item, limits: Limits | None) -> CurrentTask | None:
         """Have an attempt begin whose code runs in this process. Returns the CurrentTask for that code; None
         where `begin` answers False.

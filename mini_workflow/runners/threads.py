@@ -206,7 +206,7 @@ class ThreadRunner:
             if current is None:
                 return None
             attempt.thread = this
-            current.on_wait = partial(self._wait, attempt)
+            current.on_wait = self._wait
         token = CURRENT.set(current)
         try:
             return self._execute(request)
@@ -216,28 +216,28 @@ class ThreadRunner:
             CURRENT.reset(token)
 
     @contextmanager
-    def _wait(self, attempt: _Attempt) -> Generator[None]:
-        """Surround a wait of the attempt for an execution: its thread does not count meanwhile. Raises
+    def _wait(self, request: TaskRequest) -> Generator[None]:
+        """Surround a wait of an attempt for an execution: its thread does not count meanwhile. Raises
         UsageError when MAX_WAITING attempts wait already.
         """
         with self._lock:
-            # Threads that the attempt has started itself are none of the pool's.
-            mine = attempt.thread is threading.current_thread() and not attempt.over
-            if mine and self._asleep >= MAX_WAITING:
-                request = attempt.request
+            attempt = self._attempts.find(request)
+            if attempt is not None and attempt.thread is not threading.current_thread():
+                attempt = None  # the thread was started by the attempt, and is none of the pool's
+            if attempt is not None and self._asleep >= MAX_WAITING:
                 raise UsageError(
                     f"task {request.name!r} of execution {request.execution_id!r} cannot wait for"
                     f" an execution: {MAX_WAITING} tasks do so already, and each keeps a thread."
                     " Have workflows wait for executions, with ctx.child, instead of tasks."
                 )
-            if mine:
+            if attempt is not None:
                 attempt.waits = True
                 self._asleep += 1
                 self._start_for_waiting()
         try:
             yield
         finally:
-            if mine:
+            if attempt is not None:
                 with self._lock:
                     self._wakes(attempt)
 

@@ -307,7 +307,7 @@ class _QueueTransport:
             self._create_fork(request, request.fork)
             return
         with self.lock:
-            self._fenced.standing(name)
+            self._fenced.meta(name)
             deleted = self._fenced.deleted_events(name)
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),

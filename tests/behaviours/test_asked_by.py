@@ -64,7 +64,7 @@ def test_101_who_asks_is_a_text(runtime: Stage, action: str) -> None:
     """Anything else, and what is very long, is an error that changes nothing."""
     execution = runtime.start(is_steered)
     for wrong in (5, "x" * 201):
-        with pytest.raises(UsageError, match="say who asks for it as a text"):
+        with pytest.raises(UsageError, match="name as a text of at most"):
             getattr(execution, action)(by=wrong)
     execution.signal("end", 3)
     assert execution.result(WAIT) == 3
@@ -187,7 +187,7 @@ def test_101_who_sends_is_a_text(runtime: Stage) -> None:
             lambda by: runtime.complete_promise("a~1~b", 1, by=by),
             lambda by: runtime.fail_promise("a~1~b", "why", by=by),
         ):
-            with pytest.raises(UsageError, match="say who asks for it as a text"):
+            with pytest.raises(UsageError, match="name as a text of at most"):
                 ask(wrong)
     execution.signal("end", 3)
     assert execution.result(WAIT) == 3

@@ -123,6 +123,27 @@ with LocalRuntime(sys.argv[1], synchronous="NORMAL") as runtime:
 """
 
 
+LEFT = """
+import gc, sys
+from mini_workflow import LocalRuntime, workflow
+
+@workflow
+async def one(ctx, value):
+    return await ctx.task(lambda: value)
+
+def together():
+    many = runtime.start_executions(one, [(1,)] * 200)
+    assert [execution.result() for execution in many] == [1] * 200
+
+with LocalRuntime(sys.argv[1], synchronous="NORMAL") as runtime:
+    together()
+    gc.collect()
+    gc.disable()
+    together()
+    print(gc.collect() / 200)
+"""
+
+
 def printed(program: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder / "state.db")],
@@ -150,3 +171,7 @@ def test_an_execution_takes_few_calls(tmp_path: Path) -> None:
     one, empty = json.loads(printed(EXECUTIONS, tmp_path))
     assert one <= EXECUTION
     assert empty <= EMPTY
+
+
+def test_an_execution_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    assert float(printed(LEFT, tmp_path)) <= 1

@@ -1,4 +1,4 @@
-"""The command `delete`."""
+"""The command `delete`: remove executions that have closed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mini_workflow.engine.client import Client
     "mini-workflow delete --status completed --closed-before 90d --yes",
 )
 @selecting
-@click.option("--by", default="", help="Who asks for it; logged.")
+@click.option("--by", default="", help="The name of the person who asks, logged.")
 @json_option
 @pass_session
 def delete(session: Session, selection: Selection, by: str, as_json: bool) -> None:
     """Delete an execution that has closed, or all that match: history, tags and messages.
 
-    To keep what they were, export them before. Their children stay.
+    To keep their histories, `export` them first. Their children stay.
     """
     with session.backend.client() as client:
         name = selection.execution_id
@@ -42,7 +42,7 @@ def delete(session: Session, selection: Selection, by: str, as_json: bool) -> No
 
 def _delete_all(client: Client, selection: Selection, by: str, as_json: bool) -> None:
     taken_in("delete", selection.filters["status"])
-    # What closes after they were counted is not meant.
+    # Executions that close after the count are not deleted.
     until = {"closed_before": selection.filters["closed_before"] or datetime.now(UTC)}
     query: dict[str, Any] = {**selection.filters, **until}
     matched = client.count_executions(**query)

@@ -78,9 +78,9 @@ class QueryHandler:
 
     def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         is_open = self._queries.is_open(name, content["seq"], content["secret"])
-        standing, head = self._store.standing(name), self._store.head(name)
-        assert standing is not None
+        meta, head = self._store.meta(name), self._store.head(name)
+        assert meta is not None
         assert head is not None
         # What comes behind the end is kept, for one that is retried; who asks is told that it has ended.
         is_open = is_open and head.closed_at is None
-        return {"open": is_open, "length": standing.length, "run": head.run}
+        return {"open": is_open, "length": meta.length, "run": head.run}

@@ -17,7 +17,7 @@ SIZES = {
     "suspended": 20,
     "import": 1,
     "list-page": 60,
-    "execution-page": 20,
+    "execution-page": 40,
 }
 
 

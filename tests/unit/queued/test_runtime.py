@@ -312,8 +312,8 @@ class Evicting(CachedStore[Any]):
         super().__init__(documents, 100)
         self.write: Callable[[], None] | None = write
 
-    def standing(self, execution_id: str) -> Any:
-        found = super().standing(execution_id)
+    def meta(self, execution_id: str) -> Any:
+        found = super().meta(execution_id)
         if self.write is not None:
             self.write()
             self.write = None
@@ -331,9 +331,9 @@ def test_what_another_process_owes_is_not_lost_when_memory_forgets_within_a_turn
 
     def write() -> None:
         other = CachedStore(one.documents, 100)
-        standing = other.standing("a")
-        assert standing is not None
-        assert other.commit(Commit("a", standing.length), owed, standing.wakeup, 0)
+        meta = other.meta("a")
+        assert meta is not None
+        assert other.commit(Commit("a", meta.length), owed, meta.wakeup, 0)
 
     full = one.process(store=Evicting(one.documents, write))
     execution.signal("word", "y")
