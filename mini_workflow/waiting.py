@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
 
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import running_loop
+from mini_workflow.loop.running import running_loop
 from mini_workflow.task import CURRENT
+
+if TYPE_CHECKING:
+    import asyncio
 
 Fail = Callable[[BaseException], None]
 """Ends the wait with an error. Called on any thread; does not block."""

@@ -5,7 +5,6 @@ The names are read from the bytecode, so that comments and formatting make no di
 
 from __future__ import annotations
 
-import asyncio
 import dis
 import functools
 import inspect
@@ -13,13 +12,16 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from zlib import crc32
 
 from mini_workflow.core.limit import Limit
 from mini_workflow.core.records import frozen
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable, UsageError
+
+if TYPE_CHECKING:
+    import asyncio
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,8 +9,9 @@ from typing import Any
 
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import predicate_text
 
 Predicate = Callable[[], bool]

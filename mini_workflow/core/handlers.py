@@ -10,7 +10,7 @@ from typing import Any, Final
 from mini_workflow.core.calls import takes
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 Handler = Callable[..., Any]
 

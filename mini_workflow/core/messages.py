@@ -25,7 +25,7 @@ from mini_workflow.errors import (
     UnknownHandler,
     UsageError,
 )
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 
 class Messages:

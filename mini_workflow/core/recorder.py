@@ -24,8 +24,9 @@ from mini_workflow.errors import (
     NotAllowedInWorkflow,
     SerializationError,
 )
-from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
+from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import silence, unseen
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import line_of, user_line
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ from mini_workflow.errors import (
     UsageError,
     WorkflowDeadlock,
 )
-from mini_workflow.loop.loop import Halt, running_loop
 from mini_workflow.loop.ordered import unseen
+from mini_workflow.loop.running import Halt, running_loop
 from mini_workflow.loop.shutdown import name_of, report_unseen, run_cleanup
 from mini_workflow.loop.source_line import user_line, waiting_line
 

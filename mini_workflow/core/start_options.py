@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    cast,
+)
 
 from mini_workflow.core.limit import Limit
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.validation import check_id
 from mini_workflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.core.retry import RetryPolicy
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)

@@ -7,11 +7,13 @@ number, and a store recognizes a repeated write.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.records import record
 from mini_workflow.errors import ChunkTooLarge, InvalidIdentifier, StreamFull
+
+if TYPE_CHECKING:
+    from mini_workflow.core.recorder import Recorder
 
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]{0,63}")
 """Names that a stream may have: safe in object keys and on command lines. Our own bound."""

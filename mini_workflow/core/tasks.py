@@ -27,8 +27,9 @@ from mini_workflow.core.retry import JudgedCall, RetryPolicy
 from mini_workflow.core.slots import see_to_limit
 from mini_workflow.core.streams import StreamWrite, streams_of
 from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskError, UsageError
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
+from mini_workflow.loop.running import Halt
 
 Inline = Callable[..., "Payload | Failure"]
 """Runs a captured call inside the turn: (execution id, seq, name, payload, list that takes its chunks of

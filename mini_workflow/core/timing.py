@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.records import record
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.core.retry import RetryPolicy
 
 BEGIN: Final = 0
 """The number of the timer that begins the code when it fires. Operations of code are numbered from 1."""
@@ -116,6 +118,8 @@ against mistaken units."""
 
 
 def _check_retry(what: str, retry: object) -> None:
+    from mini_workflow.core.retry import RetryPolicy
+
     if not isinstance(retry, RetryPolicy):
         raise UsageError(
             f"{what}: retry={retry!r} is not a RetryPolicy; for example "

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import base_events, events, runners, tasks, timeouts
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Token, copy_context
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.core.failure import Failure, set_traceback
 from mini_workflow.core.payload import Payload, text_at_hand
-from mini_workflow.core.run import Inline
-from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import CodecMismatch, TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CURRENT, CurrentTask
 from mini_workflow.task_stream import InlineSink
 
-_OURS: Final = frozenset(
-    {__file__, *(module.__file__ for module in (base_events, events, runners, tasks, timeouts))}
+if TYPE_CHECKING:
+    import asyncio
+
+    from mini_workflow.core.run import Inline
+    from mini_workflow.core.streams import StreamWrite
+
+_OURS: Final = (
+    __name__,
+    *(f"asyncio.{name}" for name in ("base_events", "events", "runners", "tasks", "timeouts")),
 )
-"""Files whose frames lead to the user's code, and are left out of its tracebacks."""
+"""Modules whose frames lead to the user's code, and are left out of its tracebacks."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
@@ -87,6 +91,8 @@ async def execute_async(
 
     Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
     """
+    import asyncio
+
     token = _enter(request, sink)
     task = CURRENT.get()
     task.codec = codec = codec.for_execution(request.execution_id)
@@ -149,7 +155,7 @@ def _execute(
         if task.streams is not None:
             with suppress(Exception):  # of what was not stored: the attempt has failed before
                 task.streams.close()
-        if isinstance(error, asyncio.CancelledError) and task.cancelled:
+        if task.cancelled and _is_cancellation(error):
             return cancelled(request, task.details)
         return _failed(request, codec, error)
     finally:
@@ -181,6 +187,8 @@ def _enter(request: TaskRequest, sink: StreamSink | None) -> Token[CurrentTask] 
 
 
 def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
+    import asyncio
+
     task = CURRENT.get()
     if task.on_await is not None:
         task.on_await()
@@ -210,7 +218,9 @@ def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> No
 async def _within_timeout(request: TaskRequest, value: Awaitable[Any]) -> Any:
     if request.timeout is None:
         return await value
-    scope = asyncio.timeout(request.timeout / 1000)
+    from asyncio import timeout
+
+    scope = timeout(request.timeout / 1000)
     try:
         async with scope:
             return await value
@@ -222,8 +232,17 @@ async def _within_timeout(request: TaskRequest, value: Awaitable[Any]) -> Any:
 
 def _is_cancelled() -> bool:
     """Return whether this coroutine is cancelled from outside, and has not raised the error itself."""
+    import asyncio
+
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Return whether asyncio has cancelled what raised it."""
+    from asyncio import CancelledError
+
+    return isinstance(error, CancelledError)
 
 
 def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome:
@@ -250,7 +269,8 @@ def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOut
 
 def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
     """Return the traceback without the frames that lead to the first frame of the user's code."""
+    ours = {sys.modules[name].__file__ for name in _OURS if name in sys.modules}
     inner = traceback
-    while inner is not None and inner.tb_frame.f_code.co_filename in _OURS:
+    while inner is not None and inner.tb_frame.f_code.co_filename in ours:
         inner = inner.tb_next
     return inner or traceback

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from mini_workflow.core import events
 from mini_workflow.core.records import frozen
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn_data import Turn
 
 
 @frozen

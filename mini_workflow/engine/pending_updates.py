@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered, inherited_answer
-from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Update, UpdateStage
+
+if TYPE_CHECKING:
+    from mini_workflow.core.decide import Decision
 
 ANSWERS: Final[frozenset[type[Event]]] = frozenset({*Answered.__args__, events.UpdateAccepted})
 """The kinds of events that answer callers who wait for an update."""

@@ -9,15 +9,15 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.run import Run
 from mini_workflow.core.validation import check_id, check_name
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.transport import Transport
 from mini_workflow.errors import TurnTimeout, UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
     from mini_workflow.engine.cache import Cache
     from mini_workflow.engine.turn import Turns
     from mini_workflow.engine.watchdog import Watchdog

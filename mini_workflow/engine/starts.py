@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit, queue_of
 from mini_workflow.core.start_options import BatchOptions, BoundWorkflow
 from mini_workflow.core.timing import UNTIMED, Timing
@@ -16,6 +15,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.workflow import Workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.context import Context
     from mini_workflow.engine.client import Client
 
 P = ParamSpec("P")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Post, Request, Start
-from mini_workflow.loop.loop import WorkflowLoop, running_loop
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import Head, Page, Query, Stored, StreamStore
 
 T = TypeVar("T")
@@ -196,6 +195,10 @@ class Pauses:
 def refuse_in_workflow() -> None:
     """Refuse a call from workflow code, which must not use a runtime. Raises NotAllowedInWorkflow."""
     loop = running_loop()
+    if loop is None:
+        return
+    from mini_workflow.loop.loop import WorkflowLoop
+
     if isinstance(loop, WorkflowLoop):
         loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
 
@@ -220,6 +223,8 @@ def wait_until_settled(
 
 async def wait_until_settled_async(look: Callable[[], Settled | None]) -> Settled:
     """Look with growing pauses until the execution has settled, on a thread, since each look blocks."""
+    import asyncio
+
     pauses = Pauses()
     while True:
         found = await asyncio.to_thread(look)

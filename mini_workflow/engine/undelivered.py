@@ -8,9 +8,7 @@ from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Message
-from mini_workflow.engine.asking import asked_of_nobody
-from mini_workflow.engine.turn import Turn
-from mini_workflow.engine.turn_data import ABOUT_PROMISES
+from mini_workflow.engine.turn_data import ABOUT_PROMISES, Turn
 from mini_workflow.errors import ExecutionNotFound, StoreError
 from mini_workflow.ports import Head, Mailbox, Store
 
@@ -26,6 +24,8 @@ def warn_of_nobody(turn: Turn, store: Store, mailbox: Mailbox) -> None:
 
     Signals do reach what has closed: see `warn_of_late_signals`.
     """
+    from mini_workflow.engine.asking import asked_of_nobody
+
     name = turn.head.execution_id
     try:
         for message in asked_of_nobody(turn, store.head):

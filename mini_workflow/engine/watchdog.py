@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mini_workflow.core.run import Run
 from mini_workflow.errors import TurnTimeout
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import describe_frame, user_frame
+
+if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
 
 DEFAULT_LIMIT: Final = 10.0
 """Seconds that workflow code may run between two events: short enough that the other executions on

@@ -32,6 +32,7 @@ from mini_workflow.loop import ordered, sandbox
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import user_line, waiting_line
 
 log = logging.getLogger("mini_workflow.workflow")
@@ -62,10 +63,6 @@ time. Our own bound."""
 _CLOSE_ATTEMPTS: Final = 100
 """The number of attempts to close a coroutine that waits again instead. Each nested ``finally`` that awaits
 takes one."""
-
-
-class Halt(BaseException):
-    """Raised in workflow code that must not go on; the reason is the loop's `fault`."""
 
 
 class Idle(Protocol):
@@ -121,11 +118,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     dead = False
     """Whether the execution has been dropped from memory."""
 
-    idle: Idle | None = None
-    """The source that is tried whenever no callback is ready."""
-
     workflow: object | None = None
     """The context of the workflow, for code that is not given it."""
+
+    idle: Idle | None = None
+    """The source that is tried whenever no callback is ready."""
 
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
