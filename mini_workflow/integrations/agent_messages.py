@@ -92,7 +92,7 @@ class _Pickled:
         """Return whether the message is unchanged, so that the bytes are still right."""
         return self._state_of_message.holds()
 
-    def copied(self) -> Any:
+    def restored(self) -> Any:
         """Return a copy of the message for a task of this process. It is shared until a task changes it."""
         state = self._state_of_copy
         if state is not None and state.holds():
@@ -159,7 +159,7 @@ class Messages:
 
         def make() -> list[Any]:
             return [
-                message.copied() if isinstance(message, _Pickled) else picklers.load(message)
+                message.restored() if isinstance(message, _Pickled) else picklers.load(message)
                 for message in held
             ]
 
