@@ -18,7 +18,6 @@ from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task_stream import TaskStream, TaskStreams
 from mini_workflow.task_transaction import TaskTransaction
-from mini_workflow.trace_context import traceparent
 
 
 class Beating(Protocol):
@@ -118,6 +117,8 @@ class CurrentTask:
         """A W3C trace context for what the attempt calls, which is the same wherever it is computed. It is in
         the trace of the header of that name, and where there is none in one that belongs to the execution.
         """
+        from mini_workflow.trace_context import traceparent
+
         return traceparent(*self.request.key, self.request.headers)
 
     @property
