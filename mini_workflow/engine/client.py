@@ -440,9 +440,9 @@ class Client:
         """Return the workers that their tasks wait for and nobody serves, where that is known."""
         return {}
 
-    def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
+    def delete_execution(self, id: str, reason: str = "", *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
-        self.deletions.delete(id, by)
+        self.deletions.delete(id, reason, by)
         self.again.over.pop(id, None)  # another execution of that id begins with its first run
 
     def purge(
@@ -452,6 +452,7 @@ class Client:
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
         progress: Callable[[int], None] = lambda done: None,
+        reason: str = "",
         by: str = "",
         **filters: Unpack[Filters],
     ) -> int:
@@ -464,7 +465,8 @@ class Client:
             workflow: those of this workflow, or of one of this name.
             status: those that have this status.
             progress: is called with the number of those that were deleted so far.
-            by: who asks for it. It is logged for each, as for `delete_execution`.
+            reason: why. It is logged for each, as for `delete_execution`.
+            by: who asks for it, which is logged as well.
             **filters: as for `list_executions`, but for `order`.
 
         Raises:
@@ -474,7 +476,7 @@ class Client:
         """
         name = None if workflow is None else name_of(workflow)
         query = self.deletions.query(older_than, name, status, filters)
-        return self.deletions.purge(query, progress, by)
+        return self.deletions.purge(query, progress, reason, by)
 
     def complete_promise(self, token: str, value: Any = None, *, by: str = "") -> None:
         """Give a promise its value, by its token. `by` says who does, and is recorded.

@@ -286,16 +286,17 @@ class Execution(Generic[R_co]):
         self._client.again.ask(self.id, "restart", by)
         self._settled = None
 
-    def delete(self, *, by: str = "") -> None:
+    def delete(self, reason: str = "", *, by: str = "") -> None:
         """Delete an execution that has closed: its history, its tags and what was sent to it. Its children
         stay. When this returns it is gone, and its id can be used again at once; to keep what it was,
-        save its `recording` before. `by` says who asks, which is logged: nothing of it stays.
+        save its `recording` before. Nothing of it stays in the store: the `reason`, and `by`, who asks for
+        it, are logged at INFO with its id.
 
         Raises ExecutionNotFound, or ExecutionNotClosed if it runs or is blocked, or was run again
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.delete_execution(self.id, by=by)
+        self._client.delete_execution(self.id, reason, by=by)
         self._settled = None
 
     def fork(

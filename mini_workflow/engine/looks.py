@@ -21,7 +21,7 @@ from mini_workflow.ports import Head
 from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
 
 REMEMBERED: Final = 50
-"""Executions that were described last, of which it is remembered what is open. Our own bound."""
+"""The number of executions, described last, whose open operations are remembered. Our own bound."""
 
 LAST: Final = 20
 """Events at the end of a history among which the end of an execution is looked for first: others than late

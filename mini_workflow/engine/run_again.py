@@ -126,9 +126,12 @@ def wait_for_answer(
 log = logging.getLogger("mini_workflow.engine.executions")
 
 
-def tell_asked(head: Head, action: str, by: str) -> None:
-    """Log that `by` has asked for an action, in the process that asks; nothing if `by` is empty."""
-    if by and log.isEnabledFor(logging.INFO):
+def tell_asked(head: Head, action: str, by: str, reason: str = "") -> None:
+    """Log that `by` has asked for an action, and the reason, in the process that asks; nothing if both are
+    empty.
+    """
+    if (by or reason) and log.isEnabledFor(logging.INFO):
         about = {"execution_id": head.execution_id, "workflow": head.workflow, "asked_by": by}
-        said = "[%s] was asked to %s by %s"
-        log.info(said, head.execution_id, action, printable(by), extra=about)
+        said = f"was asked to {action}{f' by {printable(by)}' if by else ''}"
+        why = f": {printable(reason)}" if reason else ""
+        log.info("[%s] %s%s", head.execution_id, said, why, extra={**about, "reason": reason})

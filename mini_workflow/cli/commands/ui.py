@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from mini_workflow.cli.commands.doctor import examine
+from mini_workflow.cli.commands.run import prepare_logging
 from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
@@ -91,6 +92,7 @@ def ui(
     if not token and host not in LOOPBACK:
         token = secrets.token_urlsafe(18)
     session.import_modules(*modules)
+    prepare_logging()  # why something was deleted, and by whom, is said there alone
     opened = session.backend.reader() if read_only else session.backend.client()
     with opened as client, closing(listen(host, port)) as listening:
         served: Any = app(

@@ -82,7 +82,7 @@ class FencedDeletionContract:
             one.delete("a", 5, made)
         two = self.open_store()
         meta = two.meta("a")
-        if meta is not None:  # nothing of it has happened
+        if meta is not None:  # nothing was deleted
             assert two.load("a") == Stored(head("a", **_CLOSED), ["started", "end"], [])
             assert two.delete("a", 5, meta.version)
         else:
@@ -102,7 +102,7 @@ class FencedDeletionContract:
 
 
 def _create(store: FencedStore, name: str, *events: str) -> int:
-    """Create an execution that has closed; answers its version."""
+    """Create an execution that has closed. Return its version."""
     store.meta(name)
     made = creation(name, *events, **_CLOSED)
     assert store.create(made, None, "", NO_EFFECTS, NO_WAKEUPS)

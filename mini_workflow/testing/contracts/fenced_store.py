@@ -36,7 +36,7 @@ EFFECTS: Final = PendingEffects(
 )
 WAKEUPS: Final = Wakeups(Wakeup(5_000), Wakeup(9_000, "by a schedule"))
 PARENT: Final = {"id": "parent", "seq": 7}
-"""Also in the head, by its id alone: the two say the same."""
+"""The parent of an execution; its head has the same id."""
 TEXTS: Final = ("{}", '"', "two\nlines\r\n", "],", "\u2028\u0085", "e\u0301 é", "\U0001f9ea" * 9)
 
 
@@ -48,21 +48,21 @@ class FencedStoreContract:
     where there are any."""
 
     def open_store(self) -> FencedStore:
-        """Open the state of this test, which is empty at first, as another process would."""
+        """Open the state of this test, which is empty at first, as another process does."""
         raise NotImplementedError
 
     def open_reader(self) -> ReadableStore:
-        """Return what clients read the state of this test by."""
+        """Return the store by which clients read the state of this test."""
         raise NotImplementedError
 
     def failing(self, *, after: bool) -> AbstractContextManager[None]:
-        """Have each write to the state raise StoreUnavailable in this block: before it is done, or
-        after it, so that its answer is lost.
+        """Let each write to the state raise StoreUnavailable in this block: before it is done, or after
+        it, so that its answer is lost.
         """
         raise NotImplementedError
 
     def calls(self) -> int:
-        """Return how many calls of the outside the stores of this test have made so far."""
+        """Return the number of calls of a service that the stores of this test have made so far."""
         return 0
 
     # Writing and reading
@@ -286,7 +286,7 @@ class FencedStoreContract:
         for name in "abcd":
             self.sees(name, ["started", "0", "1", "2", "3"])
 
-    # What is in memory
+    # The cache in memory
 
     def test_memory_answers_until_somebody_else_turns_out_to_have_written(self) -> None:
         one, two = self.open_store(), self.open_store()
@@ -294,7 +294,7 @@ class FencedStoreContract:
         assert add(one, "a")
         assert one.is_current("a")
         assert put(two, "a", "two", head=head("a", status="blocked"))
-        # A turn reads more than once: it must see one state.
+        # A turn reads more than once, and must see one state.
         assert (one.head("a"), meta(one, "a").length) == (head("a"), 1)
         assert one.load("a") == Stored(head("a"), ["started"], [])
         assert not one.is_current("a")
@@ -408,7 +408,7 @@ class FencedStoreContract:
         assert not add(one, "b", "again")
         self.sees("b", ["once"])
 
-    # What clients see
+    # The reads of clients
 
     def test_readers_see_each_commit(self) -> None:
         one, reader = self.open_store(), self.open_reader()
@@ -503,7 +503,7 @@ class FencedStoreContract:
         return found
 
     def sees(self, execution_id: str, events: list[str]) -> None:
-        """Check what another process loads."""
+        """Check the execution that another process loads."""
         loaded = self.open_store().load(execution_id)
         assert loaded is not None
         assert loaded.events == events
@@ -521,7 +521,7 @@ def put(store: FencedStore, name: str, *events: str, **changes: Any) -> bool:
 
 
 def meta(store: FencedStore, name: str) -> ExecutionMeta:
-    """Return how things stand with an execution that is there."""
+    """Return the meta of an execution that exists."""
     found = store.meta(name)
     assert found is not None
     return found

@@ -1,6 +1,9 @@
 """delete: one execution, or all that match; vacuum."""
 
+import logging
+
 import cli_flows
+import pytest
 
 from tests.unit.cli.world import World
 
@@ -17,6 +20,18 @@ def test_one_is_deleted_and_its_id_is_free(served: World) -> None:
     served("terminate", "gone")
     served("result", "gone", status=1)
     assert served("delete", "gone", "--json").json == {"id": "gone", "deleted": True}
+
+
+def test_why_it_is_deleted_is_logged(served: World, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("gone", "also"):
+        served("start", "cli_flows:waiting", "--id", name)
+        served("terminate", name)
+        served("result", name, status=1)
+    with caplog.at_level(logging.INFO, "mini_workflow.engine.executions"):
+        served("delete", "gone", "--reason", "a test", "--by", "ann")
+        served("delete", "--status", "terminated", "--yes", "--reason", "old")
+    assert "[gone] was asked to delete by ann: a test" in caplog.text
+    assert "[also] was asked to delete: old" in caplog.text
 
 
 def test_all_that_match_are_deleted(served: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -350,3 +351,32 @@ def test_a_closed_runtime_says_so(life: Make) -> None:
         one.runtime.start_execution("double", 1)
     with pytest.raises(RuntimeClosed):
         one.runtime.orchestrate([])
+
+
+both_run = threading.Barrier(2)
+
+
+async def meets(ctx: Context) -> str:
+    def meet() -> str:
+        both_run.wait(WAIT)
+        return "met"
+
+    return await ctx.task(meet)
+
+
+def test_an_attempt_that_comes_twice_at_a_time_keeps_nobody_waiting(life: Make) -> None:
+    world = life(meets)
+    execution = world.runtime.start_execution("meets", id="twice")
+    while (request := world.dispatch.take_request()) is None:
+        assert world.deliver()
+    threads = [
+        threading.Thread(target=world.runtime.execute, args=(request,), daemon=True)
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert not any(thread.is_alive() for thread in threads)
+    world.run()
+    assert execution.result(WAIT) == "met"
