@@ -1,4 +1,4 @@
-"""Run one turn of one execution: load or take from the cache, advance, and say what to commit."""
+"""Make one turn of one execution: load it or take it from the cache, advance it, and return the commit."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.PromiseFailed)
-"""What an execution takes also when it has closed: a retry needs it."""
+"""The messages that an execution takes also when it has closed: a retry needs them."""
 
 DEADLY: Final = 4
-"""At how many tries an execution is blocked. A process that has died in the middle of its turn counts
-1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
+"""The number of tries at which an execution is blocked. A process that has died in the middle of its turn
+counts 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
 
 
 class Turns:
