@@ -242,11 +242,7 @@ class Orchestrator:
             self._uncount(work)
         else:
             # A fault of the library: the others go on.
-            log.error(
-                "[%s] the orchestrator failed at its messages, which will come again",
-                work.name,
-                exc_info=error,
-            )
+            log.error("[%s] the orchestrator failed; trying again", work.name, exc_info=error)
         self._cache.drop(work.name)
         self._store.forget(work.name)
 
@@ -403,9 +399,7 @@ class Orchestrator:
         if known is None or not self._store.commit(
             Commit(name, known.length), pending, known.wakeup, tries, work.version
         ):
-            raise StoreUnavailable(
-                f"execution {name!r} is written by another process: its messages come again"
-            )
+            raise StoreUnavailable(f"execution {name!r} is written by another process")
         work.version += 1
 
     def _counted(self, work: QueueTurn, meta: ExecutionMeta) -> ExecutionMeta:
@@ -425,10 +419,7 @@ class Orchestrator:
                 work.version = meta.version  # whether a write that failed was done or not
                 self._rewrite(work, meta, meta.pending, meta.tries - 1)
         except StoreError as error:
-            log.warning(
-                "[%s] a counted try could not be taken back, because the store failed: %s",
-                *(work.name, error),
-            )
+            log.warning("[%s] a counted try cannot be taken back: %s", work.name, error)
 
     def _execute(self, request: TaskRequest, codec: Codec) -> TaskOutcome:
         """Run an inline task, if it is the first of its turn or there is time for another one."""
@@ -499,9 +490,7 @@ class Orchestrator:
         self._cache.drop(work.name)
         work.races += 1
         if work.races > RACES:
-            raise StoreUnavailable(
-                f"execution {work.name!r} is written by other processes all the time: its messages come again"
-            )
+            raise StoreUnavailable(f"execution {work.name!r} is written by others all the time")
         work.turn, work.again, work.owed, work.held = None, True, NO_EFFECTS, ()
 
     def _carry_out(self, work: QueueTurn) -> None:
