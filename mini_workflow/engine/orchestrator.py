@@ -133,7 +133,7 @@ class Orchestrator:
             execute=self._execute,
         )
         self._late = LateOutcomes(store, self._cache, dispatch, limits)
-        self._admission = StartCheck(dispatch, codec, definitions)
+        self._start_check = StartCheck(dispatch, codec, definitions)
         self.queries = FencedQueries(store, self._turns, self._cache, self._watchdog)
         """Answers direct queries of executions."""
 
@@ -255,7 +255,7 @@ class Orchestrator:
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if meta is None and started is not None:
-            known = self._admission.knows(work.name, started)
+            known = self._start_check.knows(work.name, started)
             if not known and is_child(started):
                 work.messages[:] = [m for m in work.messages if type(m) is events.Asked]
                 return
@@ -271,7 +271,7 @@ class Orchestrator:
                 meta = self._store.meta(work.name)
         if started is not None and meta is not None:
             work.messages.remove(started)
-            self._admission.check(work.name, started, meta)
+            self._start_check.check(work.name, started, meta)
         work.meta, work.version = meta, 0 if meta is None else meta.version
 
     def _advance(self, work: QueueTurn) -> None:
@@ -324,7 +324,7 @@ class Orchestrator:
         """Make the first turn of a new execution."""
         started = work.started
         if started is None:
-            self._admission.turn_away(work.name, work.messages)
+            self._start_check.turn_away(work.name, work.messages)
             return
         now, others = self._clock.now(), [m for m in work.messages if m is not started]
         work.turn = self._turns.create(work.name, started, None, others, now)
