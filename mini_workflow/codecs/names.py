@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import importlib
 import sys
 from collections.abc import Callable
@@ -192,7 +191,7 @@ def is_value_class(kind: type[Any]) -> bool:
     """Return whether a stored value may name that class."""
     return (
         issubclass(kind, (BaseException, Enum))
-        or dataclasses.is_dataclass(kind)
+        or hasattr(kind, "__dataclass_fields__")
         or is_model_class(kind)
         or (tuple in kind.__mro__ and isinstance(getattr(kind, "_fields", None), tuple))
     )

@@ -459,7 +459,7 @@ class Client:
         **filters: Unpack[Filters],
     ) -> int:
         """Delete all executions that have closed and match all that is given, some hundreds at a time,
-        and return how many. What another process has, and on AWS, may be gone a moment later.
+        and return how many. Executions of another process, and on AWS, may be gone a moment later.
 
         Args:
             older_than: those that have closed so many seconds ago (or a timedelta) or earlier; 0 for all

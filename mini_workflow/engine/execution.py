@@ -313,12 +313,12 @@ class Execution(Generic[R_co]):
         today's code. This one stays as it is. When this returns, the new one survives a crash.
 
         Its code runs through these events first, here, and the fork is refused if it does not fit them.
-        What was done stays done: recorded results are taken, and no task of them is made again. What was
+        Finished operations stay finished: recorded results are taken, and no such task runs again. What was
         open at the cut is begun anew: a task is made again, with all its attempts; a child is started again
         under a new id, as is what its code had asked of other executions; a timer ends at its time,
         at once if that has passed; a deadline is as far away as it was at first. A promise has a new token:
         see `open_promises`. An update that was being handled is handled again, and its answer is for nobody.
-        What has arrived behind the cut is not there: signals, updates and requests to cancel have to be
+        Messages behind the cut are not there: signals, updates and requests to cancel have to be
         sent again. Only events of the present run count: see ``describe().run``.
 
         Args:

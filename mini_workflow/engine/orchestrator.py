@@ -150,7 +150,7 @@ class Orchestrator:
         """Return whether the code of an execution waits in memory for its next event."""
         return self._cache.has_running(name)
 
-    # What a queue delivers
+    # Deliveries of a queue
 
     def take(
         self,

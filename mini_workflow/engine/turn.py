@@ -176,7 +176,7 @@ class Turns:
             ):
                 return None
             if head.status == "blocked" and not delivery.resume and not ends:
-                # It is only kept: that must not cost what reading the history does.
+                # The delivery is only kept: that must not cost a read of the history.
                 extent = self._store.extent(delivery.execution_id)
                 if extent is None or not extent.held:
                     return None
@@ -193,8 +193,8 @@ class Turns:
         return self._cold(delivery, stored, now)
 
     def _requested(self, delivery: Delivery, now: int) -> Turn | None:
-        """Return the turn of a delivery with requests about the execution as a whole. What else has
-        arrived is for what is made of it.
+        """Return the turn of a delivery with requests about the execution as a whole. Other messages are for
+        the execution after that.
         """
         head = self._store.head(delivery.execution_id)
         if head is None:
