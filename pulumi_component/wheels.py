@@ -1,7 +1,7 @@
-"""Third-party packages for a function: wheels of its platform and Python, resolved by pip.
+"""Install packages for a function: wheels for its platform and Python, resolved by pip.
 
-Only wheels: a source distribution would be built for the machine that deploys, and would run there
-what the package's author wrote.
+Only wheels are installed: a source distribution would be built for the machine that deploys, and its
+author's code would run there.
 """
 
 import importlib.util
@@ -120,16 +120,16 @@ def _installer(target: Target) -> list[str]:
     return [uv, "pip", "install", "--no-compile-bytecode", "--python-platform", named]
 
 
-def _refusal(wanted: Sequence[str], target: Target, told: str) -> BadPackage:
+def _refusal(wanted: Sequence[str], target: Target, output: str) -> BadPackage:
     where = f"Python {target.python} on {target.architecture}"
-    missing = re.search(r"No matching distribution found for ([^\s(]+)", told)
+    missing = re.search(r"No matching distribution found for ([^\s(]+)", output)
     if missing:
         return BadPackage(
             f"requirements: there is no wheel of {missing[1]} for {where}. Functions are made from "
             "wheels alone: choose another version, another architecture, or build a wheel for it "
             "and let pip find it (PIP_FIND_LINKS)"
         )
-    last = "\n".join(line for line in told.strip().splitlines() if "WARNING" not in line)
+    last = "\n".join(line for line in output.strip().splitlines() if "WARNING" not in line)
     return BadPackage(f"requirements: {', '.join(wanted)} cannot be installed for {where}:\n{last}")
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.chance import ENTROPY_BITS, seed_and_key
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import Mismatch, mismatch_of
 from mini_workflow.core.events import Event
@@ -18,6 +17,7 @@ from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.reset import Reset, started_of
 from mini_workflow.core.run import Definition, Run
+from mini_workflow.core.seed import ENTROPY_BITS, seed_and_key
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_as_text
 from mini_workflow.core.validation import check_id, check_reason
@@ -36,7 +36,7 @@ _SHARED: int = 80
 
 
 class Forks:
-    """Callable from any thread."""
+    """Makes forks for a client, and finds open promises. Any thread."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class Forks:
         check_id(name)
         if name[:_SHARED] == source[:_SHARED]:
             raise UsageError(
-                f"fork(id={name!r}): children are named after the first {_SHARED} characters of an id, so "
-                "these have to differ from those of the other execution"
+                f"fork(id={name!r}): children are named after the first {_SHARED} characters of an id. Give "
+                "an id whose first characters differ from those of the other execution"
             )
         prefix = history[:kept]
         if patch:
@@ -132,7 +132,7 @@ class Forks:
 
 
 def start_of_fork(name: str, made: Reset, now: int) -> Start:
-    """Return the request to create an execution that begins so."""
+    """Return the request to create the fork `name`, with the history and the messages of `made`."""
     started = started_of(made.history)
     tags = tags_as_text(ExecutionState.of(made.history).tags)
     head = replace(first_head(name, started), started_at=now, tags=tags, busy=True)
@@ -145,7 +145,7 @@ def _refusal(fault: MiniWorkflowError, *, patch: bool) -> NonDeterminismError:
     why = "with the other results the code" if patch else "today's code"
     sides = mismatch_of(fault) or Mismatch()
     return NonDeterminismError(
-        f"fork(): {why} does not do what is recorded before the cut: {fault}. Cut in front of that, or "
-        "fix the code",
+        f"fork(): {why} does not fit the events before the cut: {fault}. Cut before the first of them that "
+        "does not fit, or fix the code",
         **asdict(sides),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from itertools import compress, repeat
 from operator import itemgetter, lt, not_
 from typing import Final, cast
@@ -16,13 +15,13 @@ from typing import Final, cast
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Event
 from mini_workflow.core.progress import MapCount
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 
 CHUNK: Final = 2_000
 """Lines that are looked at together."""
 
 _ENDS_PART: Final = (*events.CLOSING, events.ExecutionReset)
-"""What says something of all tasks that are open."""
+"""The events that concern all open tasks."""
 
 _BEGINS: Final = frozenset(
     (
@@ -30,7 +29,7 @@ _BEGINS: Final = frozenset(
         *(events.TimerStarted, events.PromiseCreated, events.ChildStarted, events.AskSent),
     )
 )
-"""What is about an operation of which nothing else was said before."""
+"""The events that begin an operation: no earlier event is about it."""
 
 
 @mutable
@@ -45,7 +44,7 @@ class PlainTasksOfMap:
     over: int = 0
 
     def count(self, mapped: MapCount, before: int) -> None:
-        """Count in a map what stands before the event of a number, and is not counted."""
+        """Count in a map the tasks before the event number `before` that are not counted yet."""
         begun = bisect_left(self.firsts, before, self.begun)
         over = bisect_left(self.lasts, before, self.over)
         mapped.started += begun - self.begun
@@ -95,8 +94,8 @@ class LinesReader:
         """Whether lines may be of plain tasks: between the beginning of a run and its end."""
 
     def take(self, lines: Sequence[str]) -> Iterator[LinesPart]:
-        """Take in the next lines, in parts. Raises WireError if one cannot be read: then it is of no use any
-        more.
+        """Take in the next lines, in parts. Raises WireError if one cannot be read: then the reader cannot be
+        used any more.
         """
         self._first, self._lines = self._number, lines
         found, part = _Tasks(), LinesPart(self._number)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.seed import ENTROPY_BITS
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
@@ -50,28 +49,28 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 class Runtime(Client):
-    """Runs workflows. Made by a runtime's own module, which hands in the backend.
+    """Runs workflows on a backend. `embed` and the modules of `runtimes` make one.
 
     Args:
         ports: the backend.
-        codec: carries values and closures.
-        interceptors: go around calls and workflows, and hear of commits.
-        make_runner: makes the runner of tasks, given where to report, where its own threads may
-            report that can lead the engine meanwhile (`EngineRole.hand_in`), and what takes the
-            writes of tasks to streams, if the backend has any.
-        cache_size: how many waiting executions are kept in memory.
+        codec: encodes values and closures.
+        interceptors: surround calls and workflows, and hear of commits.
+        make_runner: makes the runner of tasks. It takes the report, the HandIn for threads that may lead the
+            engine meanwhile (`EngineRole.hand_in`), and the buffer for chunks of tasks; None if the
+            backend has no streams.
+        cache_size: the number of waiting executions that are kept in memory.
         turn_limit: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.
-        pace: how to wait, if not in real time.
+        pace: the pace of the engine's own thread, if it does not wait in real time.
         notify_peers: tells other processes that have the same store open to look at it.
-        on_stop: called when everything is done, to close the backend.
+        on_stop: called at the end, to close the backend.
         execute_inline: runs the tasks that run inside a turn.
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
         enlists_as_leader: see `EngineTransport`.
-        retention: after which time since they closed executions are deleted, in seconds or as a
-            timedelta; None for never.
+        retention: seconds (or a timedelta) after their end at which executions are deleted; None for
+            never.
         drops_runs: whether the backend drops the events of runs that are over.
     """
 
@@ -106,7 +105,7 @@ class Runtime(Client):
         self._on_stop = on_stop
         self._closing = threading.Lock()
         self._ended = False
-        self._driver = EngineRole(
+        self._role = EngineRole(
             store=ports.store,
             clock=ports.clock,
             pace=pace,
@@ -114,7 +113,7 @@ class Runtime(Client):
             on_end=self._end,
         )
         transport = EngineTransport(
-            self._driver,
+            self._role,
             ports.store,
             ports.clock,
             ports.streams or NoStreams(),
@@ -129,19 +128,19 @@ class Runtime(Client):
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
-            self._runner = make_runner(self._driver.put, self._driver.hand_in, self._buffer)
+            self._runner = make_runner(self._role.put, self._role.hand_in, self._buffer)
             try:
                 self._engine = Engine(
                     ports,
                     codec=codec,
                     definitions=interceptors.definitions(REGISTRY.get),
                     known=REGISTRY.known,
-                    entropy=lambda: secrets.randbits(ENTROPY_BITS),
-                    on_close=self._driver.announce,
-                    report=self._driver.put,
-                    notify_peers=self._driver.notify_peers_later,
-                    on_chunks=self._driver.announce_chunks,
-                    on_change=self._driver.announce_change,
+                    entropy=_draw_entropy,
+                    on_close=self._role.announce,
+                    report=self._role.put,
+                    notify_peers=self._role.notify_peers_later,
+                    on_chunks=self._role.announce_chunks,
+                    on_change=self._role.announce_change,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,
@@ -165,19 +164,19 @@ class Runtime(Client):
         except BaseException:
             on_stop()
             raise
-        self._driver.start(self._engine)
+        self._role.start(self._engine)
         notify_peers()
 
     # For users
 
     def close(self) -> None:
-        """Stop. Tasks that have begun get some seconds to end; running executions stay in the
+        """Stop. Tasks that have begun have some seconds to end; running executions stay in the
         store, and the next runtime that opens it continues them.
 
-        Harmless if it was closed before. Who still waits for a result gets RuntimeClosed.
+        Harmless if it was closed before. Callers that still wait for a result get RuntimeClosed.
         """
         if self._engine_transport.process != os.getpid():
-            return  # a copy made by fork: the runtime itself is the other process's
+            return  # a copy made by fork: the runtime itself belongs to the other process
         self._engine_transport.check_outside()
         super().close()
         with self._closing:
@@ -186,24 +185,24 @@ class Runtime(Client):
             self._engine_transport.closed = True
             # Each of these steps may be repeated: Ctrl-C may have interrupted a close before.
             with contextlib.suppress(RuntimeClosed):
-                self._driver.call(self._engine.drain)
+                self._role.call(self._engine.drain)
             for request in self._runner.close(self._grace):
-                self._driver.put(Release(*request.key, request.heartbeat))
+                self._role.put(Release(*request.key, request.heartbeat))
             if self._buffer is not None:
                 self._buffer.close()
-            self._driver.stop()
+            self._role.stop()
             self._interceptors.flush()
             self._ended = True
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
         self._engine_transport.check()
-        self._driver.call(self._engine.evict)
+        self._role.call(self._engine.evict)
 
     def metrics(self) -> Metrics:
-        """Return how it stands now: what there is to do, how long it takes, and what has failed.
+        """Return the metrics as of now: executions and attempts, their durations, and failures.
 
-        Counts the executions in the store by an index, which takes a moment where there are very many. Raises
+        Counts the executions in the store by an index, which takes a moment if there are very many. Raises
         StoreUnavailable and RuntimeClosed.
         """
         self._engine_transport.check()
@@ -231,30 +230,30 @@ class Runtime(Client):
         return runner.unserved(execution_ids) if isinstance(runner, NamedWorkerRunner) else {}
 
     def awaited_elsewhere(self) -> list[str] | None:
-        """Return the executions that somebody here waits for and another process runs; None if somebody
-        waits for any change. Any thread.
+        """Return the executions that callers here wait for and another process runs; None if a caller waits
+        for any change. Any thread.
         """
-        if self._driver.watchers:
+        if self._role.watchers:
             return None
-        return [name for name in self._driver.waiters.names() if not self._driver.runs(name)]
+        return [name for name in self._role.waiters.names() if not self._role.runs(name)]
 
     def on_wait(self, entered: Callable[[], None], *, looks: float) -> None:
-        """Have `entered` called whenever somebody begins to wait for an execution. Who reads a stream that
-        another process writes looks again after at most `looks` seconds.
+        """Have `entered` called whenever a caller begins to wait for an execution. Readers of streams that
+        another process writes look again after at most `looks` seconds.
         """
-        self._driver.waiters.entered = self._driver.watchers.entered = entered
+        self._role.waiters.entered = self._role.watchers.entered = entered
         self._engine_transport.looks = looks
 
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
-        self._driver.wake_up()
+        self._role.wake_up()
         if isinstance(self._runner, NamedWorkerRunner):
             self._runner.look()
 
     def _chunks_stored(self, executions: set[str]) -> None:
-        """Tell those who read streams, here and in other processes, on the thread of the buffer."""
+        """Tell readers of streams, here and in other processes, on the thread of the buffer."""
         for name in executions:
-            self._driver.readers.tell(name, Changed())
+            self._role.readers.tell(name, Changed())
         self._announce()
 
     def _end(self) -> None:
@@ -265,7 +264,8 @@ class Runtime(Client):
             self._ports.leases.release()
         except StoreError as error:
             log.error(
-                "the store could not be left in good order; the next opening repairs it: %s", error
+                "the lease could not be released; the next opening takes the executions over: %s",
+                error,
             )
         finally:
             self._on_stop()
@@ -273,6 +273,12 @@ class Runtime(Client):
     def _stop_renewal(self) -> None:
         if self._renewal is not None:
             self._renewal.stop()
+
+
+def _draw_entropy() -> int:
+    from secrets import randbits
+
+    return randbits(ENTROPY_BITS)
 
 
 def _telling(interceptors: Interceptors, store: Store) -> Callable[[Turn], None] | None:

@@ -1,4 +1,4 @@
-"""Put the work and the waits of an execution into words. No other module does."""
+"""Put the work and the waits of an execution into words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mini_workflow.errors import ExecutionPaused
 from mini_workflow.printable import printable
 
 SHOWN: Final = 3
-"""How many other waits are named behind the first."""
+"""The number of other waits that are named behind the first."""
 
 LONGEST: Final = 60
 """Characters of the details of a heartbeat that are shown."""
@@ -31,7 +31,7 @@ def sentence_of(
     unserved: Sequence[str] = (),
     error: str = "",
 ) -> str:
-    """Return what an execution with this description does `now`, as one or more sentences in one line."""
+    """Return the work and the waits of an execution `now`, as one or more sentences in one line."""
     if closed_at is not None:
         ended = f"{status.capitalize()} after {duration(closed_at - started_at)}"
         return _printable(f"{ended}: {error}" if error else f"{ended}.")
@@ -60,11 +60,30 @@ def sentence_of(
     else:
         said = _clause(waits[0], activity, now)
     text = f"{said[0].upper()}{said[1:]}."
-    others = [_clause(one, activity, now, brief=True) for one in waits[1 : 1 + SHOWN]]
-    if others:
-        more = len(waits) - 1 - len(others)
-        text += f" Meanwhile {', '.join(others)}{f', and {more} more' if more else ''}."
+    if others := _meanwhile(waits[1:], activity, now):
+        shown = [words for words, _ in others[:SHOWN]]
+        more = sum(number for _, number in others[SHOWN:])
+        text += f" Meanwhile {', '.join(shown)}{f', and {more} more' if more else ''}."
     return _printable(text)
+
+
+def _meanwhile(waits: Sequence[Wait], activity: Activity, now: datetime) -> list[tuple[str, int]]:
+    """Return the words for what is open beside the first, each with the number of waits that they tell of:
+    those for slots of one limit together.
+    """
+    found: list[tuple[str, int]] = []
+    told: set[str] = set()
+    for one in waits:
+        if one.kind != "slot":
+            found.append((_clause(one, activity, now, brief=True), 1))
+        elif one.limit not in told:
+            told.add(one.limit)
+            same = [other for other in waits if other.kind == "slot" and other.limit == one.limit]
+            words = (
+                _clause(one, activity, now, brief=True) if len(same) == 1 else _together(same, now)
+            )
+            found.append((words, len(same)))
+    return found
 
 
 def _printable(text: str) -> str:
@@ -130,7 +149,7 @@ def _map(wait: Wait, activity: Activity, now: datetime) -> str:
 
 
 def counts(progress: Progress) -> str:
-    """Return how far something has got, in words."""
+    """Return a progress in words."""
     done = f"{progress.done:g}" if progress.done != int(progress.done) else f"{progress.done:.0f}"
     words = [f"{done} done" if progress.total is None else f"{done} of {progress.total:g} done"]
     if progress.open:
@@ -178,7 +197,7 @@ def _waits(what: str) -> Callable[[Wait, Activity, datetime], str]:
 
 
 def _elsewhere(wait: Wait, activity: Activity, now: datetime) -> str:
-    """Return the words for a kind that is not known here, or that only has a place."""
+    """Return the words for a kind that is not in KINDS, or for a wait with only a place in the code."""
     if wait.kind:
         return _waits(wait.kind)(wait, activity, now)
     return f"waits at {wait.line}{_since(wait, now)}" if wait.line else "waits"
@@ -197,16 +216,16 @@ KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
     "result": _result,
     "answer": _answer,
 }
-"""The words for each kind of wait, without a capital and a full stop. Any other kind is waited for by its
-name: "waits for signal approve"."""
+"""The words for each kind of wait, without a capital and a full stop. Other kinds use their name: "waits for
+signal approve"."""
 
 _TASKS: Final = ("task", "backoff", "slot")
 _PLURAL: Final = {"task": "tasks", "slot": "tasks", "child": "children", "promise": "promises"}
 _UNLIMITED: Final = ("timer", "start", "queue", "backoff", "map", "slot")
-"""Those that end by themselves."""
+"""The kinds of waits that end by themselves."""
 
 _OUTSIDE: Final = ("signal", "promise")
-"""Those that end when somebody does something."""
+"""The kinds of waits that end by an action from outside."""
 
 
 def _together(waits: Sequence[Wait], now: datetime) -> str:

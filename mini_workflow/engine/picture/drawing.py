@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from itertools import pairwise
 from typing import Final
 
-from mini_workflow.core.records import frozen, mutable
+from mini_workflow.core.records import field, frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.folding import Folded, Group, Single, fold
@@ -26,6 +25,12 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 NEAR: Final = 1.0
 """Percent within which two marks are one, with a number."""
 
+BESIDE: Final = 3.0
+"""Percent between the middle of a mark and the end of the text beside it, without its characters."""
+
+CHARACTER: Final = 1.5
+"""Percent that a character takes, where the timeline is narrow."""
+
 _BARS: Final = {"done": "b done", "failed": "b bad", "work": "b work", "gone": "b gone"}
 _ICONS: Final = {
     "completed": "done",
@@ -35,6 +40,7 @@ _ICONS: Final = {
     "waiting": "running",
     "retrying": "failed",
 }
+_SLOT_ICON: Final = "waits"
 
 
 LONGEST: Final = 200
@@ -43,8 +49,8 @@ LONGEST: Final = 200
 
 @frozen
 class Beat:
-    """The last heartbeat of an attempt that runs: when, in milliseconds since the epoch, and the details that
-    the attempt gave last, as text; empty if it gave none.
+    """The last heartbeat of a running attempt: the time `at` (milliseconds since the epoch), and the
+    `details` that the attempt gave last, as text; empty if it gave none.
     """
 
     at: int
@@ -79,7 +85,7 @@ class Shape:
 
 @mutable
 class Row:
-    """A row: its label and what its track shows. `parts` are the rows inside of a group."""
+    """A row: its label and the shapes of its track. `parts` are the rows inside of a group."""
 
     key: str
     icon: str
@@ -90,18 +96,18 @@ class Row:
     spoken: str
     shapes: list[Shape]
     told: str = ""
-    """What stands under the label: the last heartbeat of an attempt that runs."""
+    """The text under the label: the last heartbeat of a running attempt."""
     cls: str = ""
     parts: list[Row] = field(default_factory=list["Row"])
     more: str = ""
-    """How many members of a group have no row inside of it."""
+    """The number of members of a group without a row inside of it, in words."""
     members: str = ""
-    """What an address says to name the group: a query."""
+    """The query of an address that names the group."""
     progress: tuple[float, float, float, float] | None = None
     """Percent of a group's members that are done, have failed, are at work, and wait."""
     counts: str = ""
     chart: str = ""
-    """The path of a group's chart: what has ended, over time."""
+    """The path of a group's chart: the number of members that have ended, over time."""
     chart_x: float = 0.0
     chart_width: float = 0.0
     child: str = ""
@@ -109,8 +115,8 @@ class Row:
 
 @mutable
 class Picture:
-    """A timeline, ready to be drawn. `folds` says whether any row stands for several operations, and
-    `window` of which part of the width the rows are, in percent; None for all of it.
+    """A timeline, ready to be drawn. `folds` says whether any row stands for several operations. `window` is
+    the part of the width that the rows are of, in percent; None for all of it.
     """
 
     rows: list[Row]
@@ -135,9 +141,9 @@ def draw(
     window: tuple[int, int] | None = None,
     beats: Beats = NO_BEATS,
 ) -> Picture:
-    """Return the picture of what has happened. `now` is in milliseconds since the epoch, and `true` asks
-    for a scale without breaks. `beats` are marked on the attempts that run. With a `window`, from when to
-    when in the same milliseconds, the rows are of what was under way in it: less is folded there.
+    """Return the picture of a course. `now` is in milliseconds since the epoch, and `true` asks for a scale
+    without breaks. `beats` are marked on the running attempts. With a `window` (its begin and end in the
+    same milliseconds), the rows are of the operations that were open in it: fewer are folded then.
     """
     course = counts.course
     is_open = course.ended is None
@@ -160,7 +166,7 @@ def draw(
 
 
 def scale_of(counts: Counts, now: int, *, true: bool = False) -> Scale:
-    """Return where times stand in the picture of what has happened: see `draw`."""
+    """Return the scale of the picture of a course: see `draw`."""
     counts.update()
     course = counts.course
     is_open = course.ended is None
@@ -260,7 +266,7 @@ class _Drawing:
     def messages(self, marks: Sequence[Mark], signals: int) -> Row:
         """Return the row of signals and updates; those that are near to each other are one."""
         shapes: list[Shape] = []
-        number = 0
+        number, before = 0, 0.0
         while number < len(marks):
             first, x = marks[number], self._scale.at(marks[number].at)
             near = self._scale.time_at(x + NEAR)
@@ -268,8 +274,14 @@ class _Drawing:
             shapes.append(Shape("mark", first.kind, x))
             many = following - number
             text = first.name if many == 1 else f"{TIMES}{words.number(many)}"
-            shapes.append(Shape("text", "an", x, text=text, end=x > 70))
             number = following
+            after = self._scale.at(marks[number].at) if number < len(marks) else 200.0
+            width = BESIDE + CHARACTER * len(text)
+            if x <= 70 and x + width <= after:
+                shapes.append(Shape("text", "an", x, text=text))
+            elif x > 70 and before <= x - width:
+                shapes.append(Shape("text", "an", x, text=text, end=True))
+            before = x if x > 70 else x + width
         said = [words.count(signals, "signal"), words.count(len(marks) - signals, "update")]
         return Row(
             "messages",
@@ -293,6 +305,8 @@ class _Drawing:
         if one.due is not None and one.is_open:
             shapes.append(self._beside(one, f"until {words.utc(one.due):%d %b, %H:%M} UTC", "an"))
         told = ""
+        if one.limit is not None and one.state == "waiting":
+            told = f"waits for a slot of limit {one.limit.get('name', '')!r}"
         if one.state == "running" and (beat := self._beats.get(one.seq)) is not None:
             past = words.span(max(self._until - beat.at, 0))
             told = f"last heartbeat {past} ago{': ' + beat.details if beat.details else ''}"
@@ -303,12 +317,13 @@ class _Drawing:
         ended = self._until if one.ended is None else one.ended
         return Row(
             one.key,
-            "again" if one.state == "retrying" else one.kind,
+            "again" if one.state == "retrying" else _SLOT_ICON if one.kind == "slot" else one.kind,
             _ICONS[one.state],
             one.name or one.kind,
-            f"#{one.seq}",
+            "" if one.kind == "slot" else f"#{one.seq}",
             "" if one.inline else words.span(ended - one.started),
-            f", {one.state}{tries}{': ' + one.error if one.error else ''}",
+            f", {told if one.state == 'waiting' and told else one.state}{tries}"
+            f"{': ' + one.error if one.error else ''}",
             shapes,
             told,
             cls="hot-bad" if one.state == "failed" else "",
@@ -317,10 +332,12 @@ class _Drawing:
 
     def _stretch(self, one: Operation, part: Stretch) -> list[Shape]:
         x = self._scale.at(part.start)
-        # It may have begun after the page was asked for, or by a clock that is ahead.
+        # It may have begun after the page was requested, or by a clock that is ahead.
         x2 = max(x, self._scale.at(self._until if part.end is None else part.end))
         if part.what == "backoff":
             return [Shape("line", "off", x, x2)]
+        if part.what == "slot":
+            return [Shape("line", "slot past" if part.end else "slot", x, x2)]
         if part.what == "wait":
             if one.kind == "timer":
                 ends = [] if part.end is None else [Shape("cap", "cap", x2)]

@@ -231,7 +231,7 @@ WRONG = [
     (("get", "../x"), 2, "cannot be an execution id"),
     (("ls", "--columns", "id,colour"), 2, "colour"),
     (("ls", "--status", "happy"), 2, "happy"),
-    (("ls", "--after", "x"), 2, "not a page"),
+    (("ls", "--after", "x"), 2, "no page of a listing"),
     (("run", "cli_flows"), 2, "MODULE:WORKFLOW"),
     (("run", "cli_flows:nothing"), 2, "nothing"),
     (("run", "no_such_module:x"), 2, "no_such_module"),
@@ -298,6 +298,25 @@ def test_output_that_cannot_be_written_is_told_in_one_line(mw: World) -> None:
         process = mw.popen("ls", preexec_fn=lambda closed=closed: os.close(closed))
         assert process.wait(WAIT) == 0
         process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("limits", "nope"), "there is no limit 'nope'; `mini-workflow limits` lists"),
+        (("schedule", "show", "nope"), "there is no schedule 'nope'; `mini-workflow schedule ls`"),
+        (("limits", "nope", "--rate", "5"), "'5' is no rate: give COUNT/SECONDS, as in 100/60"),
+        (("query", "one", "x"), "name that module before the command, as in `mini-workflow -m"),
+        (("fork", "one"), "give either --before or --at"),
+        (("replay", "one", "cli_flows", "--until", "99"), "give the number of an event, 1 to 4"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_is_told_what_to_write(
+    mw: World, words: tuple[str, ...], said: str
+) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    assert said in mw(*words, status=None).err
 
 
 def test_what_the_output_s_encoding_lacks_is_escaped(mw: World) -> None:
