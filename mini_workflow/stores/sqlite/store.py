@@ -371,7 +371,7 @@ _FIND = """
         (SELECT coalesce(max(number) + 1, 0) FROM events WHERE execution = executions.key)
     FROM executions WHERE id = ?
 """
-_THERE = "SELECT executions.id FROM json_each(?) AS asked CROSS JOIN executions ON executions.id = asked.value"
+_THERE = "SELECT executions.id FROM json_each(?) CROSS JOIN executions ON executions.id = value"
 _EVENTS = "SELECT body FROM events WHERE execution = ? AND number >= ? ORDER BY number"
 _PARKED = "SELECT body FROM parked WHERE execution = ? ORDER BY number"
 _ENDED = """
