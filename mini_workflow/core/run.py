@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import Asks
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from mini_workflow.core.promises import Promises
 
 __all__ = ["Definition", "Inline", "OutOfTime", "Run"]
+
+
+Part = TypeVar("Part")
 
 
 class ContinueAsNew(BaseException):
@@ -100,38 +103,31 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
 class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
-    asks: Asks
-    children: Children
-    conditions: Conditions
-    messages: Messages
-    promises: Promises
-    tasks: Tasks
-
     __slots__ = (
         "_abort",
+        "_asks",
         "_cancel_at_start",
         "_cancel_reason",
+        "_children",
+        "_conditions",
         "_definition",
         "_ended",
         "_inline",
+        "_messages",
         "_parts",
         "_patched",
-        "asks",
+        "_promises",
+        "_tasks",
         "awaited",
-        "children",
-        "conditions",
         "delivered",
         "execution_id",
         "loop",
         "main",
-        "messages",
         "progress",
-        "promises",
         "recorder",
         "started",
         "state",
         "summary",
-        "tasks",
         "timers",
     )
 
@@ -157,6 +153,12 @@ class Run:
         self._inline = inline
         self._parts: tuple[Any, ...] = ()
         """Those that the code has used."""
+        self._asks: Asks | None = None
+        self._children: Children | None = None
+        self._conditions: Conditions | None = None
+        self._messages: Messages | None = None
+        self._promises: Promises | None = None
+        self._tasks: Tasks | None = None
         self.main: asyncio.Task[Any] | None = None
         """The workflow function at work; None before it begins and after the end."""
         self._abort: BaseException | None = None
@@ -172,42 +174,61 @@ class Run:
         self.progress = ""
         """What its code has told of its progress, as text: see the module `progress`."""
 
-    def __getattr__(self, name: str) -> Any:
-        """Make a part when it is first asked for: most runs need one or two, and all take 2 KiB."""
-        part: Any
-        match name:
-            case "tasks":
-                part = Tasks(self.recorder, self._inline)
-            case "messages":
-                from mini_workflow.core.messages import Messages
+    # Its parts are made when they are first asked for: most runs need one or two, and all take 2 KiB. With a
+    # `__getattr__` for them all else of a run would take longer to read.
 
-                part = self.messages = Messages(self.recorder, self._handler_failed)
-                part.ended = self._ended
-                return part
-            case "asks":
-                part = Asks(self.recorder)
-            case "children":
-                part = Children(self.recorder, self.asks)
-            case "conditions":
-                from mini_workflow.core.conditions import Conditions
-
-                part = Conditions(self.recorder)
-            case "promises":
-                from mini_workflow.core.promises import Promises
-
-                part = Promises(self.recorder, self.timers)
-            case _:
-                raise AttributeError(name)
-        setattr(self, name, part)
-        self._parts = (*self._parts, part)
+    @property
+    def tasks(self) -> Tasks:
+        """Its tasks."""
+        if (part := self._tasks) is None:
+            part = self._tasks = self._added(Tasks(self.recorder, self._inline))
         return part
 
-    def _messages_made(self) -> Messages | None:
-        """Return its messages, if there have been any or the code has asked for them."""
-        try:
-            return _MESSAGES(self)
-        except AttributeError:
-            return None
+    @property
+    def messages(self) -> Messages:
+        """Its signals, updates and queries."""
+        if (part := self._messages) is None:
+            from mini_workflow.core.messages import Messages
+
+            part = self._messages = Messages(self.recorder, self._handler_failed)
+            part.ended = self._ended
+        return part
+
+    @property
+    def asks(self) -> Asks:
+        """What it has asked of other executions."""
+        if (part := self._asks) is None:
+            part = self._asks = self._added(Asks(self.recorder))
+        return part
+
+    @property
+    def children(self) -> Children:
+        """Its children."""
+        if (part := self._children) is None:
+            part = self._children = self._added(Children(self.recorder, self.asks))
+        return part
+
+    @property
+    def conditions(self) -> Conditions:
+        """The conditions that its code waits for."""
+        if (part := self._conditions) is None:
+            from mini_workflow.core.conditions import Conditions
+
+            part = self._conditions = self._added(Conditions(self.recorder))
+        return part
+
+    @property
+    def promises(self) -> Promises:
+        """Its promises."""
+        if (part := self._promises) is None:
+            from mini_workflow.core.promises import Promises
+
+            part = self._promises = self._added(Promises(self.recorder, self.timers))
+        return part
+
+    def _added(self, part: Part) -> Part:
+        self._parts = (*self._parts, part)
+        return part
 
     @property
     def fault(self) -> MiniWorkflowError | None:
@@ -461,13 +482,13 @@ class Run:
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
         self._ended = "has continued as new" if continues else "has ended"
-        if (made := self._messages_made()) is not None:
+        if (made := self._messages) is not None:
             made.ended = self._ended
             for what in made.unfinished():
                 self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self.main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
-        made = None if continues else self._messages_made()
+        made = None if continues else self._messages
         if made is not None and (unreceived := made.unreceived()):
             left = dict(Counter(event.name for event in unreceived))
             self.recorder.warn("signals that nobody received: %s", left)
@@ -549,9 +570,6 @@ class Run:
             self._cancel_reason = self.recorder.reason = reason
         return reason
 
-
-_MESSAGES: Final[Callable[[Run], Messages]] = vars(Run)["messages"].__get__
-"""Reads the slot, and makes nothing."""
 
 _ARRIVALS: Final[dict[type[Event], tuple[str, str]]] = {
     events.TaskCompleted: ("tasks", "completed"),

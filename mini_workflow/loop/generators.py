@@ -34,16 +34,10 @@ class OpenGenerators:
         self._begun = 0
         self._prune_at = _PRUNE_AT
 
-    def __getattr__(self, name: str) -> Any:
-        """Make what is empty when it is first looked at: most executions have no generators."""
-        if name not in ("_entries", "_held"):
-            raise AttributeError(name)
-        made: Any = {} if name == "_entries" else []
-        setattr(self, name, made)
-        return made
-
     def enter(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Remember a generator that begins."""
+        if not self._begun:  # only now: most executions have none
+            self._entries, self._held = {}, []
         self._begun += 1
         if not self.closes_early:
             self._held.append((self._begun, generator))

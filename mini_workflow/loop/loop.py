@@ -112,27 +112,22 @@ _NOBODY: Final = _Nobody()
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """Runs callbacks in order, one delivery at a time. See the module's description."""
 
-    fault: MiniWorkflowError | None = None
-    """Why the workflow cannot go on, or None."""
-
-    timers: Timers
-    """Where durable timers are taken from. To be set before code runs."""
-
-    dead = False
-    """Whether the execution has been dropped from memory."""
-
-    idle: Idle | None = None
-    """What is asked whenever nothing is ready, whether it has something that is."""
-
-    workflow: object | None = None
-    """What the workflow's code works with, for code that is not given it."""
-
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
         self.first_hash = self.last_hash = hash_base(identity)
         """The hash before that of the first task or future, and that of the last one: each has the
         next number."""
         self._owner = owner
+        self.timers: Timers = _NOBODY
+        """Where durable timers are taken from. To be set before code runs."""
+        self.fault: MiniWorkflowError | None = None
+        """Why the workflow cannot go on, or None."""
+        self.dead = False
+        """Whether the execution has been dropped from memory."""
+        self.idle: Idle | None = None
+        """What is asked whenever nothing is ready, whether it has something that is."""
+        self.workflow: object | None = None
+        """What the workflow's code works with, for code that is not given it."""
         self._ready: list[Handle] = []
         self.now = 0
         self.clock: int | None = None
