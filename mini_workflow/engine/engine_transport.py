@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mini_workflow.engine.engine_role import EngineRole
 from mini_workflow.engine.execution import Settled
@@ -19,11 +18,14 @@ from mini_workflow.engine.transport import (
     refuse_in_workflow,
     still_running,
 )
-from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
+from mini_workflow.engine.turn_data import UNKNOWN_WORKFLOW
 from mini_workflow.engine.waiters import Closed, News
 from mini_workflow.errors import NotAllowedInWorkflow, RuntimeClosed
 from mini_workflow.ports import Clock, Store, Stored, StreamStore
 from mini_workflow.waiting import blocking_wait
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -95,6 +97,8 @@ class EngineTransport:
 
     async def wait_async(self, execution_id: str) -> Settled:
         """See `Transport.wait_async`."""
+        import asyncio
+
         if (found := self._settled_now(execution_id)) is not None:
             return found
         future, deliver = _awaitable_reply()
@@ -277,6 +281,8 @@ def _opened(news: News) -> Settled:
 
 def _awaitable_reply() -> tuple[asyncio.Future[News], Callable[[News], None]]:
     """Return a future of the running loop, and what sets it from any thread."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[News] = loop.create_future()
 

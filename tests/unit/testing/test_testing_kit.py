@@ -146,7 +146,7 @@ def test_check_replay_of_histories(recorded: History, tmp_path: Path) -> None:
     assert "asks for TaskScheduled #2 'c'" in message
     assert "test_testing_kit.py:" in message
     assert "one.jsonl" in message
-    with pytest.raises(AssertionError, match=r"no workflow 'kit\.steps' is given"):
+    with pytest.raises(AssertionError, match=r"workflow 'kit\.steps' is not among the workflows"):
         check_replay(recorded, [order])
 
 
@@ -283,3 +283,35 @@ async def reads(env: WorkflowEnvironment) -> None:
 def test_no_time_passes_while_a_coroutine_does_something_else() -> None:
     with WorkflowEnvironment() as env:
         asyncio.run(reads(env))
+
+
+def test_failures_of_the_contract_suites_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        textwrap.dedent(
+            """
+            from mini_workflow.stores.memory import MemoryBackend
+            from mini_workflow.testing.contracts.agenda import AgendaContract
+
+
+            class TestMine(AgendaContract):
+                def open_backend(self, owner, clock):
+                    backend = MemoryBackend(owner=owner, clock=clock, lease=self.LEASE)
+                    backend.agenda.due = lambda now, limit: ["wrong"]
+                    return backend
+            """
+        )
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "earliest_first",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "assert ['wrong'] == []" in done.stdout, done.stdout
