@@ -25,6 +25,7 @@ from mini_workflow.errors import (
     MiniWorkflowError,
     SettingMissing,
     StoreError,
+    UnknownWorkflow,
     UsageError,
     ValueNotSerializable,
 )
@@ -112,12 +113,23 @@ def in_one_line(error: BaseException) -> str:
     """Return the message of an error on one line, with commands in the place of the library's calls."""
     text = printable(" ".join(str(error).split()))
     if isinstance(error, ExecutionNotFound) and error.execution_id:
-        return f"there is no execution {error.execution_id!r}; `mini-workflow ls` lists those there are"
+        kind, name, command = _parted(error.execution_id)
+        return f"there is no {kind} {name!r}; `mini-workflow {command}` lists those there are"
+    if isinstance(error, UnknownWorkflow):
+        return f"{text}; name that module before the command, as in `mini-workflow -m MODULE ...`"
     if isinstance(error, ExecutionClosed) and error.execution_id:
         return f"{text}; `mini-workflow result {error.execution_id}` shows what came of it"
     if isinstance(error, (MiniWorkflowError, Failed)):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _parted(execution_id: str) -> tuple[str, str, str]:
+    """Return what an id is of, its name, and the command that lists these."""
+    for kind, command in (("limit", "limits"), ("schedule", "schedule ls")):
+        if execution_id.startswith(f"{kind}:"):
+            return kind, execution_id.removeprefix(f"{kind}:"), command
+    return "execution", execution_id, "ls"
 
 
 def report(error: BaseException, debug: bool) -> None:

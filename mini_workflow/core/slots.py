@@ -143,7 +143,7 @@ class Slots:
 def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
     """Begin the operations, or the code of the execution, to which a limit has granted slots."""
     own = state.own_slot
-    if own is not None and event.sender.endswith(_OWN):
+    if own is not None and is_own(event):
         if own.granted(event):
             state.begin(event.at)
         return
@@ -152,6 +152,11 @@ def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
         task.waits, task.since = False, event.at
         state.in_flight += 1
         state.expect(seq, max(event.at, state.now))
+
+
+def is_own(event: events.SlotsGranted) -> bool:
+    """Return whether it is the slot of the execution itself, and not those of its tasks."""
+    return event.sender.endswith(_OWN)
 
 
 def slots_by_name(execution_id: str, state: ExecutionState) -> Iterator[tuple[str, Slots]]:

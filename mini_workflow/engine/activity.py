@@ -144,10 +144,30 @@ def _listed(
         first = replace(first, kind="backoff", until=instant(wake_at))
     elif awaited.kind == "task" and not busy:
         first = replace(first, kind="slot")
-    beside = [Wait(kind, name) for kind, name in awaited.also]
-    known = {(one.kind, one.name) for one in (first, *beside)}
-    others = [one for one in others if (one.kind, one.name) not in known]
-    return (first, *beside, *others)
+    left = list(others)
+    _take_out(left, awaited.kind, awaited.name)
+    return (first, *_beside(awaited, left))
+
+
+def _beside(awaited: Awaited, others: Iterable[Wait]) -> Iterator[Wait]:
+    """Iterate over what is awaited together with the first, each as the one of the others that it is, and
+    then over the rest of these.
+    """
+    left = list(others)
+    for kind, name in awaited.also:
+        yield _take_out(left, kind, name) or Wait(kind, name)
+    yield from left
+
+
+def _take_out(waits: list[Wait], kind: str, name: str) -> Wait | None:
+    """Remove the first wait for something that is awaited, and return it; None if there is none. A task may
+    wait for a slot, or to be tried again.
+    """
+    kinds = _TASKS if kind == "task" else (kind,)
+    for place, one in enumerate(waits):
+        if one.kind in kinds and one.name == name:
+            return waits.pop(place)
+    return None
 
 
 class Look:
@@ -222,8 +242,7 @@ class Look:
                 replace(one, line=awaited.line, deadline=one.deadline or deadline) for one in same
             ]
             found = [one for one in found if one not in same]
-            beside = _listed(awaited, found)
-            waits = (*first, *(beside[1:] if awaited.also or same else found))
+            waits = (*first, *_beside(awaited, found))
         else:
             waits = _listed(awaited, found)
         undoing = any(task.undoes for task in state.tasks.values())

@@ -33,10 +33,12 @@ from tests.ui.flows import (
     HOSTILE,
     fan_out,
     hostile,
+    in_a_queue,
     long_task,
     mixed,
     mother,
     scheduled,
+    slotted,
     telling,
     waves,
 )
@@ -111,6 +113,35 @@ def test_a_fan_out_of_ten_thousand_is_opened_scrolled_and_filtered(
     page.get_by_role("searchbox", name="Search the events").fill("#9999 ")
     page.keyboard.press("Enter")
     expect(page.locator(".evs > li")).to_have_count(2)
+
+
+def test_what_waits_for_a_slot_is_drawn_as_waiting(runtime: LocalRuntime, opened: Opening) -> None:
+    """Tasks, and an execution whose code has not begun; the legend and the sentence say what it is."""
+    execution = runtime.start_execution(slotted, id="s-1")
+    eventually(lambda: [one.kind for one in execution.describe().waits].count("slot") == 2)
+    runtime.start_execution(in_a_queue, id="q-1")
+    page = opened("/executions/s-1")
+    rows = page.locator(".row")
+    expect(rows.locator("line.slot:not(.past)")).to_have_count(2)
+    expect(rows.locator("rect.b.work")).to_have_count(1)
+    waits = page.locator(".row", has_text="render 2")
+    expect(waits.locator("rect")).to_have_count(0)
+    expect(waits.locator(".told")).to_have_text("waits for a slot of limit 'ui.slots'")
+    expect(page.locator("main")).to_contain_text(
+        "waits for a slot of limit 'ui.slots' to run render 1"
+    )
+    legend = page.get_by_role("group", name="What the timeline's marks mean")
+    expect(legend).to_contain_text("waits for a slot of a limit")
+    expect(legend).to_be_visible()
+    expect(legend.locator("line.slot")).to_have_count(1)
+    page = opened("/executions/q-1", color_scheme="dark", viewport={"width": 400, "height": 800})
+    expect(page.locator(".row line.slot")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("Waits for a slot of limit 'ui.slots' to begin")
+    runtime.get_execution("s-1").terminate()
+    expect(page.locator(".row line.slot.past")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("Waits for signal go")
+    expect(page.locator("main")).to_contain_text("3 of 3, newest first")
+    check_access(page)
 
 
 def test_the_timeline_is_zoomed_by_keys(runtime: LocalRuntime, opened: Opening) -> None:

@@ -319,6 +319,10 @@ def fork(
     The code is first replayed here over these events, for which the workflow's module is needed: -m
     MODULE. The other execution stays as it is.
     """
+    if (before is None) == (at is None):
+        raise click.UsageError(
+            f"give either --before or --at; `mini-workflow get {execution_id}` shows both"
+        )
     session.import_modules(*modules)
     patch: dict[str | int, Any] = {}
     for one in patches:

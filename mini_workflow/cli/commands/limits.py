@@ -41,11 +41,10 @@ class _Rate(click.ParamType[Any]):
         """Return the pair, or the word."""
         if value == "none" or isinstance(value, tuple):
             return value  # pyright: ignore[reportUnknownVariableType]
-        count, _, span = str(value).partition("/")
-        try:
-            number = int(count)
-        except ValueError:
+        count, slash, span = str(value).partition("/")
+        if not slash or not count.isdecimal():
             self.fail(f"{value!r} is no rate: give COUNT/SECONDS, as in 100/60.", param, ctx)
+        number = int(count)
         return number, Seconds(0).convert(span, param, ctx)
 
 

@@ -85,7 +85,9 @@ def replay_command(
     recording, codec = _recording(session, execution_id, trust)
     session.import_modules(*modules)
     if until is not None and until > len(recording.history):
-        raise UsageError(f"--until {until}: the history has {len(recording.history)} events")
+        raise UsageError(
+            f"--until {until}: give the number of an event, 1 to {len(recording.history)}"
+        )
     debugger = Debugger()
     if as_json and use_pdb:
         raise UsageError("--pdb prompts you, and --json answers a program: leave one of them out")

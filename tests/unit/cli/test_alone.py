@@ -300,6 +300,25 @@ def test_output_that_cannot_be_written_is_told_in_one_line(mw: World) -> None:
         process.communicate()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("limits", "nope"), "there is no limit 'nope'; `mini-workflow limits` lists"),
+        (("schedule", "show", "nope"), "there is no schedule 'nope'; `mini-workflow schedule ls`"),
+        (("limits", "nope", "--rate", "5"), "'5' is no rate: give COUNT/SECONDS, as in 100/60"),
+        (("query", "one", "x"), "name that module before the command, as in `mini-workflow -m"),
+        (("fork", "one"), "give either --before or --at"),
+        (("replay", "one", "cli_flows", "--until", "99"), "give the number of an event, 1 to 4"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_is_told_what_to_write(
+    mw: World, words: tuple[str, ...], said: str
+) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    assert said in mw(*words, status=None).err
+
+
 def test_what_the_output_s_encoding_lacks_is_escaped(mw: World) -> None:
     mw.environment["PYTHONIOENCODING"] = "ascii"
     assert mw("run", "cli_flows:greet", "name=ä", "--id", "one", "-q").out == "hello \\xe4"
