@@ -233,7 +233,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a name when it is first asked for: a program needs one runtime, and few of the rest."""
+    """Import a name when it is first used, since a program needs one runtime and few other names."""
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -246,7 +246,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Missing:
-    """Stands for a runtime whose extra is not installed: it says so when it is used."""
+    """Stands for a runtime whose extra is not installed: a call of it raises the error that says so."""
 
     def __init__(self, error: StoreUnavailable) -> None:
         self._error = error

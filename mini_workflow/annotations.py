@@ -1,4 +1,4 @@
-"""Values for parameters, built to their annotations from JSON, or from a text where that says more."""
+"""Build the values of parameters by their annotations, from JSON or from texts as they are typed."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from mini_workflow.errors import UsageError
 
 
 class Unfit(Exception):
-    """A value does not fit an annotation. The message says where, and what is wanted."""
+    """A value does not fit an annotation. The message has the place, and the kind of value that fits."""
 
 
 class Text(str):
-    """A text as it was typed: JSON, perhaps, or a text without quotes."""
+    """A text as it was typed: JSON, or a text without quotes."""
 
     __slots__ = ()
 
 
 def build(value: Any, annotation: Any, where: str) -> Any:
-    """Return the value that is meant, for a parameter that is annotated so.
+    """Return the value for a parameter with that annotation.
 
-    `value` is plain JSON, or a `Text`. Dataclasses, named tuples, pydantic models and the like are
-    built from objects, dates and UUIDs from texts, a timedelta from seconds. Raises Unfit.
+    `value` is plain JSON, or a `Text`. Dataclasses, named tuples, pydantic models and the like are built
+    from JSON objects, dates and UUIDs from texts, a timedelta from seconds. `where` names the parameter
+    in errors. Raises Unfit.
     """
     annotation = _bare(annotation)
     if annotation in _PLAIN:
@@ -65,7 +66,7 @@ _PLAIN: Final = (Any, object, inspect.Parameter.empty)
 
 
 def _bare(annotation: Any) -> Any:
-    """Return the annotation without what says nothing of the value."""
+    """Return the annotation without `Annotated`, aliases, new types and type variables."""
     while True:
         if get_origin(annotation) is typing.Annotated:
             annotation = get_args(annotation)[0]
@@ -80,9 +81,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """Return a typed text as JSON where it is JSON, and as a text otherwise; other values as they
-    are.
-    """
+    """Return the JSON of a typed text, or the text itself if it is no JSON; any other value unchanged."""
     if not isinstance(value, Text):
         return value
     try:
@@ -94,7 +93,7 @@ def _json(value: Any) -> Any:
 
 
 def _string(value: Any, where: str, wanted: str) -> str:
-    """Return a text: a typed one is one already, unless it is one in JSON's quotes."""
+    """Return a text. A typed text is taken as it is, or without the quotes of JSON. Raises Unfit."""
     if isinstance(value, Text):
         plain = _json(value) if value.startswith('"') else value
         return plain if type(plain) is str else str(value)
@@ -118,11 +117,11 @@ def _name(annotation: Any) -> str:
 
 
 def _union(value: Any, members: tuple[Any, ...], where: str) -> Any:
-    # A text fits `str` whatever it says, so that is tried last.
-    ordered = sorted(members, key=lambda one: _bare(one) is str)
+    # Every text fits `str`, so it is tried last.
+    ordered = sorted(members, key=lambda member: _bare(member) is str)
     if not isinstance(value, Text):
-        # JSON says what it is: its own type comes before one that would be built from it.
-        ordered.sort(key=lambda one: type(value) is not _bare(one))
+        # The type of a JSON value comes before types that would be built from it.
+        ordered.sort(key=lambda member: type(value) is not _bare(member))
     reasons: list[str] = []
     for member in ordered:
         try:
@@ -173,8 +172,8 @@ def _collection(value: Any, kind: Any, arguments: tuple[Any, ...], where: str) -
             raise _unfit(where, "a JSON object", value)
         of_key, of_value = arguments or (str, Any)
         return {
-            _key(key, of_key, where): build(one, of_value, f"{where}[{key!r}]")
-            for key, one in cast("dict[str, Any]", plain).items()
+            _key(key, of_key, where): build(item, of_value, f"{where}[{key!r}]")
+            for key, item in cast("dict[str, Any]", plain).items()
         }
     if make is None:
         if isinstance(kind, type):  # a class with parameters, such as a generic model
@@ -190,14 +189,14 @@ def _collection(value: Any, kind: Any, arguments: tuple[Any, ...], where: str) -
             raise _unfit(where, f"a JSON array of {len(kinds)}", value)
     return make(
         [
-            build(one, k, f"{where}[{n}]")
-            for n, (one, k) in enumerate(zip(items, kinds, strict=True))
+            build(item, k, f"{where}[{n}]")
+            for n, (item, k) in enumerate(zip(items, kinds, strict=True))
         ]
     )
 
 
 def _key(key: str, annotation: Any, where: str) -> Any:
-    """Return a key is a text in JSON, whatever it stands for."""
+    """Return the key of a dict by its annotation. In JSON every key is a text. Raises Unfit."""
     try:
         return build(key, annotation, f"a key of {where}")
     except Unfit:
@@ -229,7 +228,9 @@ def _instance(value: Any, kind: Any, where: str) -> Any:
 
 
 def _fields(kind: Any) -> dict[str, bool] | None:
-    """Return the fields that its constructor takes, by name, and whether one may be left out."""
+    """Return the fields that the constructor of a class takes, by name, and whether each is optional; None if
+    the class has no fields.
+    """
     if dataclasses.is_dataclass(kind):
         missing = dataclasses.MISSING
         return {
@@ -269,14 +270,14 @@ def _typed_dict(value: Any, kind: Any, where: str) -> dict[str, Any]:
 
 
 def _made(make: Callable[[], object], where: str) -> Any:
-    """Return what a class makes of it, or what it has against it."""
+    """Return the result of a constructor. An exception of it becomes an Unfit."""
     try:
         return make()
     except Unfit:
         raise
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise Unfit(f"{where}: {told or type(error).__name__}") from error
+        reason = " ".join(str(error).split())
+        raise Unfit(f"{where}: {reason or type(error).__name__}") from error
 
 
 def _exactly(*kinds: type) -> Callable[[Any, type[Any], str], Any]:
@@ -368,9 +369,7 @@ _WITH_SUBCLASSES: Final = (Enum, PurePath)
 
 
 def annotations_of(thing: Any) -> dict[str, Any]:
-    """Return the annotations of a function or a class, evaluated; what cannot be evaluated says
-    nothing.
-    """
+    """Return the evaluated annotations of a function or class; Any for one that cannot be evaluated."""
     if not isinstance(thing, type):
         # An object that wraps a function has, in some Pythons, the annotations of its class.
         thing = inspect.unwrap(thing)

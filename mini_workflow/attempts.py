@@ -1,4 +1,4 @@
-"""Share what every runner of tasks needs: outcomes that the runner makes itself, and a clock for timeouts."""
+"""Make the outcomes that runners of tasks share, and keep the time limits of attempts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None) -> TaskOutcome:
-    """Return the outcome of an attempt that ended by an error of this library, which has no
-    traceback.
+    """Return the outcome of an attempt that ended with an error of this library, which has no traceback.
 
-    `heartbeat` are the details that it gave last, here as in what follows.
+    `heartbeat` encodes the details of its last heartbeat, here and in the functions below.
     """
     return TaskOutcome(*request.key, failure=failure_of(error).to_plain(), heartbeat=heartbeat)
 
@@ -31,7 +30,7 @@ def timed_out(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome
 
 
 def timeout_message(request: TaskRequest) -> str:
-    """Return what a TaskTimeout says."""
+    """Return the message of the TaskTimeout of an attempt."""
     seconds = (request.timeout or 0) / 1000
     return (
         f"attempt {request.attempt} of task {request.name!r} ran longer than its timeout of"
@@ -50,28 +49,30 @@ def silent(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
 
 
 def cancelled(request: TaskRequest, heartbeat: str | None = None) -> TaskOutcome:
-    """Return the outcome of an attempt that was stopped because nobody waits for it."""
+    """Return the outcome of an attempt that was stopped because its task was cancelled."""
     return failed(request, TaskError(_CANCELLED), heartbeat)
 
 
 def was_cancelled(outcome: TaskOutcome) -> bool:
-    """Return whether it is the outcome of an attempt that has ended because it was told to."""
+    """Return whether an outcome is that of an attempt which was stopped because its task was cancelled."""
     return outcome.failure is not None and outcome.failure.get("message") == _CANCELLED
 
 
 def handed_back(request: TaskRequest, heartbeat: str | None) -> TaskRequest:
-    """Return an attempt that has begun and is handed back: the next one begins with its details."""
+    """Return the request of an attempt that is handed back, with the details of its last heartbeat for the
+    next one.
+    """
     return request if heartbeat is None else replace(request, heartbeat=heartbeat)
 
 
 def broken(request: TaskRequest, error: BaseException, heartbeat: str | None = None) -> TaskOutcome:
-    """Return the outcome of an attempt at which the library itself failed."""
+    """Return the outcome of an attempt that failed by an error inside the library."""
     text = f"attempt {request.attempt} of task {request.name!r} could not be run: {error!r}"
     return failed(request, TaskError(text), heartbeat)
 
 
 def lost(request: TaskRequest, how: str, heartbeat: str | None = None) -> TaskOutcome:
-    """Return the outcome of an attempt whose worker is gone; `how` is a whole sentence."""
+    """Return the outcome of an attempt whose worker has died; `how` is a whole sentence."""
     text = f"attempt {request.attempt} of task {request.name!r} is lost: {how}"
     return failed(request, WorkerLost(text), heartbeat)
 
@@ -79,35 +80,35 @@ def lost(request: TaskRequest, how: str, heartbeat: str | None = None) -> TaskOu
 _CANCELLED: Final = "cancelled"
 
 CLOSING: Final = "its runtime closes, and the task goes on when it is opened again"
-"""The reason that the attempts are told which run when their runner is closed."""
+"""The reason given to running attempts when their runner is closed."""
 
 TOO_LONG: Final = "it ran longer than its timeout"
 TOO_SILENT: Final = "its heartbeat is missing"
-"""The reasons that an attempt is told which a runner has given up."""
+"""The reasons given to an attempt that its runner has given up."""
 
 
 class Limits:
-    """The time for which an attempt that begins now may run, and be silent. Times are of `time.monotonic`.
+    """The time for which an attempt that begins now may run, and be silent. Times are those of
+    `time.monotonic`, in seconds.
 
-    A heartbeat only notes the time, without a lock: whoever watches `due` looks at it again when
-    that time has come.
+    A heartbeat only sets the time, without a lock: the watcher reads `due` again when that time has come.
     """
 
     __slots__ = ("_beat_at", "_ends_at", "_patience")
 
     def __init__(self, request: TaskRequest, grace: float = 0.0, patience: float = 0.0) -> None:
-        """`grace` are seconds more than the timeout, `patience` more than that of heartbeats."""
+        """`grace` and `patience` are seconds beyond the timeout and beyond the heartbeat timeout."""
         self._beat_at = time.monotonic()
         timeout, silence = request.timeout, request.heartbeat_timeout
         self._ends_at = inf if timeout is None else self._beat_at + timeout / 1000 + grace
         self._patience: Final = inf if silence is None else silence / 1000 + patience
 
     def beat(self, details: str | None = None) -> None:
-        """Take in a heartbeat. Any thread."""
+        """Take a heartbeat. Callable on any thread."""
         self._beat_at = time.monotonic()
 
     def extend(self, seconds: float) -> None:
-        """Let the attempt end so many seconds later than it could before."""
+        """Extend the time of the attempt by so many seconds."""
         self._ends_at += seconds
 
     @classmethod
@@ -119,20 +120,20 @@ class Limits:
 
     @property
     def due(self) -> float:
-        """When the attempt is to be ended, as far as is known now; infinite for never."""
+        """The time at which the attempt has to be ended, unless a heartbeat comes; infinite for never."""
         return min(self._ends_at, self._beat_at + self._patience)
 
     @property
     def silent(self) -> bool:
-        """Whether it is then the heartbeat that is missing."""
+        """Whether the attempt ends at `due` because a heartbeat is missing."""
         return self._beat_at + self._patience < self._ends_at
 
 
 class Deadlines(Generic[Item]):
     """Calls `expired` for each watched item at its deadline, on a thread of its own.
 
-    The thread is started with the first item and sleeps until the nearest deadline, or until
-    there is one: it never polls. Deadlines are times of `time.monotonic`.
+    The thread is started with the first item and sleeps until the next deadline; it never polls.
+    Deadlines are times of `time.monotonic`, in seconds.
     """
 
     def __init__(self, expired: Callable[[Item], None], name: str) -> None:
@@ -145,7 +146,7 @@ class Deadlines(Generic[Item]):
         self._thread: threading.Thread | None = None
 
     def watch(self, item: Item, at: float) -> None:
-        """Call back for the item at that time, unless it is forgotten before."""
+        """Call `expired` for the item at the time `at`, unless the item is forgotten before."""
         with self._changed:
             if self._closed:
                 return
@@ -160,12 +161,12 @@ class Deadlines(Generic[Item]):
                 self._changed.notify()
 
     def forget(self, item: Item) -> None:
-        """Do not call back for it; harmless if that has happened."""
+        """Remove an item, so that `expired` is not called for it. Has no effect if that has happened."""
         with self._changed:
             self._due.pop(item, None)
 
     def close(self) -> None:
-        """End the thread; nothing is called back any more."""
+        """End the thread. `expired` is not called any more."""
         with self._changed:
             self._closed = True
             self._due.clear()

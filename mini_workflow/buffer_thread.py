@@ -1,4 +1,4 @@
-"""BufferThread: the thread on which a buffer writes what is put into it."""
+"""BufferThread: the thread on which a buffer writes its contents."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Final
 
 
 class BufferThread:
-    """Calls `work` on one daemon thread, which is started when there is something to write. `changed`
-    protects the buffer, and is notified when that has changed.
+    """Calls `work` on one daemon thread, which is started when there is something to write. The condition
+    `changed` protects the buffer, and is notified when the buffer has changed.
     """
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         self.changed: Final = threading.Condition()
         self.closed = False
-        """Whether nothing is put in any more."""
+        """Whether the buffer is closed, so that nothing is added any more."""
         self._name: Final = name
         self._work: Final = work
         self._thread: threading.Thread | None = None
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was started."""
+        """Whether the thread was started."""
         return self._thread is not None
 
     def wake(self) -> None:
-        """Have it look what there is to write. With the lock held."""
+        """Start or wake the thread, because the buffer has changed. Call it with the lock held."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
@@ -34,8 +34,8 @@ class BufferThread:
             self.changed.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Have it write what is left, and wait for its end, for at most `timeout` seconds. Harmless if it was
-        closed before.
+        """Close the buffer, and wait at most `timeout` seconds until the rest is written and the thread has
+        ended. May be called again.
         """
         with self.changed:
             self.closed = True

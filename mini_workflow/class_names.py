@@ -1,8 +1,8 @@
-"""Names of modules and classes as a history holds them: the same in every process.
+"""Write the names of modules and classes so that they are the same in every process.
 
-A script is `__main__` where it was started, `__mp_main__` in the processes that it spawned, and goes
-by its own name where it is imported. That name is the one that is written, if importing it finds the
-script's file. What no name finds, as in a notebook or `python -c`, stays `__main__`.
+A script is `__main__` where it was started, `__mp_main__` in the processes that it spawned, and has its
+own name where it is imported. Histories contain its own name, if an import of that name finds the
+script's file. A module that no import finds, as in a notebook or `python -c`, stays `__main__`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _known: tuple[ModuleType | None, str] = (None, MAIN)
 
 
 def main_module() -> ModuleType:
-    """Return the user's script, which a spawned process keeps under its second name."""
+    """Return the module of the user's script, which a spawned process has as `__mp_main__`."""
     return sys.modules.get(SPAWNED_MAIN) or sys.modules[MAIN]
 
 
 def main_name() -> str:
     """Return the name under which the main script can be imported, or `__main__`.
 
-    Where it has been imported as well, it is another module than the script, and has the name.
+    Return `__main__` also if the script was imported too, since that other module has the name.
     """
     global _known
     main = main_module()
@@ -39,12 +39,12 @@ def main_name() -> str:
 
 
 def is_main(module: str) -> bool:
-    """Return whether that names the main script, be it by its own name."""
+    """Return whether a module name is one of the names of the main script."""
     return module in (MAIN, SPAWNED_MAIN) or module == main_name()
 
 
 def module_name(module: str) -> str:
-    """Return the name under which a module is written."""
+    """Return the name of a module as histories contain it."""
     return main_name() if module in (MAIN, SPAWNED_MAIN) else module
 
 
@@ -55,7 +55,7 @@ def name_of(named: Any) -> str:
 
 
 def current_name(name: str) -> str:
-    """Return what `name_of` says now of a class that it named when the script had no other name."""
+    """Return the present ``module:qualname`` for one that `name_of` wrote, perhaps with `__main__`."""
     module, _, qualname = name.partition(":")
     return f"{module_name(module)}:{qualname}"
 

@@ -1,4 +1,4 @@
-"""Context: everything workflow code may call."""
+"""Context: the calls that workflow code may make."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ I = TypeVar("I")  # noqa: E741 - the item of ctx.map
 
 
 class Context:
-    """Handed to a workflow function as its first argument; of no use outside of it."""
+    """The first argument of a workflow function, for calls in its code. It cannot be used elsewhere."""
 
     __slots__ = ("_logger", "_random", "_run", "_uuids")
 
@@ -125,44 +125,46 @@ class Context:
         """Start a task now: `fn`, with its arguments and captured variables as they are now.
 
         The task runs outside the workflow, at least once; its recorded result is never computed
-        again. Also a decorator, ``@ctx.task`` or ``@ctx.task(retry=...)``: the function's name
-        then becomes the future. With options and arguments by name write the options first,
-        ``ctx.task(retry=...)(fn, *args, **kwargs)``: what comes behind them is the function's, also
-        where it is called like an option, and type checkers compare it with its parameters.
+        again. The method is also a decorator, ``@ctx.task`` or ``@ctx.task(retry=...)``: the
+        function's name then becomes the future. To give both options and arguments by name, write the
+        options first: ``ctx.task(retry=...)(fn, *args, **kwargs)``. All arguments of the second call
+        are the function's, also those that are named like an option, and type checkers compare them
+        with its parameters.
 
         Args:
             fn: a sync or async callable.
-            *args: what it is called with.
-            **kwargs: what it is called with by name.
-            name: what the task is called in the history; by default the function's name; for a
-                lambda, those of the functions and methods that it calls.
-            retry: when a failed attempt is made again; by default only after the death of a
-                worker, at most five attempts in all.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+            name: the name of the task in the history; by default the function's name, or for a
+                lambda the names of the functions and methods that it calls.
+            retry: whether and when a failed attempt is made again; by default only after the death
+                of a worker, at most five attempts in all.
             timeout: seconds (or a timedelta) that one attempt may take from its start.
             heartbeat_timeout: seconds (or a timedelta) that one attempt may go without calling
-                ``current_task().heartbeat()``, from its start and from each call. It then ends
-                with TaskTimeout, long before its `timeout` if that is long.
-            inline: run it inside the turn, in the orchestrator: for quick work that need not be
-                committed on its own. It takes neither `retry` nor a timeout.
-            undo: what takes the task back: it runs as a task of its own, retried for hours, if
-                this one has succeeded and the execution fails or is cancelled later; the last
-                task first. It is called with the task's result if it takes an argument. Its
-                captured variables are taken as they are now. The default worker runs it.
-            limit: a `Limit`, or its name, of which each attempt needs a slot. It is not begun before
-                the limit grants one, and takes no thread and no worker until then. It has the
-                slot until it ends; also if its execution is blocked.
-            limit_key: whom it is for, a text of at most 200 characters: keys take turns.
-            priority: from -100 to 100; higher ones are granted first, 0 by default.
-            worker: the name of the worker that is to run it: 1 to 32 letters, digits and '-',
-                beginning with a letter. By default, and for "default", the one that runs every
-                task. Where none of that name is served it waits for one, or fails on AWS.
+                ``current_task().heartbeat()``, from its start and from each call. Otherwise it ends
+                with TaskTimeout, which may be long before its `timeout`.
+            inline: run the task inside the turn, in the orchestrator, for quick work that needs no
+                commit of its own. An inline task takes neither `retry` nor a timeout.
+            undo: a function that takes the task back. If the task has succeeded and the execution
+                fails or is cancelled later, the function runs as a task of its own, retried for
+                hours; the undos of several tasks run in reverse order. It is called with the task's
+                result if it takes an argument. Its captured variables are taken as they are now. The
+                default worker runs it.
+            limit: a `Limit`, or its name, of which each attempt needs a slot. An attempt does not begin,
+                and takes no thread and no worker, before the limit grants the slot. It has the slot
+                until it ends, also if its execution is blocked.
+            limit_key: a text of at most 200 characters, such as a customer; keys take turns.
+            priority: from -100 to 100; higher ones are granted first. The default is 0.
+            worker: the name of the worker that is to run the task: 1 to 32 letters, digits and '-',
+                beginning with a letter. The default, also named "default", runs every task. If no
+                process serves that worker, the task waits for one; on AWS it fails.
 
         Returns:
-            A future. Cancelling it gives the task up.
+            A future. Cancelling it cancels the task.
 
         Raises:
-            ClosureNotSerializable: `fn` captures what cannot leave the process; nothing is
-                recorded.
+            ClosureNotSerializable: `fn` captures a variable that cannot leave the process; nothing
+                is recorded.
             UsageError: an argument is out of range.
         """
         if fn is None:
@@ -201,8 +203,8 @@ class Context:
         if inline:
             if not (retry is timeout is heartbeat_timeout is undo is worker is wish is None):
                 raise UsageError(
-                    f"task {name!r}: an inline task runs inside the turn and can neither be "
-                    "retried nor timed out, nor run by a worker, nor limited; drop inline=True"
+                    f"task {name!r}: an inline task runs inside the turn and takes no retry, timeout, "
+                    "undo, worker or limit: leave out inline=True, or these options"
                 )
             return self._run.tasks.run_inline(fn, args, kwargs, name=name, options=options)
         return self._run.tasks.start(
@@ -264,35 +266,36 @@ class Context:
         min_successful: int | None = None,
         tolerated_failures: int | None = None,
     ) -> asyncio.Future[Any]:
-        """Run a task for every item; the results come in the order of the items.
+        """Run a task for every item, and return a future of the results in the order of the items.
 
-        The first failure cancels the tasks that are still open and is raised, unless failures are
-        tolerated: then the exception of each stands in the list in place of its result. Cancelling
-        the future cancels the open tasks as well.
+        The first failure cancels the open tasks and is raised, unless failures are tolerated: then the
+        list has the exception of a failed task in place of its result. Cancelling the future cancels
+        the open tasks too.
 
         Args:
             fn: called with one item, as by `task`. Its captured variables are taken as they are
-                now; an object that they refer to, as it is when the task of an item is started.
+                now; the objects that they refer to, as they are when the task of an item is started.
             items: any iterable; it is read to its end at once.
-            concurrency: how many tasks may be open at a time; None for no limit.
-            name: as for `task`, for each of the tasks; or a function that is called with the item
-                and gives the name, ``name=lambda path: f"load {path}"``.
-            retry: when a failed attempt is made again.
+            concurrency: the number of tasks that may be open at a time; None for no limit.
+            name: the name of each task, as for `task`; or a function that is called with the item
+                and returns the name, ``name=lambda path: f"load {path}"``.
+            retry: whether and when a failed attempt is made again.
             timeout: seconds (or a timedelta) that one attempt may take.
             heartbeat_timeout: seconds (or a timedelta) that one attempt may be silent.
-            worker: the name of the worker that is to run them.
-            limit: a `Limit`, or its name, of which each attempt of each task needs a slot, as by `task`.
-            limit_key: whom they are for, all of them.
-            priority: that of all of them.
+            worker: the name of the worker that is to run the tasks.
+            limit: a `Limit`, or its name, of which each attempt of each task needs a slot, as for `task`.
+            limit_key: the key of all tasks at the limit.
+            priority: the priority of all tasks at the limit.
             return_exceptions: tolerate all failures.
-            min_successful: end when so many have succeeded, and give up the others: a TaskCancelled
-                stands for each in the list. The failure by which too few can succeed is raised.
-            tolerated_failures: how many may fail; the next failure is raised.
+            min_successful: the number of successes after which the map ends and cancels the other
+                tasks, each of which has a TaskCancelled in the list. The failure after which so many
+                successes are impossible is raised.
+            tolerated_failures: the number of tasks that may fail; the next failure is raised.
 
         Raises:
             UsageError: `concurrency` is not a whole number of 1 or more, or another argument is out
                 of range.
-            ClosureNotSerializable: as `task`; nothing stays started.
+            ClosureNotSerializable: as for `task`; tasks that were started already are cancelled.
         """
         if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
             raise UsageError(
@@ -326,51 +329,53 @@ class Context:
         return map_items(self._run.recorder, start, listed, concurrency, tolerance, task_name)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Say how far the workflow has got, for whoever looks: ``describe().progress`` and the command
-        line show what was said last. It is no part of the history, so it may be added to, changed and
-        taken from code at any time. Each `ctx.map` is counted by itself.
+        """Report the progress of the workflow. ``describe().progress`` and the command line show the last
+        report. The history does not contain it, so that calls may be added to code, changed and removed
+        at any time. Each `ctx.map` is counted without a call.
 
         Args:
-            done: how much is done, a number of 0 or more.
-            total: of how much, or None where that is not known.
-            text: what stands beside it, at most 200 characters.
+            done: the amount that is done, a number of 0 or more.
+            total: the total amount, or None if it is not known.
+            text: a text of at most 200 characters beside it.
 
         Raises:
-            UsageError: an argument is none of these.
+            UsageError: an argument is out of range.
         """
-        told = text_of_progress(done, total, text)
+        progress = text_of_progress(done, total, text)
         if self._run.recorder.may_start():
-            self._run.progress = told
+            self._run.progress = progress
 
     # Messages
 
     async def wait_for_signal(self, name: str) -> Any:
-        """Wait for a signal of that name, and receive it: the oldest one that nobody has received.
+        """Return the value of the oldest signal of that name that was not received yet; wait for one if
+        there is none.
 
-        Signals that arrive before anybody waits are kept, in order.
+        Signals that arrive before the code waits for them are kept in order. Raises UsageError if `name`
+        cannot be the name of a signal.
         """
         return await self._run.messages.receive(name)
 
     def signals(self, name: str) -> AsyncIterator[Any]:
-        """Return all signals of that name, one after the other: ``async for value in
-        ctx.signals(...)``.
-        """
+        """Iterate over the values of all signals of that name: ``async for value in ctx.signals(...)``."""
         return self._run.messages.stream(name)
 
     def on_signal(self, name: str, handler: Callable[[Any], Any]) -> None:
-        """Have `handler` (sync or async) take each signal of that name from now on.
+        """Handle each signal of that name by `handler(value)`, sync or async, from now on.
 
-        Those that are waiting are handed over at once, in order. An exception of the handler fails
-        the execution. With `ANY` for the name it takes all signals, as ``handler(name, value)``, that have no
-        handler of their own and that the code is not waiting for when they arrive.
+        Signals that wait are handed over at once, in order. An exception of the handler fails the
+        execution. With `ANY` for the name, the handler takes all signals, as ``handler(name, value)``, that
+        have no handler of their own and that the code is not waiting for when they arrive. Raises
+        UsageError if the handler or the name is not allowed.
         """
         self._run.recorder.may_change("registering a handler")
         self._run.messages.on_signal(name, handler)
 
     def on_query(self, name: str, handler: Callable[..., Any]) -> None:
-        """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only looks at
-        the workflow's variables. Queries are answered also after the end. With `ANY` for the name it
-        answers all that have no handler of their own, as ``handler(name, ...)``.
+        """Answer ``execution.query(name, ...)`` by `handler`, a plain function that only reads the
+        workflow's variables. Queries are answered also after the end. With `ANY` for the name, the handler
+        answers all queries that have no handler of their own, as ``handler(name, ...)``. Raises UsageError
+        if the handler or the name is not allowed.
         """
         self._run.recorder.may_change("registering a handler")
         self._run.messages.on_query(name, handler)
@@ -381,21 +386,25 @@ class Context:
         handler: Callable[..., Any],
         validator: Callable[..., Any] | None = None,
     ) -> None:
-        """Answer ``execution.update(name, ...)`` by `handler`, sync or async; it may run tasks.
+        """Answer ``execution.update(name, ...)`` by `handler`, sync or async, which may run tasks.
 
         Args:
-            name: the name of the update; `ANY` for all that have no handler of their own: both are then
-                called with the name first.
-            handler: what it returns or raises is the caller's answer.
-            validator: a plain function with the same arguments; if it raises, the update is
-                refused with that exception and leaves no trace in the history.
+            name: the name of the update; `ANY` for all updates that have no handler of their own, with
+                the name as the first argument of handler and validator.
+            handler: a function whose result or exception is the caller's answer.
+            validator: a plain function with the same arguments. If it raises, the update is refused
+                with that exception and leaves no trace in the history.
+
+        Raises:
+            UsageError: the handler, the validator or the name is not allowed.
         """
         self._run.recorder.may_change("registering a handler")
         self._run.messages.on_update(name, handler, validator)
 
     def all_handlers_finished(self) -> bool:
-        """Return whether no handler of a signal or an update is at work, apart from the one that asks:
-        ``await ctx.wait_for(ctx.all_handlers_finished)`` before the workflow returns has all of them done.
+        """Return whether no handler of a signal or an update is at work, apart from the calling one. To let
+        all of them finish, call ``await ctx.wait_for(ctx.all_handlers_finished)`` before the workflow
+        returns.
         """
         return self._run.messages.all_finished()
 
@@ -406,36 +415,40 @@ class Context:
         timeout: float | timedelta | None = None,
         heartbeat: float | timedelta | None = None,
     ) -> Promise:
-        """Return a value that somebody outside gives, once: ``await`` it here, send its ``.token``
-        to whoever calls ``runtime.complete_promise(token, value)``.
+        """Return a promise: a future of a value that somebody outside provides once. Await it here, and send
+        its ``.token`` to the program that calls ``runtime.complete_promise(token, value)``.
 
         Args:
-            name: what it is called in the history.
-            timeout: seconds (or a timedelta), from now on, after which it raises PromiseTimeout.
-            heartbeat: seconds (or a timedelta) after which it raises PromiseTimeout unless
-                ``runtime.heartbeat_promise(token)`` is called, from now on and from each call.
+            name: its name in the history.
+            timeout: seconds (or a timedelta) from now on after which the promise raises PromiseTimeout.
+            heartbeat: seconds (or a timedelta), from now on and from each call of
+                ``runtime.heartbeat_promise(token)``, after which the promise raises PromiseTimeout
+                unless there is another call.
+
+        Raises:
+            UsageError: a duration is out of range.
         """
         return self._run.promises.create(name or "", timeout, heartbeat)
 
     def complete_promise(self, token: str, value: Any = None) -> None:
-        """Give a promise of another execution its value, by its token: once, after this turn's commit.
+        """Complete a promise of another execution by its token, after this turn's commit.
 
-        One that is not open any more, or whose token is wrong, stays as it is. Raises PromiseNotOpen if it is
-        no token at all.
+        The call has no effect on a promise that is not open any more, or if the secret in the token is
+        wrong. Raises PromiseNotOpen if `token` is not a token, and ValueNotSerializable.
         """
         self._run.promises.send(token, value)
 
     def fail_promise(self, token: str, why: str | BaseException) -> None:
-        """Have a promise of another execution raise `why`: that exception, or a RuntimeError with that text.
-        All else as `complete_promise`.
+        """Fail a promise of another execution with `why`: an exception, or a text for a RuntimeError.
+        Otherwise like `complete_promise`.
         """
         from mini_workflow.core.promises import reason_of
 
         self._run.promises.send(token, None, reason_of(why))
 
     def stream(self, name: str) -> WorkflowStream:
-        """Return the stream of that name, to write to: whoever reads ``execution.stream(name)`` gets
-        what is written once the turn is committed. Nothing of it is in the history.
+        """Return the stream of that name, to write to. Readers of ``execution.stream(name)`` get the chunks
+        once the turn is committed. The history does not contain them.
 
         Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``.
         """
@@ -474,26 +487,26 @@ class Context:
         priority: int | None = None,
         **kwargs: Any,
     ) -> Child[Any]:
-        """Start a child execution now; the future is its result.
+        """Start a child execution now, and return a future of its result.
 
         Args:
             workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its arguments.
-            **kwargs: its arguments by name; beside options, bind them.
-            id: the child's id; by default one is made of this execution's.
-            on_parent_close: what becomes of a child that is open when this execution closes, in
-                whatever run: "terminate" it, "cancel" it, or "abandon" it to run on by itself.
-            tags: those that the child begins with; it does not get those of this execution.
-            headers: what goes along with the child, beside the headers of this execution; of the same
-                name these count.
-            queue: a `Limit`, or the name of one, of which the child needs a slot before its code begins, as
-                for ``runtime.start_execution``; so are `limit_key` and `priority`.
-            limit_key: whom the child is for: keys take turns.
-            priority: -100 to 100, 0 by default; the highest goes first.
+            **kwargs: its arguments by name; to give options too, bind them.
+            id: the child's id; by default one is derived from the id of this execution.
+            on_parent_close: the fate of a child that is open when this execution closes, in any of its
+                runs: "terminate" it, "cancel" it, or "abandon" it, so that it continues by itself.
+            tags: the tags of the child. It does not inherit those of this execution.
+            headers: headers of the child beside those of this execution; they win over headers of the
+                same name.
+            queue: a `Limit`, or its name, of which the child needs a slot before its code begins; like
+                `limit_key` and `priority` as for ``runtime.start_execution``.
+            limit_key: the key at the limit; keys take turns.
+            priority: from -100 to 100; higher ones are granted first. The default is 0.
 
         Returns:
-            A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. It
-            raises ChildFailed, whose cause is the child's exception.
+            A future with ``.id`` and ``.signal(name, value)``. Cancelling it cancels the child. The
+            future raises ChildFailed, whose cause is the child's exception.
 
         Raises:
             InvalidArguments, InvalidIdentifier, UsageError, ValueNotSerializable: the call is
@@ -549,27 +562,27 @@ class Context:
         priority: int | None = None,
         **kwargs: Any,
     ) -> OtherExecution:
-        """Start another execution that goes on by itself, whatever becomes of this one. It begins
-        once this turn is committed.
+        """Start a detached execution, which continues whatever happens to this one. It begins once this
+        turn is committed.
 
         Args:
             workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its arguments.
-            **kwargs: its arguments by name; beside options, bind them.
-            id: its id; by default one is made of this execution's. If there is an execution of
-                that id, nothing is started.
-            delay: as for ``runtime.start_execution``; so are `start_at`, `timeout` and `retry`.
-            start_at: the time at which its code begins.
+            **kwargs: its arguments by name; to give options too, bind them.
+            id: its id; by default one is derived from the id of this execution. If there is an
+                execution of that id, nothing is started.
+            delay: seconds (or a timedelta) after which its code begins; like `start_at`, `timeout` and
+                `retry` as for ``runtime.start_execution``.
+            start_at: the time at which its code begins, with a time zone.
             timeout: seconds (or a timedelta) within which it has to end.
-            retry: when a run of it that fails is followed by another one.
-            notify: the name of a signal that this execution is sent when the other one has
-                closed. Its value is ``{"id": ..., "status": ...}``; the status is "not started" if
-                the id was taken.
-            tags: those that it begins with; it does not get those of this execution.
+            retry: whether and when another run follows a failed one.
+            notify: the name of a signal that this execution gets when the other one has closed. Its
+                value is ``{"id": ..., "status": ...}``; the status is "not started" if the id was taken.
+            tags: its tags. It does not inherit those of this execution.
             headers: as for ``ctx.child``; so are `queue`, `limit_key` and `priority`.
-            queue: a limit of which it needs a slot before its code begins.
-            limit_key: whom it is for.
-            priority: -100 to 100.
+            queue: a `Limit`, or its name, of which it needs a slot before its code begins.
+            limit_key: the key at the limit; keys take turns.
+            priority: from -100 to 100; higher ones are granted first. The default is 0.
 
         Returns:
             A handle with ``.id``, ``.signal(name, value)``, ``.cancel()`` and ``.terminate()``.
@@ -595,16 +608,19 @@ class Context:
         )
 
     def execution(self, id: str) -> OtherExecution:  # noqa: A002
-        """Return a handle to another execution, to signal, cancel or terminate it."""
+        """Return a handle to another execution, to ask, signal, cancel or terminate it.
+
+        Raises InvalidIdentifier if `id` cannot be the id of an execution.
+        """
         check_id(id)
         return OtherExecution(id, self._run.children)
 
     # This execution
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
-        """Change tags of this execution, by which ``list_executions(tags=...)`` finds it: those that are
-        given have that value from now on, and None removes one. The others stay. They are kept with
-        what the code does next, and over `continue_as_new`.
+        """Change tags of this execution, by which ``list_executions(tags=...)`` finds it. A value sets a tag,
+        None removes it, and all other tags stay. The change is committed with this turn, and stays across
+        `continue_as_new`.
 
         Raises UsageError if a name, a value or their number is out of range: an execution has at most
         20 tags, with names of up to 64 and values of up to 256 characters.
@@ -612,39 +628,44 @@ class Context:
         set_tags(self._run.recorder, check_tags(tags, removable=True))
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """End this run and begin the next one of the same workflow, with these arguments and an
-        empty history. The id stays, ``result()`` follows, signals that nobody has received move
-        on, and so do open children, without their results. For what would grow for ever.
+        """End this run and begin the next one of the same workflow, with these arguments and an empty
+        history, so that the history does not grow for ever. The id stays, ``result()`` returns the result
+        of the last run, and signals that were not received are handed on. Open children keep running, but
+        their results are dropped: have them send a signal. Promises are void.
 
         Raises UsageError in a handler, or in another asyncio.Task than the workflow function's, and
-        InvalidArguments if the workflow cannot be called with them.
+        InvalidArguments if the workflow cannot be called with these arguments.
         """
         self._run.check_arguments(args, kwargs)
         self._run.continue_as_new(self._run.recorder.codec.encode_arguments(args, kwargs))
         raise AssertionError("unreachable")
 
     def patched(self, change_id: str) -> bool:
-        """Return whether this execution takes the new path of a change of the code.
+        """Return whether this execution takes the new path of a change of the code, the patch `change_id`.
 
-        True in executions that come here for the first time with the new code, False in those
-        that were here before; the answer never changes within a run.
+        Return True if the execution comes here for the first time with the new code, False if it was here
+        before. In a loop, the first answer holds for all iterations of the run.
         """
         return self._run.patched(change_id)
 
     # Time
 
     def sleep(self, delay: float | timedelta) -> asyncio.Future[None]:
-        """Return a durable timer of `delay` seconds (or a timedelta), started now; await it.
+        """Start a durable timer of `delay` seconds (or a timedelta), and return a future to await.
 
-        It never ends early. Zero or less lets others run and starts no timer.
+        The timer never ends early. With 0 or less there is no timer; other code gets a chance to run.
+        Raises UsageError if the delay is not a duration, or more than a hundred years.
         """
         wait = milliseconds(seconds(delay))
         if wait > MAXIMUM_DURATION:
-            raise UsageError(f"ctx.sleep({delay!r}): more than a hundred years; seconds are meant")
+            raise UsageError(f"ctx.sleep({delay!r}): more than a hundred years; give seconds")
         return self._run.timers.sleep(wait)
 
     def sleep_until(self, when: datetime) -> asyncio.Future[None]:
-        """Return a durable timer that ends at `when`, which must have a time zone."""
+        """Start a durable timer that ends at `when`, and return a future to await.
+
+        Raises UsageError if `when` has no time zone, or is more than a hundred years from now.
+        """
         if when.tzinfo is None:
             raise UsageError(
                 f"ctx.sleep_until({when!r}): the time has no time zone; use for example "
@@ -653,12 +674,12 @@ class Context:
         since = when - _EPOCH
         wait = since - (self.now() - _EPOCH)
         if milliseconds(wait.total_seconds()) > MAXIMUM_DURATION:
-            raise UsageError(f"ctx.sleep_until({when!r}): more than a hundred years from now")
+            raise UsageError(f"ctx.sleep_until({when!r}): give a time within a hundred years")
         return self._run.timers.sleep_until(milliseconds(since.total_seconds()))
 
     def now(self) -> datetime:
-        """Return the time in UTC, to the millisecond. It stands still between two awaits of
-        anything durable, and is the same on replay.
+        """Return the time in UTC, to the millisecond. The time stands still between two awaits of durable
+        operations, and is the same in a replay.
         """
         return _datetime(self._run.loop.now)
 
@@ -667,13 +688,13 @@ class Context:
         predicate: Callable[[], bool],
         timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as asyncio.wait_for has it
     ) -> None:
-        """Wait until `predicate()` holds. It is tried whenever the workflow has made a move.
+        """Wait until `predicate()` returns true. It is called after every step of the workflow.
 
-        It must only look at the workflow's own variables: starting or cancelling anything in it
-        is refused. What it raises is raised here.
+        The predicate may only read the workflow's own variables; it is refused to start or cancel
+        anything. An exception of the predicate is raised here.
 
         Raises:
-            TimeoutError: it did not come true within `timeout` seconds (or a timedelta).
+            TimeoutError: the predicate did not return true within `timeout` seconds (or a timedelta).
             UsageError: the predicate is asynchronous.
         """
         if self._run.conditions.holds(predicate):
@@ -685,7 +706,7 @@ class Context:
 
     @property
     def random(self) -> random.Random:
-        """A generator of random numbers that gives the same ones on replay."""
+        """A generator of random numbers that draws the same numbers in a replay."""
         if self._random is None:
             self._random = WorkflowRandom(
                 f"random:{self._run.state.seed}", self._run.recorder.may_change
@@ -693,11 +714,11 @@ class Context:
         return self._random
 
     def uuid4(self) -> UUID:
-        """Return a random UUID that is the same on replay."""
+        """Return a random UUID that is the same in a replay."""
         self._run.recorder.may_change("drawing ctx.uuid4()")
         if self._uuids is None:
             self._uuids = random.Random(f"uuid:{self._run.state.seed}")
-        # Imported here: the module looks for much that nobody needs.
+        # Imported here, since the import searches for libraries that few programs need.
         from uuid import UUID
 
         return UUID(int=self._uuids.getrandbits(128), version=4)
@@ -706,7 +727,7 @@ class Context:
 
     @property
     def info(self) -> ExecutionInfo:
-        """What is known of this execution."""
+        """Facts about this execution, such as its id and its run."""
         started = self._run.started
         assert started is not None
         return ExecutionInfo(
@@ -722,20 +743,19 @@ class Context:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes along with this execution since its start, such as a tenant or a trace; a copy."""
+        """The headers that this execution was started with, such as a tenant or a trace; a copy."""
         return dict(self._run.state.headers or {})
 
     @property
     def replaying(self) -> bool:
-        """Whether what happens now has happened before: it is repeated to bring the execution back into
-        memory. For what is to be told once, such as telemetry; code that does other things then is no
-        longer deterministic.
+        """Whether the code is being replayed to bring the execution back into memory. Use it for effects
+        that must happen once, such as telemetry. A workflow must not behave differently in a replay.
         """
         return self._run.recorder.quiet
 
     @property
     def logger(self) -> WorkflowLogger:
-        """A logger that is silent while replaying and names the execution in each line."""
+        """A logger that is silent in a replay and puts the execution's id into each line."""
         if self._logger is None:
             self._logger = WorkflowLogger(self._run.recorder)
         return self._logger

@@ -1,4 +1,4 @@
-"""Every error the library raises, drawn as one tree. Standard library only.
+"""Define every error that the library raises. They form one tree.
 
 MiniWorkflowError
 ├── UsageError                      the caller's code or arguments are wrong; nothing was changed
@@ -17,41 +17,41 @@ MiniWorkflowError
 │   │   └── ChunkTooLarge           is larger than one chunk of a stream may be
 │   ├── ClosureNotSerializable      names the captured variable
 │   ├── PayloadNotReadable          stored bytes cannot be turned back into a value
-│   │   └── CodecMismatch           they need a payload codec, or a key, that this process has not
-│   ├── PythonVersionMismatch       a closure made under another Python minor version
-│   └── SignatureInvalid            a payload that was not signed with this key, or was changed since
+│   │   └── CodecMismatch           they need a payload codec or key that this process does not have
+│   ├── PythonVersionMismatch       a closure was captured under another Python minor version
+│   └── SignatureInvalid            a payload was not signed with this key, or was changed since
 ├── WireError                       a stored event cannot be read
 │   └── SchemaTooNew                it was written by a newer version of this library
-├── DeterminismError                workflow code did what replay cannot repeat
+├── DeterminismError                workflow code made a call that a replay cannot repeat
 │   ├── NonDeterminismError         the code no longer matches the recorded history
-│   ├── NotAllowedInWorkflow        a call that a workflow must make in a task instead
-│   ├── WorkflowDeadlock            nothing durable is pending: the workflow would wait for ever
+│   ├── NotAllowedInWorkflow        a workflow made a call that belongs in a task
+│   ├── WorkflowDeadlock            no durable operation is open: the workflow would wait for ever
 │   ├── HistoryTooLong              the history has reached its limit
 │   └── TurnTimeout                 one turn ran longer than its limit
 ├── StoreError                      the store refused or failed
-│   ├── StoreUnavailable            it cannot be opened or reached
+│   ├── StoreUnavailable            the store cannot be opened or reached
 │   ├── StoreCorrupt                the file is not a store, or is damaged
-│   ├── StoreTooNew                 a newer version of this library wrote it
+│   ├── StoreTooNew                 a newer version of this library wrote the store
 │   ├── StoreFull                   no space is left
-│   ├── StoreRefused                it cannot keep a value: too large for it, or of a wrong kind
+│   ├── StoreRefused                the store cannot keep a value: too large, or of a wrong kind
 │   └── LeaseLost                   another process has taken the executions over
-├── ExecutionError                  about one execution; carries its `execution_id`
+├── ExecutionError                  about one execution; has its `execution_id`
 │   ├── ExecutionNotFound
-│   ├── UpdateNotFound              (also a LookupError) it has accepted no update of that id
+│   ├── UpdateNotFound              (also a LookupError) the execution has accepted no update of that id
 │   ├── ExecutionAlreadyExists      the id is taken by another workflow or other arguments
 │   ├── ExecutionClosed             the execution has closed; the request came too late
-│   ├── ExecutionNotClosed          it cannot be run again before it has closed
-│   ├── MailboxFull                 it gets messages faster than it takes them: send again later
-│   ├── ExecutionFailed             failed with an exception that cannot be rebuilt here
-│   ├── ChildFailed                 a child execution came to a bad end; its cause is the reason
+│   ├── ExecutionNotClosed          the execution cannot be run again before it has closed
+│   ├── MailboxFull                 the execution has too many messages waiting: send again later
+│   ├── ExecutionFailed             the workflow failed with an exception that cannot be rebuilt here
+│   ├── ChildFailed                 a child execution failed, or was cancelled or terminated
 │   ├── ExecutionCancelled
 │   ├── ExecutionTerminated
-│   ├── ExecutionTimeout            (also a TimeoutError) it had not ended by its deadline
-│   └── ExecutionBlocked            it cannot go on until the cause is fixed and it is resumed
+│   ├── ExecutionTimeout            (also a TimeoutError) the execution had not ended by its deadline
+│   └── ExecutionBlocked            the execution cannot go on: fix the cause, then call resume()
 │       └── ExecutionPaused         an operator has paused it
 ├── PromiseTimeout                  (also a TimeoutError) a promise was not completed in time
 └── TaskError                       a task failed with an exception that cannot be rebuilt here
-    ├── TaskCancelled               raised in a task by its heartbeat(): nobody waits for it any more
+    ├── TaskCancelled               raised in a task by its heartbeat(): the task was cancelled
     ├── TaskTimeout                 (also a TimeoutError) an attempt ran, or was silent, for too long
     └── WorkerLost                  the worker died while it ran the attempt
 """
@@ -82,11 +82,11 @@ class InvalidIdentifier(UsageError, ValueError):
 
 
 class UnknownHandler(UsageError, LookupError):
-    """The workflow handles no query or update of that name; the message lists those it does."""
+    """The workflow handles no query or update of that name; the message lists the names that it handles."""
 
 
 class PromiseNotOpen(UsageError):
-    """The token is wrong, or its promise was completed, failed or given up before."""
+    """The token is wrong, or its promise was completed, failed or cancelled before."""
 
 
 class StreamFull(UsageError):
@@ -98,7 +98,7 @@ class RuntimeClosed(UsageError):
 
 
 class SettingMissing(MiniWorkflowError):
-    """A setting is needed and absent; the message names its environment variable."""
+    """A setting is needed and absent, or has a wrong value; the message names its environment variable."""
 
 
 class SerializationError(MiniWorkflowError):
@@ -106,7 +106,7 @@ class SerializationError(MiniWorkflowError):
 
 
 class ValueNotSerializable(SerializationError, TypeError):
-    """A value cannot be encoded; `path` says where it sits, for example ``result["lock"][0]``."""
+    """A value cannot be encoded; `path` is its place, for example ``result["lock"][0]``."""
 
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
@@ -118,11 +118,13 @@ class ValueTooLarge(ValueNotSerializable):
 
 
 class ChunkTooLarge(ValueNotSerializable):
-    """A chunk of a stream takes more bytes than one may."""
+    """A chunk of a stream takes more bytes than a chunk may."""
 
 
 class ClosureNotSerializable(SerializationError, TypeError):
-    """A closure cannot be captured; `variable` is the captured name at fault, or an empty string."""
+    """A closure cannot be captured; `variable` is the name of the captured variable that cannot leave the
+    process, or an empty string.
+    """
 
     def __init__(self, message: str, *, variable: str = "") -> None:
         super().__init__(message)
@@ -138,7 +140,7 @@ class CodecMismatch(PayloadNotReadable):
 
 
 class PythonVersionMismatch(SerializationError):
-    """A closure is bytecode: it was made under another Python minor version and must not be run."""
+    """A closure is bytecode that was captured under another Python minor version, and must not be run."""
 
 
 class SignatureInvalid(SerializationError):
@@ -154,15 +156,15 @@ class SchemaTooNew(WireError):
 
 
 class DeterminismError(MiniWorkflowError):
-    """Workflow code did what replay cannot repeat."""
+    """Workflow code made a call that a replay cannot repeat, or cannot go on."""
 
 
 class NonDeterminismError(DeterminismError):
     """The code no longer matches the recorded history; the message shows both sides and the line.
 
-    So do the fields: `recorded` is what the history has at the event of the number `event` (0 if it is none),
-    and `asked` what the code asks for there, each empty for nothing more. `line` is the user's, as
-    ``file:line in function``, if it is known.
+    The fields have both sides in words: `recorded` is the operation in the history at the event number
+    `event` (0 if there is none), and `asked` is the one that the code asks for there. An empty side has
+    nothing more. `line` is the user's line, as ``file:line in function``, if it is known.
     """
 
     def __init__(
@@ -182,11 +184,11 @@ class NonDeterminismError(DeterminismError):
 
 
 class NotAllowedInWorkflow(DeterminismError, RuntimeError):
-    """A call that a workflow must not make itself; the message names what to use instead."""
+    """A workflow made a call that belongs in a task; the message names the remedy."""
 
 
 class WorkflowDeadlock(DeterminismError):
-    """The workflow waits for something that nothing durable will ever bring about."""
+    """The workflow waits, and no durable operation or message could ever wake it."""
 
 
 class HistoryTooLong(DeterminismError):
@@ -218,7 +220,7 @@ class StoreFull(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store cannot keep what it was given: too large for it, or of a wrong kind."""
+    """The store cannot keep a value: it is too large, or of a wrong kind."""
 
 
 class LeaseLost(StoreError):
@@ -250,11 +252,11 @@ class ExecutionClosed(ExecutionError):
 
 
 class ExecutionNotClosed(ExecutionError):
-    """The execution has not closed: it cannot be run again before it has."""
+    """The execution has not closed, and cannot be run again before."""
 
 
 class MailboxFull(ExecutionError):
-    """The execution gets messages faster than it takes them: nothing was sent; try again later."""
+    """The execution gets messages faster than it takes them. The message was not sent: try again later."""
 
 
 class ExecutionFailed(ExecutionError):
@@ -279,7 +281,7 @@ class ExecutionFailed(ExecutionError):
 class ChildFailed(ExecutionError):
     """A child execution failed, was cancelled or terminated, or could not be started.
 
-    `execution_id` is the child's; ``__cause__`` is the exception that tells why.
+    `execution_id` is the child's id; ``__cause__`` is the exception with which it has ended.
     """
 
 
@@ -296,15 +298,15 @@ class ExecutionTimeout(ExecutionError, TimeoutError):
 
 
 class ExecutionBlocked(ExecutionError):
-    """The execution cannot go on until the cause is fixed; then `resume()` continues it."""
+    """The execution cannot go on. Fix the cause, then call `resume()` to continue."""
 
 
 class ExecutionPaused(ExecutionBlocked):
-    """An operator has paused the execution; `resume()` continues it."""
+    """An operator has paused the execution. Call `resume()` to continue."""
 
 
 class PromiseTimeout(MiniWorkflowError, TimeoutError):
-    """Nobody has completed the promise within its timeout, or no heartbeat came in time."""
+    """The promise was not completed within its timeout, or a heartbeat did not come in time."""
 
 
 class TaskError(MiniWorkflowError):
@@ -320,9 +322,10 @@ class TaskError(MiniWorkflowError):
 
 
 class TaskCancelled(TaskError):
-    """Raised in a task, by ``current_task().heartbeat()``: nobody waits for the attempt any more.
+    """Raised in a task by ``current_task().heartbeat()`` when the result of the attempt is not needed any
+    more.
 
-    Let it pass, after cleaning up; the message says why, where that is known.
+    Clean up and let the error pass. The message has the reason, if it is known.
     """
 
 

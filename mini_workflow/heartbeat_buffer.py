@@ -1,4 +1,4 @@
-"""HeartbeatBuffer: takes the last heartbeats of running attempts to the store, all of them together."""
+"""Write the last heartbeats of all running attempts to the store, together in one write."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Key = tuple[str, int, int]
 """An attempt: execution id, number of the task, attempt."""
 
 PAUSE: Final = 0.5
-"""Seconds between two writes. Our own bound: two a second, however many heartbeats and attempts there are."""
+"""Seconds between two writes. Our own bound: at most two writes a second, for all attempts together."""
 
 
 class HeartbeatBuffer:
-    """Writes on one thread, which is started with the first heartbeat. What the store refuses is written with
-    the next one: nothing depends on it.
+    """Writes heartbeats on one thread, which is started with the first one. A write that fails is not
+    repeated, since nothing depends on it; the next heartbeat is written again.
     """
 
     def __init__(
         self, store: HeartbeatStore, now: Callable[[], int], *, pause: float = PAUSE
     ) -> None:
-        """`now` tells milliseconds since the epoch."""
+        """`now` returns milliseconds since the epoch; `pause` are the seconds between two writes."""
         self._store: Final = store
         self._now: Final = now
         self._pause: Final = pause
@@ -36,10 +36,10 @@ class HeartbeatBuffer:
         self._beats: dict[Key, Heartbeat] = {}
         self._over: set[Key] = set()
         self._written: Final[set[Key]] = set()
-        """Those whose heartbeats are in the store."""
+        """The attempts whose heartbeats are in the store."""
 
     def heard(self, key: Key, details: str | None) -> None:
-        """Take in a heartbeat. Any thread; never blocks."""
+        """Take a heartbeat. Callable on any thread; never blocks."""
         with self._changed:
             if self._thread.closed:
                 return
@@ -47,7 +47,7 @@ class HeartbeatBuffer:
             self._thread.wake()
 
     def over(self, key: Key) -> None:
-        """Forget the heartbeats of an attempt, which has ended. Any thread; never blocks."""
+        """Forget the heartbeats of an attempt that has ended. Callable on any thread; never blocks."""
         if key not in self._beats and key not in self._written:
             return
         with self._changed:
@@ -57,7 +57,7 @@ class HeartbeatBuffer:
                 self._changed.notify_all()
 
     def close(self, timeout: float) -> None:
-        """Write what is left, and end the thread; wait for that for at most `timeout` seconds."""
+        """Write the rest and end the thread. Wait at most `timeout` seconds for that."""
         self._thread.close(timeout)
 
     def _run(self) -> None:
@@ -76,9 +76,14 @@ class HeartbeatBuffer:
                 failing = False
             except StoreError as error:
                 if not failing:
-                    log.warning("heartbeats cannot be seen from outside: %s", error)
+                    log.warning(
+                        "the heartbeats of running attempts cannot be stored for other processes: %s",
+                        error,
+                    )
                 failing = True
             except Exception:
-                log.exception("heartbeats cannot be seen from outside")
+                log.exception(
+                    "the heartbeats of running attempts cannot be stored for other processes"
+                )
             with self._changed:
                 self._changed.wait_for(lambda: self._thread.closed, self._pause)

@@ -1,4 +1,4 @@
-"""Declare interceptors around workflows, tasks and calls of a client, and behind commits."""
+"""Declare interceptors around workflows, tasks and calls of a client, and observers of commits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class ClientCall:
     """A call of a client to an execution.
 
     `kind` is "start", "signal", "update", "query", "cancel", "terminate", "pause", "resume", "retry",
-    "restart", "fork", "delete", or "promise". `workflow` is the name of what is started, `name` that of the
-    signal, update or query; of a start, that of the message which goes with it. `count` says how many
-    executions are started or deleted at once; `execution_id` is the first one.
+    "restart", "fork", "delete", or "promise". `workflow` is the name of the workflow that is started.
+    `name` is the name of the signal, update or query; for a start, that of the message which goes with it.
+    `count` is the number of executions that are started or deleted at once, of which `execution_id` is the
+    first.
 
-    `headers` may be changed: a start has them recorded with the execution, a signal and an update with the
-    message. Others carry none.
+    `headers` may be changed. A start records them with the execution, a signal or update with the message.
+    Other calls carry none.
     """
 
     __slots__ = ("count", "execution_id", "headers", "kind", "name", "workflow")
@@ -48,8 +49,8 @@ class ClientCall:
 
 
 class WorkflowCall:
-    """A call of a workflow's code: `kind` is "workflow", or "signal", "update" or "query" for a handler,
-    whose `name` it is then. `headers` came with the signal or update; else they are the execution's.
+    """A call of a workflow's code. `kind` is "workflow", or "signal", "update" or "query" for the handler of
+    the message `name`. `headers` came with the signal or update; otherwise they are the execution's.
     """
 
     __slots__ = ("_run", "headers", "kind", "name")
@@ -72,12 +73,12 @@ class WorkflowCall:
 
     @property
     def run(self) -> int:
-        """Which run this is, counted from 1."""
+        """The number of the run, counted from 1."""
         return self._started.run
 
     @property
     def replaying(self) -> bool:
-        """Whether what happens now has happened before: then nothing may be told to the outside."""
+        """Whether the code is being replayed. Then an interceptor must have no effects outside."""
         return self._run.recorder.quiet
 
     @property
@@ -88,18 +89,17 @@ class WorkflowCall:
 
 
 _MESSAGES: Final = ("signal", "update")
-"""What goes to an execution that has headers of its own."""
+"""The kinds of messages whose target has headers of its own."""
 
 
 class SentCall:
-    """A call that a workflow's code sends to the execution `target`: `kind` is "child" or "start",
-    of the workflow
-    `name`, or "signal" or "update", which is called so. `execution_id` is the sender; `replaying` as in
-    WorkflowCall.
+    """A message that a workflow's code sends to the execution `target`. `kind` is "child" or "start" (`name`
+    is the workflow), or "signal" or "update" (`name` is that of the message). `execution_id` is the sender;
+    `replaying` is as in WorkflowCall.
 
-    `headers` may be changed. Those of a child or a start are the execution's at first, with what the code has
-    given beside, and those of a signal or an update are none. They are recorded: what a replay makes of
-    them does not count. `workflow` and `run` are those of the sender, whose own headers are `received`.
+    `headers` may be changed. For a child or a start they are at first the headers of the sender and those
+    that the code has given, for a signal or an update none. They are recorded, so that changes in a replay
+    have no effect. `workflow` and `run` are those of the sender, whose own headers are `received`.
     """
 
     __slots__ = (
@@ -123,14 +123,14 @@ class SentCall:
 
 @record
 class Committed:
-    """The commit of one turn of an execution, once: its `events`, in order, and how it stands
-    after that. `run` is the number of the run that they belong to, `headers` are the execution's;
-    `run_started_at` and `started_at` are milliseconds since the epoch, of the run and of the first one, and
-    `at` is the time of the last event.
+    """The commit of one turn of an execution: its `events` in order, and the `status` of the execution after
+    them. `run` is the number of their run, and `headers` are the execution's. `started_at` and
+    `run_started_at` are the starts of the first run and of this one, and `at` is the time of the last
+    event, in milliseconds since the epoch.
 
-    `ended` are the attempts of tasks and the updates that have come to their end, with when they began.
-    `rerun` is the number of the run with which somebody has last had the execution run again; 0 for none.
-    Where it is blocked, which may be with no event, `blocked_by` is the name of the error, and of the pause
+    `ended` are the attempts of tasks and the updates that have ended, with their begin. `rerun` is the
+    number of the last run that somebody asked for by a retry or restart; 0 for none. If the execution is
+    blocked, perhaps without an event, `blocked_by` is the class of the error; for a pause
     "ExecutionPaused".
     """
 
@@ -149,51 +149,52 @@ class Committed:
 
 
 class Interceptor:
-    """Goes around what a runtime does: derive a class, and override what is of interest.
+    """Base class of interceptors. Derive a class from it, and override the methods that you need.
 
     The methods that return a context manager may be written as generators, with
-    ``contextlib.contextmanager``. It is entered before the call and left after it, with the exception if
-    there is one; it may raise another one instead, and cannot suppress one. Of several interceptors the first
-    is the outermost.
+    ``contextlib.contextmanager``. The context manager is entered before the call and left after it, with
+    the exception of the call if there is one. It may raise another exception instead, but cannot suppress
+    one. Of several interceptors the first is the outermost.
     """
 
     def around_call(self, call: ClientCall) -> AbstractContextManager[object]:
-        """Return what goes around a call of a client, on the thread that makes it. It may change
-        ``call.headers``, or refuse the call by raising.
+        """Return the context manager around a call of a client, on the calling thread. It may change
+        ``call.headers``, or refuse the call by an exception.
         """
         return nullcontext()
 
     def around_workflow(self, call: WorkflowCall) -> AbstractContextManager[object]:
-        """Return what goes around the code of a workflow, in its deterministic loop: it runs again whenever
-        the execution is replayed (``call.replaying`` says so), and has to do the same then. It may raise, and
-        start tasks, as the code itself may.
+        """Return the context manager around the code of a workflow, in its deterministic loop. It runs again
+        in each replay (``call.replaying``), and must then behave in the same way. It may raise, and start
+        tasks, as the code itself may.
         """
         return nullcontext()
 
     def sending(self, call: SentCall) -> None:
-        """Change the headers of what a workflow sends. In the loop of the workflow, as `around_workflow`."""
+        """Change the headers of a message that a workflow sends, in its loop, like `around_workflow`."""
 
     def around_task(self, task: CurrentTask) -> AbstractContextManager[object]:
-        """Return what goes around the code of one attempt of a task, where that runs: on a thread, on an
-        event loop, in another process or function. An async task may go on beside others on its thread.
+        """Return the context manager around the code of one attempt of a task, in the place where it runs: on
+        a thread, on an event loop, in another process or function. Several async tasks may run on one
+        thread at a time.
         """
         return nullcontext()
 
     def committed(self, committed: Committed) -> None:
-        """Hear of what was committed of an execution, once, and never of a replay. It is called by the engine
-        and must be quick. What it raises is logged. What is committed just before the process dies is not
-        told.
+        """Observe a commit of an execution. The engine calls the method once for each commit, never in a
+        replay, and not for a commit just before the process dies. The method must be quick. Its exceptions
+        are logged.
         """
 
     def flush(self) -> None:
-        """Hand on what is held back: what runs here ends after this, or is frozen. It is called when a
-        runtime or a client is closed, at the end of a worker process, and at the end of each invocation of a
-        Lambda function. What it raises is logged.
+        """Write buffered data, because this process ends or is frozen afterwards. The method is called when a
+        runtime or a client is closed, at the end of a worker process, and at the end of each invocation of
+        a Lambda function. Its exceptions are logged.
         """
 
 
 class Around:
-    """Several context managers as one, the first outermost. What one of them suppresses is raised even so."""
+    """Several context managers as one, the first outermost. None of them can suppress an exception."""
 
     __slots__ = ("_entered", "_managers")
 
@@ -248,13 +249,13 @@ class Interceptors:
 
     @classmethod
     def of(cls, given: Iterable[Interceptor]) -> Interceptors:
-        """Return those that a runtime was given. Raises UsageError if one is none."""
+        """Return the interceptors of a runtime. Raises UsageError if an object is no Interceptor."""
         each = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnnecessaryIsInstance]
-        for one in each:
-            if not isinstance(one, Interceptor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        for interceptor in each:
+            if not isinstance(interceptor, Interceptor):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise UsageError(
-                    f"interceptors={given!r}: {one!r} is none; give a list of objects whose class "
-                    "derives from mini_workflow.Interceptor"
+                    f"interceptors={given!r}: {interceptor!r} is not an interceptor; give a list of "
+                    "objects whose class derives from mini_workflow.Interceptor"
                 )
         return cls(each) if each else NO_INTERCEPTORS
 
@@ -265,64 +266,63 @@ class Interceptors:
         return iter(self._each)
 
     def around_call(self, call: ClientCall) -> AbstractContextManager[object]:
-        """Return what goes around a call of a client."""
-        return Around([one.around_call(call) for one in self._each])
+        """Return the context manager around a call of a client."""
+        return Around([interceptor.around_call(call) for interceptor in self._each])
 
     @property
     def around_task(self) -> Callable[[CurrentTask], AbstractContextManager[object]] | None:
-        """What gives what goes around an attempt of a task; None if nothing does."""
+        """The function that returns the context manager around an attempt of a task; None for none."""
         return self._around_task if self._tasks else None
 
     def _around_task(self, task: CurrentTask) -> AbstractContextManager[object]:
-        return Around([one.around_task(task) for one in self._tasks])
+        return Around([interceptor.around_task(task) for interceptor in self._tasks])
 
     @property
     def hear(self) -> bool:
-        """Whether any of them hears of commits."""
+        """Whether any interceptor observes commits."""
         return bool(self._committed)
 
     @property
     def stand_around(self) -> bool:
-        """Whether any of them stands around the code of workflows."""
+        """Whether any interceptor stands around the code of workflows, or changes headers of messages."""
         return bool(self._workflows or self._sending)
 
     def committed(self, committed: Committed) -> None:
-        """Tell them what was committed. Never raises."""
-        for one in self._committed:
+        """Tell the interceptors of a commit. Never raises."""
+        for interceptor in self._committed:
             try:
-                one.committed(committed)
+                interceptor.committed(committed)
             except Exception:
                 log.exception("[%s] an interceptor failed", committed.execution_id)
 
     def flush(self) -> None:
-        """Have them hand on what they hold back. Never raises."""
-        for one in self._flushing:
+        """Have the interceptors write their buffered data. Never raises."""
+        for interceptor in self._flushing:
             try:
-                one.flush()
+                interceptor.flush()
             except Exception:
                 log.exception("an interceptor failed")
 
     def definitions(self, find: Callable[[str], Any]) -> Callable[[str], Any]:
-        """Return the same look-up of workflows, with interceptors around what it finds."""
+        """Return a look-up like `find`, whose workflows have the interceptors around their code."""
         if not (self._workflows or self._sending or self._committed):
             return find
         return lambda name: InterceptedWorkflow(find(name), self)
 
     def around_workflow(self, call: WorkflowCall) -> AbstractContextManager[object]:
-        """Return what goes around code of a workflow."""
-        return Around([one.around_workflow(call) for one in self._workflows])
+        """Return the context manager around code of a workflow."""
+        return Around([interceptor.around_workflow(call) for interceptor in self._workflows])
 
     def sending(self, call: SentCall) -> None:
-        """Have the headers of what a workflow sends changed."""
-        for one in self._sending:
-            one.sending(call)
+        """Have the interceptors change the headers of a message that a workflow sends."""
+        for interceptor in self._sending:
+            interceptor.sending(call)
 
 
 def _overriding(each: Sequence[Interceptor], method: str) -> tuple[Any, ...]:
-    """Return those whose class has a method of its own."""
-    return tuple(
-        one for one in each if getattr(type(one), method) is not getattr(Interceptor, method)
-    )
+    """Return the interceptors whose class overrides the method."""
+    inherited = getattr(Interceptor, method)
+    return tuple(given for given in each if getattr(type(given), method) is not inherited)
 
 
 class InterceptedWorkflow:

@@ -15,7 +15,7 @@ from mini_workflow.workflow import Workflow
 
 @frozen
 class Parameter:
-    """A parameter for people: its name, its annotation and its default as texts, empty if it has none."""
+    """A parameter for people to read: its name, and its annotation and default as texts, empty for none."""
 
     name: str
     annotation: str
@@ -24,15 +24,15 @@ class Parameter:
 
 
 class Parameters:
-    """The annotations of the parameters of a function; of None nothing is known. The context of a
-    workflow is none of them.
+    """The parameters of a function and their annotations, without the context of a workflow. For None the
+    parameters are not known.
     """
 
     def __init__(self, function: Callable[..., Any] | None) -> None:
         found: list[inspect.Parameter] = []
         self._annotations: dict[str, Any] = {}
         if function is not None:
-            with suppress(TypeError, ValueError):  # it has no signature
+            with suppress(TypeError, ValueError):  # the function has no signature
                 found = list(inspect.signature(function).parameters.values())
             if isinstance(function, Workflow) and found[0].kind is not found[0].VAR_POSITIONAL:
                 del found[0]
@@ -47,7 +47,7 @@ class Parameters:
         self._others = {p.kind: p for p in found}
 
     def listed(self) -> Sequence[Parameter] | None:
-        """Return the parameters, in order, or None if any number of arguments is taken."""
+        """Return the parameters in order, or None if the function takes any number of arguments."""
         if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in self._all):
             return None
         return [
@@ -61,18 +61,20 @@ class Parameters:
         ]
 
     def arguments(self, given: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return arguments, by their names, as those by position and those by name. Raises UsageError."""
+        """Return arguments that are given by name as (positional, by name). Raises UsageError if a value
+        does not fit its annotation.
+        """
         built = {name: self.build(value, name) for name, value in given.items()}
         args: list[Any] = []
-        for one in self._positional:
-            if one.kind is not one.POSITIONAL_ONLY or one.name not in built:
+        for parameter in self._positional:
+            if parameter.kind is not parameter.POSITIONAL_ONLY or parameter.name not in built:
                 break
-            args.append(built.pop(one.name))
+            args.append(built.pop(parameter.name))
         return args, built
 
     def build(self, value: Any, place: int | str) -> Any:
-        """Return the argument at a position, or of a name, from JSON or a `Text`. Those that there are
-        not, others refuse. Raises UsageError.
+        """Return the argument at a position, or of a name, built from JSON or a `Text`. A place without a
+        parameter is not refused here. Raises UsageError if the value does not fit the annotation.
         """
         if isinstance(place, str):
             parameter = self._named.get(place, self._others.get(inspect.Parameter.VAR_KEYWORD))

@@ -1,4 +1,4 @@
-"""Texts from elsewhere, so that they cannot steer a terminal or forge a line of a log."""
+"""Escape texts from outside, so that they cannot control a terminal or forge a line of a log."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import traceback
 from typing import Final
 
 _UNSAFE: Final = (
-    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # what terminals obey, but for tab and newline
-    r"\u2028\u2029"  # what some programs take for the end of a line
-    r"\u202a-\u202e\u2066-\u2069"  # what changes the direction of writing
-    r"\ud800-\udfff"  # what no encoding can say
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters of terminals, except tab and newline
+    r"\u2028\u2029"  # ends of a line for some programs
+    r"\u202a-\u202e\u2066-\u2069"  # changes of the direction of writing
+    r"\ud800-\udfff"  # surrogates, which no encoding has
 )
 _IN_TEXT: Final = f"[{_UNSAFE}]"
 _IN_LINE: Final = f"[{_UNSAFE}\t\n]"
 _COLOUR: Final = r"(\x1b\[(?:0|1|3[0-7]|9[0-7])m)"
-"""Colours, as the command line itself makes them; they are harmless."""
+"""The colours that the command line itself writes. They are harmless."""
 
 LOGGERS: Final = (
     "mini_workflow.engine",
@@ -32,8 +32,8 @@ _OWN: Final = __file__.removesuffix("printable.py")
 def printable(text: str, *, line: bool = True, json: bool = False, colours: bool = False) -> str:
     r"""Return the text with control characters and the like escaped, as in ``\x1b``.
 
-    As a `line`, newlines and tabs are escaped as well. In `json` the escapes are those of JSON, so
-    that it says the same; `colours` leaves those of the command line.
+    With `line`, newlines and tabs are escaped too. With `json` the escapes are those of JSON, so that the
+    text keeps its meaning; with `colours` the colours of the command line stay.
     """
     unsafe = _IN_LINE if line else _IN_TEXT
     if re.search(unsafe, text) is None:
@@ -48,9 +48,9 @@ def printable(text: str, *, line: bool = True, json: bool = False, colours: bool
 
 
 class _OneLine(logging.Filter):
-    """Makes records of the library printable: a message is one line, and a traceback is indented.
+    """Makes log records of the library printable: a message is one line, and a traceback is indented.
 
-    What workflows and tasks log themselves is left as it is.
+    Records of workflows and tasks themselves stay as they are.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -63,13 +63,13 @@ class _OneLine(logging.Filter):
             record.msg, record.args = safe, ()
         if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
             lines = "".join(traceback.format_exception(record.exc_info[1])).splitlines()
-            record.exc_text = "\n".join(f"  {printable(one)}" for one in lines)
+            record.exc_text = "\n".join(f"  {printable(line)}" for line in lines)
         return True
 
 
 def protect_logs() -> None:
-    """Have what the library logs be printable, whatever handlers there are."""
+    """Make all log records of the library printable, for any logging handler."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
-        if not any(isinstance(one, _OneLine) for one in logger.filters):
+        if not any(isinstance(known, _OneLine) for known in logger.filters):
             logger.addFilter(_OneLine())

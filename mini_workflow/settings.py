@@ -1,24 +1,24 @@
-"""Settings: the environment variables by which a function of AWS finds the engine's resources.
+"""Read settings: the environment variables by which a function of AWS finds the engine's resources.
 
-| variable | what it names |
+| variable | meaning |
 | --- | --- |
 | BUCKET_NAME | the bucket with the histories |
-| OBJECT_PREFIX | what the keys in it begin with; empty by default |
+| OBJECT_PREFIX | the beginning of the keys in the bucket; empty by default |
 | MINI_WORKFLOW_TABLE_NAME | the table of DynamoDB that has the histories instead; none by default |
 | QUEUE_URL | the FIFO queue of events |
-| QUEUE_ARN | its ARN, for what of yours needs it: the library sends by the URL |
-| MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that nobody can read |
+| QUEUE_ARN | its ARN, for other programs: the library sends by the URL |
+| MINI_WORKFLOW_DLQ_URL | the FIFO queue for messages that cannot be read |
 | TIMER_QUEUE_URL | the queue whose messages reach the queue of events after their delay |
 | WORKER_FUNCTION_NAME | the function that runs tasks |
 | MINI_WORKFLOW_WORKERS | the other workers, by the names that tasks know them by: JSON; none by default |
 | ROLE_ARN | the role by which EventBridge Scheduler sends to the queue of events |
 | MINI_WORKFLOW_ORCHESTRATOR_FUNCTION_NAME | the function that answers queries and updates |
 | MINI_WORKFLOW_SCHEDULE_GROUP | the group of the schedules of long timers |
-| MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for what a schedule could not send; none by default |
+| MINI_WORKFLOW_SCHEDULE_DLQ_ARN | the queue for messages that a schedule could not send; none by default |
 | MINI_WORKFLOW_SCHEDULE_KEY_ARN | the key of KMS that encrypts schedules; AWS's own by default |
 | MINI_WORKFLOW_EXECUTION_RETENTION | the seconds for which closed executions stay; for ever by default |
-| MINI_WORKFLOW_DEV_WORKER | the worker of all tasks of what is started here; none by default |
-| MINI_WORKFLOW_SIGNING_KEY | signs what crosses from one function to another: 32 characters or more |
+| MINI_WORKFLOW_DEV_WORKER | the worker of all tasks of executions that are started here; none by default |
+| MINI_WORKFLOW_SIGNING_KEY | signs data from one function to another: 32 characters or more |
 | MINI_WORKFLOW_SIGNING_KEY_ARN | in its place, the parameter of SSM or the secret that holds the key |
 
 The signing key may be a ring: several keys with bars between them, of which the first signs and all
@@ -57,16 +57,16 @@ SIGNING_KEY_ARN: Final = "MINI_WORKFLOW_SIGNING_KEY_ARN"
 TABLE_KEY: Final = "id"
 TABLE_ORDER: Final = "turn"
 TABLE_EXPIRES: Final = "expires"
-"""The attributes of the table with the histories: of its primary key, the partition's and the order's,
-and the time at which an item is removed."""
+"""The attributes of the table with the histories: the partition key, the sort key, and the time at which an
+item is removed."""
 
 MEANING: Final[dict[str, str]] = {
     BUCKET_NAME: "the bucket with the histories",
-    OBJECT_PREFIX: "what the keys in the bucket begin with",
+    OBJECT_PREFIX: "the beginning of the keys in the bucket",
     TABLE_NAME: "the name of the table of DynamoDB with the histories",
     QUEUE_URL: "the URL of the FIFO queue of events",
     QUEUE_ARN: "the ARN of the FIFO queue of events",
-    DLQ_URL: "the URL of the FIFO queue for messages that nobody can read",
+    DLQ_URL: "the URL of the FIFO queue for messages that cannot be read",
     TIMER_QUEUE_URL: "the URL of the delay queue of timers",
     WORKER_FUNCTION_NAME: "the name of the function that runs tasks",
     WORKERS: "the functions of the other workers, or the URLs of their queues, by the names that "
@@ -74,19 +74,19 @@ MEANING: Final[dict[str, str]] = {
     ROLE_ARN: "the role by which EventBridge Scheduler sends to the queue of events",
     ORCHESTRATOR_FUNCTION_NAME: "the name of the orchestrator function",
     SCHEDULE_GROUP: "the name of the group of schedules",
-    SCHEDULE_DLQ_ARN: "the ARN of the queue for what a schedule could not send",
+    SCHEDULE_DLQ_ARN: "the ARN of the queue for messages that a schedule could not send",
     SCHEDULE_KEY_ARN: "the ARN of the key of KMS that encrypts schedules",
     EXECUTION_RETENTION: "the seconds after which executions that have closed are deleted",
     DEV_WORKER: "the worker that runs all tasks of the executions that are started here: that of a "
     "developer, whose name begins with dev-",
-    SIGNING_KEY: "the key that signs what crosses from one function to another",
+    SIGNING_KEY: "the key that signs data from one function to another",
     SIGNING_KEY_ARN: "the ARN of the parameter or secret that holds the signing key in its place",
 }
-"""What each variable holds, for error messages and documents."""
+"""The meaning of each variable, for error messages and documents."""
 
 FUNCTION_NAME: Final = "AWS_LAMBDA_FUNCTION_NAME"
 FUNCTION_VERSION: Final = "AWS_LAMBDA_FUNCTION_VERSION"
-"""What Lambda itself tells a function of it."""
+"""The variables that Lambda itself sets: the name and the version of the function."""
 
 LIVE: Final = "live"
 """The alias by which the newest version of a function is called, where versions are published."""
@@ -95,12 +95,12 @@ DEFAULT_WORKER: Final = "default"
 """The name of the worker that runs the tasks which name none."""
 
 DEV_PREFIX: Final = "dev-"
-"""What the names of workers begin with that are developers' machines. No other takes all tasks of an
+"""The beginning of the names of workers on developers' machines. No other worker takes all tasks of an
 execution."""
 
 WORKER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}")
-"""What the name of a worker may be: it becomes part of the names of functions and queues, 64
-characters at most."""
+"""Names that a worker may have. They become part of the names of functions and queues, which have at most 64
+characters."""
 
 WORKER_NAME_RULE: Final = (
     "the name of a worker: 1 to 32 letters, digits and '-', beginning with a letter"
@@ -116,13 +116,11 @@ OPTIONAL: Final[dict[str, str]] = {
     DEV_WORKER: "",
     SIGNING_KEY_ARN: "",
 }
-"""The variables that may be absent, and what they are then."""
+"""The variables that may be absent, with their default values."""
 
 
 def prefix_of(engine: str) -> str:
-    """Return what the variables with the settings of an engine begin with in a function linked to
-    it.
-    """
+    """Return the beginning of the variables with the settings of an engine, in a function linked to it."""
     return re.sub(r"[^A-Z0-9]", "_", engine.upper()) + "__"
 
 
@@ -131,8 +129,8 @@ def of_engine(engine: str, environment: Mapping[str, str] | None = None) -> dict
 
         orders = AWSRuntime.from_env(of_engine("Orders"))
 
-    A function that is linked to several engines has no others. `environment` stands in for the
-    process's. Raises SettingMissing if the function is not linked to an engine of this name.
+    A function that is linked to several engines has no other settings. `environment` replaces that of the
+    process. Raises SettingMissing if the function is not linked to an engine of this name.
     """
     variables = os.environ if environment is None else environment
     prefix = prefix_of(engine)
@@ -144,29 +142,27 @@ def of_engine(engine: str, environment: Mapping[str, str] | None = None) -> dict
     if not found:
         raise SettingMissing(
             f"no variable begins with {prefix}: this function is not linked to an engine named "
-            f"{engine!r}. The Pulumi component sets them by link=[engine]"
+            f"{engine!r}. Link it by link=[engine] of the Pulumi component, which sets the variables"
         )
     return found
 
 
 class Settings:
-    """Reads settings when they are needed. `environment` stands in for the process's."""
+    """Reads settings when they are needed. `environment` replaces that of the process."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
         self._workers: tuple[str, dict[str, str]] = ("", {})
 
     def get(self, name: str) -> str:
-        """Return the value of a variable. Raises SettingMissing if it is absent or empty, and
-        needed.
-        """
+        """Return the value of a variable. Raises SettingMissing if it is required, and absent or empty."""
         value = self._environment.get(name, "")
         if value or name in OPTIONAL:
             return value or OPTIONAL[name]
         raise SettingMissing(
             f"the environment variable {name} is not set: it holds {MEANING[name]}. The Pulumi "
-            "component sets it on the engine's functions, and on others by link=[engine]; a function "
-            "linked to several engines finds each by settings.of_engine(its name)"
+            "component sets it on the engine's functions, and on others by link=[engine]; in a function "
+            "linked to several engines read the settings of each by settings.of_engine(its name)"
         )
 
     def optional(self, name: str) -> str:
@@ -174,8 +170,8 @@ class Settings:
         return self._environment.get(name, "")
 
     def workers(self) -> dict[str, str]:
-        """Return the functions of the workers that have a name, by that. Raises SettingMissing if the
-        variable is not what it should be.
+        """Return the functions, or the URLs of the queues, of the named workers by their names. Raises
+        SettingMissing if the variable has a wrong value.
         """
         value = self.get(WORKERS)
         if value == self._workers[0]:
@@ -193,8 +189,8 @@ class Settings:
         return self._workers[1]
 
     def execution_retention(self) -> float | None:
-        """Return the seconds after which executions that have closed are deleted, or None. Raises
-        SettingMissing if the variable is not what it should be.
+        """Return the seconds after which closed executions are deleted, or None. Raises SettingMissing if the
+        variable has a wrong value.
         """
         value = self.get(EXECUTION_RETENTION)
         if value and not (value.isascii() and value.isdecimal() and int(value)):
@@ -205,8 +201,8 @@ class Settings:
         return int(value) if value else None
 
     def dev_worker(self) -> str:
-        """Return the worker that all tasks of what is started here are for; empty if there is none.
-        Raises SettingMissing if the engine has no such worker, or it is not one of a developer.
+        """Return the worker that runs all tasks of the executions which are started here; empty for none.
+        Raises SettingMissing if the engine has no such worker, or it is not that of a developer.
         """
         name = self.get(DEV_WORKER)
         if name and not (name.startswith(DEV_PREFIX) and is_queue(self.workers().get(name, ""))):
@@ -217,21 +213,19 @@ class Settings:
         return name
 
     def dev_workers(self) -> str:
-        """Return the names of the workers that are developers' machines, for messages."""
+        """Return the names of the workers on developers' machines, for messages."""
         found = [name for name, place in self.workers().items() if is_queue(place)]
         return ", ".join(sorted(filter(_is_dev, found))) or "none for development"
 
 
 def dev_worker_message(name: str) -> str:
-    """Return how a developer gets a worker."""
+    """Return the remedy that adds a developer's worker, for messages."""
     named = name if name.startswith(DEV_PREFIX) else f"{DEV_PREFIX}{name}"
     return f'Give the component workers={{"{named}": {{"pull": true}}}}, and deploy'
 
 
 def is_queue(place: str) -> bool:
-    """Return whether a worker takes its attempts from a queue: its URL is given, instead of the name
-    of a function.
-    """
+    """Return whether the place of a worker is the URL of a queue, and not the name of a function."""
     return place.startswith(("https://", "http://"))
 
 

@@ -1,4 +1,4 @@
-"""StreamBuffer: takes what tasks write to streams to the store, many writes at a time."""
+"""Write the chunks that tasks write to streams to the store, many at a time."""
 
 from __future__ import annotations
 
@@ -30,77 +30,78 @@ Key = tuple[str, int, int]
 """An attempt: execution id, number of the task, attempt."""
 
 Result = Answer | Literal["refused"]
-"""What has become of a write: "refused" if the store cannot keep such a body."""
+"""The result of a write: "refused" if the store cannot keep such a body."""
 
 Append = Callable[[Sequence[StreamWrite]], Sequence[Result]]
-"""Keeps writes: see `StreamStore.append`."""
+"""Stores writes: see `StreamStore.append`."""
 
 PAUSE: Final = 0.05
-"""Seconds between two batches, unless somebody waits for one. Our own bound: twenty commits a second,
-however many chunks there are."""
+"""Seconds between two batches, unless a writer waits for one. Our own bound: at most twenty commits a second,
+for any number of chunks."""
 
 AT_ONCE: Final = 500
-"""Chunks of one batch at most. Our own bound."""
+"""The most chunks of one batch. Our own bound."""
 
 ROOM: Final = 4 * 1024 * 1024
-"""Bytes that may wait until a writer has to wait too. Our own bound."""
+"""Bytes that may wait before a writer has to wait too. Our own bound."""
 
 FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 2.0
-"""Seconds until a batch is tried again that the store has refused: twice as long each time, from the
-first to the last. Our own bounds."""
+"""Seconds before a batch is tried again after the store has failed: twice as many each time, from the first
+to the last. Our own bounds."""
 
 CLOSING_WITHIN: Final = 5.0
-"""Seconds that a buffer has to append what is waiting when it is closed. Our own bound."""
+"""Seconds that a buffer has to write the rest when it is closed. Our own bound."""
 
 REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
-"""What a store raises because of what it is given, not because of its own condition."""
+"""The errors that a store raises because of a value, not because of its own condition."""
 
 
 class StreamSink(Protocol):
-    """The place where the writes of attempts go. Any thread."""
+    """The target of the writes and heartbeats of attempts. All methods may be called on any thread."""
 
     def write(self, write: StreamWrite, *, may_wait: bool) -> None:
-        """Take a write. If it `may_wait` it does where much is waiting already.
+        """Take a write. With `may_wait`, wait while too many bytes are waiting already.
 
-        Raises what has become of an earlier one of its attempt, if that was not kept.
+        Raises the error of an earlier write of the same attempt that was not stored: StreamFull,
+        ExecutionNotFound or StoreError.
         """
         ...
 
     def flush(self, key: Key) -> None:
-        """Wait until the writes of an attempt so far are durable. Raises as `write`."""
+        """Wait until the writes of an attempt so far are durable. Raises like `write`."""
         ...
 
     async def drain(self, key: Key) -> None:
-        """Do the same on the running event loop."""
+        """Wait like `flush`, without blocking the running event loop."""
         ...
 
     def forget(self, key: Key) -> None:
-        """Forget an attempt that is over, and writes no more."""
+        """Forget an attempt that has ended and writes no more."""
         ...
 
     def heard(self, key: Key, details: str | None) -> None:
-        """Take in a heartbeat of an attempt: the details given last, as JSON text. Does not wait."""
+        """Take a heartbeat of an attempt, with its last details as JSON text. Does not wait."""
         ...
 
     def over(self, key: Key) -> None:
-        """Forget the heartbeats of an attempt that is over. Does not wait."""
+        """Forget the heartbeats of an attempt that has ended. Does not wait."""
         ...
 
 
 class StreamBuffer:
-    """A StreamSink: one thread, which is started with the first write, appends what is waiting, of all
-    attempts together. A store that fails is tried again until the buffer is closed, or so many `tries`
+    """A StreamSink with one thread, which is started with the first write and stores the waiting writes of
+    all attempts together. If the store fails, it tries again until the buffer is closed, or `tries` times
     in all.
 
-    `told` is called after each batch, with the executions that it was about. Heartbeats of attempts go to
-    `heartbeats`, and to nobody without it.
+    `notify` is called after each batch with the ids of its executions. Heartbeats of attempts go to
+    `heartbeats`; without it they are dropped. `pause` are the seconds between two batches.
     """
 
     def __init__(
         self,
         append: Append,
-        told: Callable[[set[str]], None] = lambda executions: None,
+        notify: Callable[[set[str]], None] = lambda executions: None,
         *,
         pause: float = PAUSE,
         tries: int | None = None,
@@ -108,25 +109,25 @@ class StreamBuffer:
     ) -> None:
         self._append: Final = append
         self._heartbeats: Final = heartbeats
-        self._told: Final = told
+        self._notify: Final = notify
         self._pause: Final = pause
         self._tries: Final = tries
         self._thread: Final = BufferThread("mini-workflow-streams", self._run)
         self._changed: Final = self._thread.changed
         self._waiting: deque[_Item] = deque()
         self._size = 0
-        self._taken = 0  # how many writes there were
-        self._settled = 0  # how many of them are done with
-        self._urgent = 0  # somebody waits until so many are
+        self._taken = 0  # the number of writes so far
+        self._settled = 0  # the number of writes whose result is known
+        self._urgent = 0  # a writer waits until so many are settled
         self._last: dict[Key, int] = {}  # the number of the last write of each attempt
         self._errors: dict[Key, Exception] = {}
-        self._ended = False  # the thread, that is: nothing is stored any more
+        self._ended = False  # whether the thread has ended, so that nothing is stored any more
         self._callbacks: list[tuple[int, Callable[[], None]]] = []
 
-    # For those who write
+    # For writers
 
     def write(self, write: StreamWrite, *, may_wait: bool) -> None:
-        """See `StreamSink.write`. Raises RuntimeClosed once it is closed."""
+        """See `StreamSink.write`. Raises RuntimeClosed if the buffer is closed."""
         key = _key(write)
         with self._changed:
             while may_wait and self._size > ROOM and not self._thread.closed:
@@ -137,8 +138,8 @@ class StreamBuffer:
             self._last[key] = self._taken
 
     def relay(self, writes: Sequence[StreamWrite], done: Callable[[list[Result]], None]) -> None:
-        """Take writes from another buffer, and have `done` told the results when they are durable, on
-        the thread of this one. Does not wait. `done` is never called if this one is closed before.
+        """Take writes from another buffer, and call `done` with their results when they are durable, on the
+        thread of this buffer. Does not wait. `done` is not called if this buffer is closed before.
         """
         relay = _Relay(len(writes), done)
         with self._changed:
@@ -151,7 +152,7 @@ class StreamBuffer:
         if running_loop() is not None:
             raise UsageError(
                 "flush() of a stream would block the event loop: write"
-                " `await current_task().stream(...).drain()`"
+                " `await current_task().stream(...).drain()` instead"
             )
         with self._changed:
             last = self._last.get(key, 0)
@@ -203,8 +204,8 @@ class StreamBuffer:
             self._heartbeats.over(key)
 
     def close(self, timeout: float = CLOSING_WITHIN) -> None:
-        """Append what is waiting, with one try, end the thread, and wait for that, for at most
-        `timeout` seconds. Harmless if it was closed before.
+        """Store the rest, with one try, and end the thread. Wait at most `timeout` seconds for that. May be
+        called again.
         """
         self._thread.close(timeout)
         if self._heartbeats is not None:
@@ -228,7 +229,7 @@ class StreamBuffer:
     def _check(self, key: Key, last: int = 0) -> None:
         error = self._errors.pop(key, None)
         if error is not None:
-            raise error  # once: who handles it may go on
+            raise error  # only once, so that the task may handle the error and go on
         if self._settled < last or (self._thread.closed and not last):
             raise RuntimeClosed("the runtime was closed before a chunk of a stream was stored")
 
@@ -276,16 +277,16 @@ class StreamBuffer:
         with self._changed:
             self._settle(batch, results)
             done = [tell for number, tell in self._callbacks if number <= self._settled]
-            self._callbacks = [one for one in self._callbacks if one[0] > self._settled]
+            self._callbacks = [entry for entry in self._callbacks if entry[0] > self._settled]
         for tell in done:
             tell()
         for item, result in zip(batch, results, strict=True):
             if item.relay is not None:
                 item.relay.add("refused" if isinstance(result, Exception) else result)
         try:
-            self._told({write.execution_id for write in writes})
+            self._notify({write.execution_id for write in writes})
         except Exception:
-            log.exception("those who read streams could not be told")
+            log.exception("the readers of streams could not be notified of new chunks")
 
     def _results(self, writes: list[StreamWrite]) -> Sequence[Result | Exception]:
         tried, pause = 0, FIRST_RETRY
@@ -297,7 +298,7 @@ class StreamBuffer:
                 if len(writes) == 1:
                     log.error("the store refused a chunk of a stream: %s", error)
                     return ["refused"]
-                # One of them is at fault.
+                # The store refuses one of the writes. Each is tried alone.
                 return [result for write in writes for result in self._results([write])]
             except StoreError as error:
                 problem: Exception = error
@@ -308,13 +309,15 @@ class StreamBuffer:
                 if self._thread.closed or tried == self._tries:
                     return [problem] * len(writes)
                 if tried == 1:
-                    log.warning("chunks of streams wait, the store refused them: %s", problem)
+                    log.warning(
+                        "the store failed, so chunks of streams wait to be stored: %s", problem
+                    )
                 self._changed.wait_for(lambda: self._thread.closed, pause)
             pause = min(LAST_RETRY, pause * 2)
 
 
 class _Relay:
-    """Results that are collected for another buffer."""
+    """Collects the results of writes for another buffer."""
 
     __slots__ = ("_done", "_missing", "_results")
 
@@ -330,7 +333,7 @@ class _Relay:
 
 
 class _Item:
-    """A write that waits, and who is told of it, if not its writer."""
+    """A waiting write, and the relay that gets its result, if it comes from another buffer."""
 
     __slots__ = ("relay", "write")
 
@@ -344,7 +347,7 @@ def _key(write: StreamWrite) -> Key:
 
 
 def _error(write: StreamWrite, result: Result) -> MiniWorkflowError | None:
-    """Return what the writer is told."""
+    """Return the error for the writer, or None if the write was stored."""
     name, stream = write.execution_id, write.stream
     match result:
         case "full":
@@ -355,7 +358,9 @@ def _error(write: StreamWrite, result: Result) -> MiniWorkflowError | None:
             )
         case "missing":
             return ExecutionNotFound(
-                f"there is no execution {name!r} any more to write to", execution_id=name
+                f"execution {name!r} does not exist any more: a chunk of its stream {stream!r} was not "
+                "stored",
+                execution_id=name,
             )
         case "refused":
             return StoreRefused(f"the store cannot keep a chunk of stream {stream!r} of {name!r}")

@@ -1,4 +1,4 @@
-"""Tell the code of a task about the attempt that runs it: current_task()."""
+"""Give the code of a task its current attempt: current_task()."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Beating(Protocol):
     """A listener to the heartbeats of an attempt."""
 
     def beat(self, details: str | None) -> None:
-        """Take in a heartbeat: the details given last, as JSON text. Any thread; never raises."""
+        """Take a heartbeat, with its last details as JSON text. Called on any thread; never raises."""
         ...
 
 
 class CurrentTask:
-    """The attempt that runs the calling code; `current_task` gives it."""
+    """The attempt that runs the calling code; `current_task` returns it."""
 
     __slots__ = (
         "_beating",
@@ -52,41 +52,41 @@ class CurrentTask:
     )
 
     def __init__(self, request: TaskRequest, beating: Beating | None = None) -> None:
-        """Of an attempt that begins now; `beating` hears its heartbeats."""
+        """Describe an attempt that begins now. `beating` listens to its heartbeats."""
         timeout = request.timeout
         self.request: Final = request
         self.codec: Codec | None = None
-        """What encodes the details of heartbeats; set by who runs the code of the task."""
+        """Encodes the details of heartbeats. Set by the runner."""
         self.begun = 0
         self.ran_on = ""
-        """When and where it began, as in TaskOutcome; set by who runs it, if it is to be told."""
+        """The time and the place of its begin, as in TaskOutcome. Set by the runner, if they are reported."""
         self.details: str | None = None
-        """The details that this attempt gave last, as JSON text; None if it gave none."""
+        """The last details that this attempt gave, as JSON text; None if it gave none."""
         self.heard_at = 0
-        """When the last heartbeat was given, in milliseconds since the epoch; 0 if none was."""
+        """The time of the last heartbeat (milliseconds since the epoch); 0 if there was none."""
         self.on_wait: Callable[[TaskRequest], AbstractContextManager[None]] | None = None
-        """Surrounds a wait of the code for an execution; set by a runner that needs to know. It does not
-        refer to this attempt, which would be left to the garbage collector otherwise."""
+        """Returns the context manager around a wait of the code for an execution. Set by some runners. The
+        function does not refer to this attempt, which would be left to the garbage collector otherwise."""
         self.on_await: Callable[[], None] | None = None
-        """Called when a sync function turns out to have given something to await, which can be
-        cancelled; set by a runner that needs to know."""
+        """Called when a sync function has returned an awaitable, which can be cancelled. Set by some
+        runners."""
         self._deadline = None if timeout is None else time.time() + timeout / 1000
-        """In seconds since the epoch."""
+        """Seconds since the epoch."""
         self._beating = beating
         self.stops_early = False
-        """Whether the code has seen that the runtime closes: what it returns is no result."""
+        """Whether the code has seen that the runtime closes. Then its return value is no result."""
         self._cancelled: str | None = None
         self._on_cancel: Callable[[], None] | None = None
         self.sink: StreamSink | None = None
-        """Where what the code writes to streams goes; set by who runs it."""
+        """The target of chunks and heartbeats. Set by the runner."""
         self.transactions: TaskTransactions | None = None
-        """What records results in transactions of the code's own; set by a runtime that can."""
+        """Records results in transactions of the user's connection. Set by a PostgresRuntime."""
         self.streams: TaskStreams | None = None
-        """What the code has written to streams, if it has. For who runs it."""
+        """The streams of the attempt, once its code has used one. For runners."""
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
+        """The number of this attempt, counted from 1."""
         return self.request.attempt
 
     @property
@@ -101,55 +101,55 @@ class CurrentTask:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this task, and another for every other task.
+        """A key that is the same for every attempt of this task, and differs for every other task.
 
-        Its form is ``<execution id>:<sequence number>``, for example ``order-o-1:3``. Give it to
-        services that take such a key, so that an attempt after a lost one is not done twice.
+        Its form is ``<execution id>:<sequence number>``, for example ``order-o-1:3``. Pass it to services
+        that take such a key, so that an attempt after a lost one has no second effect.
         """
         return f"{self.request.execution_id}:{self.request.seq}"
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes along with the execution: see ``start_execution(headers=...)``. A copy."""
+        """The headers of the execution: see ``start_execution(headers=...)``. A copy."""
         return dict(self.request.headers or {})
 
     @property
     def traceparent(self) -> str:
-        """A W3C trace context for what the attempt calls, which is the same wherever it is computed. It is in
-        the trace of the header of that name, and where there is none in one that belongs to the execution.
+        """The W3C trace context for calls of the attempt, which is the same in every process. It belongs to
+        the trace of the header of that name, or without such a header to a trace of the execution.
         """
         return traceparent(*self.request.key, self.request.headers)
 
     @property
     def scheduled_at(self) -> datetime | None:
-        """When the attempt was to be made (an aware datetime in UTC), by the engine's clock; None if that is
-        not known. From then on it has waited for a thread, a worker, or a function.
+        """The time at which the attempt was due (an aware datetime in UTC), by the engine's clock; None if it
+        is not known. From then on the attempt waited for a thread, a worker or a function.
         """
         at = self.request.scheduled_at
         return datetime.fromtimestamp(at / 1000, UTC) if at else None
 
     @property
     def deadline(self) -> datetime | None:
-        """When this attempt times out (an aware datetime in UTC), or None."""
+        """The time at which this attempt times out (an aware datetime in UTC), or None."""
         return None if self._deadline is None else datetime.fromtimestamp(self._deadline, UTC)
 
     def heartbeat(self, details: object = None) -> None:
-        """Say that the attempt is alive, and how far it has come.
+        """Report that the attempt is alive, and its progress.
 
-        Cheap, and callable from any thread of the task. With a ``heartbeat_timeout``, an attempt
-        that does not call it for so long is ended with TaskTimeout.
+        The call is cheap and allowed on any thread of the task. With a ``heartbeat_timeout``, an attempt
+        without a call for so long is ended with TaskTimeout.
 
-        The `details` (any value that can be encoded, such as the number of items that are done)
-        reach the next attempt as `last_heartbeat`, if this one fails, times out, or loses its
-        worker process; from a worker process they leave at most ten times a second. Nothing is
-        written per heartbeat: when the engine itself is killed, those of the attempts that it was
-        running are lost. None is no details, and leaves those given before. Twice a second at most (on
-        AWS every ten seconds) the newest ones are kept beside the history, for ``execution.describe()``.
+        The `details` (any value that can be encoded, such as the number of finished items) reach the
+        next attempt as `last_heartbeat`, if this one fails, times out, or loses its worker process. A
+        worker process sends them at most ten times a second. A heartbeat alone writes nothing: if the
+        engine itself is killed, the details of its running attempts are lost. None leaves the details
+        that were given before. At most twice a second (on AWS every ten seconds) the newest details are
+        stored beside the history, for ``execution.describe()``.
 
         Raises:
-            TaskCancelled: nobody waits for the attempt any more, or the runtime closes; let it
-                pass, and the task stops. The details are kept even so.
-            ValueNotSerializable: the details cannot be encoded; nothing was said.
+            TaskCancelled: the result of the attempt is not needed any more, or the runtime closes.
+                Let the error pass, so that the task stops. The details are kept.
+            ValueNotSerializable: the details cannot be encoded; nothing was reported.
         """
         if details is not None:
             codec = self._the_codec()
@@ -157,9 +157,9 @@ class CurrentTask:
         if self._cancelled is not None:
             because = f": {self._cancelled}" if self._cancelled else ""
             raise TaskCancelled(
-                f"attempt {self.attempt} of task {self.name!r} shall end{because}"
+                f"attempt {self.attempt} of task {self.name!r} has to end{because}"
                 if self._cancelled == CLOSING
-                else f"nobody waits for attempt {self.attempt} of task {self.name!r} any more{because}"
+                else f"attempt {self.attempt} of task {self.name!r} is not needed any more{because}"
             )
         self.heard_at = time.time_ns() // 1_000_000
         if self._beating is not None:
@@ -169,58 +169,59 @@ class CurrentTask:
 
     @property
     def last_heartbeat(self) -> Any:
-        """The details that the attempts before this one gave last by `heartbeat`, or None."""
+        """The last details that an attempt before this one gave by `heartbeat`, or None."""
         text = self.request.heartbeat
         return None if text is None else self._the_codec().decode(Payload(text=text))
 
     def stream(self, name: str) -> TaskStream:
-        """Return the stream of that name of the execution, to write to: whoever reads
-        ``execution.stream(name)`` gets the chunks while the attempt runs.
+        """Return the execution's stream of that name, to write to. Readers of ``execution.stream(name)`` get
+        the chunks while the attempt runs.
 
-        Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``, and
-        UsageError where the store keeps no streams.
+        Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``, and UsageError
+        if the store keeps no streams.
         """
         if self.streams is None:
             if self.sink is None:
                 raise UsageError(
-                    f"task {self.name!r} cannot write to a stream: the store of its runtime keeps none"
+                    f"task {self.name!r} cannot write to a stream: the store of its runtime keeps none; "
+                    "use a runtime whose store does"
                 )
             self.streams = TaskStreams(self.request, self._the_codec(), self.sink)
         return TaskStream(name, self.streams)
 
     def transaction(self, connection: Any) -> TaskTransaction:
-        """Return what calls a function in a transaction of the user's connection, exactly once:
+        """Return a callable that runs a function exactly once, in a transaction of the user's connection:
         ``return current_task().transaction(connection)(transfer, 7)``.
 
-        The result is recorded in that transaction. So an attempt after one that was committed, and then
-        lost, returns the same without calling the function again. `connection` is one of psycopg, to the
-        database of the runtime, on which no transaction has begun.
+        The result is recorded in that transaction. So an attempt after one that was committed and then lost
+        returns the same result without calling the function again. `connection` is a psycopg connection to
+        the database of the runtime, on which no transaction has begun.
 
         Raises UsageError on any runtime but PostgresRuntime, in worker processes, and in inline tasks.
         """
         if self.transactions is None:
             raise UsageError(
-                f"task {self.name!r} cannot have its result recorded in a transaction: that takes a "
-                "PostgresRuntime, a task that runs in its process (not in one of `workers`), and one that is "
-                "not inline. Elsewhere keep `idempotency_key` in a unique column of your own"
+                f"the result of task {self.name!r} cannot be recorded in a transaction: that takes a "
+                "PostgresRuntime, and a task that runs in its process (not in one of `workers`) and is not "
+                "inline. Elsewhere keep `idempotency_key` in a unique column of your own"
             )
         return TaskTransaction(self.transactions, connection, self.request, self._the_codec())
 
     @property
     def cancelled(self) -> bool:
-        """Whether the attempt shall end: a long task looks here and stops early.
+        """Whether the attempt has to end. A long task reads this and stops early.
 
-        True when the runtime closes: what a task returns that has seen this does not count, and
-        the same attempt begins again, from its `last_heartbeat`, when the runtime is opened again.
-        Also true after a cancellation and, where the code cannot be stopped, after the timeout. Async
-        tasks are stopped by asyncio and need not look; `heartbeat` looks by itself.
+        It is true when the runtime closes. The return value of a task that has read this then does not
+        count, and the same attempt begins again, from its `last_heartbeat`, when the runtime is opened
+        again. It is also true after a cancellation and, if the code cannot be stopped, after the timeout.
+        Async tasks are stopped by asyncio and need not read it; `heartbeat` raises by itself.
         """
         if self._cancelled == CLOSING:
             self.stops_early = True
         return self._cancelled is not None
 
     def cancel(self, reason: str = "") -> None:
-        """Mark the attempt as cancelled. For runners; callable from any thread."""
+        """Mark the attempt as cancelled. For runners; callable on any thread."""
         if self._cancelled is None:
             self._cancelled = reason
         on_cancel = self._on_cancel
@@ -228,7 +229,9 @@ class CurrentTask:
             on_cancel()
 
     def tell(self, reason: str) -> None:
-        """Cancel the attempt; but if its runtime closes, only say so. Any thread."""
+        """Tell the attempt the `reason` to end, and cancel it unless that is the closing of its runtime.
+        Callable on any thread.
+        """
         if reason != CLOSING:
             self.cancel(reason)
         elif self._cancelled is None:
@@ -236,11 +239,11 @@ class CurrentTask:
 
     @property
     def is_told(self) -> bool:
-        """Whether it was told to end. For runners: the code of the task asks `cancelled`."""
+        """Whether the attempt was told to end. For runners; the code of the task reads `cancelled`."""
         return self._cancelled is not None
 
     def on_cancel(self, callback: Callable[[], None] | None) -> None:
-        """Have `callback` called by `cancel`, on its thread: at once if that was before."""
+        """Set a callback for `cancel`, which calls it on its thread; at once if the attempt is cancelled."""
         self._on_cancel = callback
         if callback is not None and self._cancelled is not None:
             callback()
@@ -248,13 +251,13 @@ class CurrentTask:
     def _the_codec(self) -> Codec:
         if self.codec is None:
             raise UsageError(
-                "heartbeats and streams need a codec: whoever runs the attempt has to set it"
+                "heartbeats with details and streams need a codec: set CurrentTask.codec in the runner"
             )
         return self.codec
 
 
 CURRENT: Final[ContextVar[CurrentTask]] = ContextVar("mini_workflow.current_task")
-"""Set by whoever runs an attempt; a runner that can be asked to cancel sets it itself."""
+"""The current attempt. Set by the code that runs it; a runner that can cancel attempts sets it itself."""
 
 
 def current_task() -> CurrentTask:
@@ -266,7 +269,7 @@ def current_task() -> CurrentTask:
     if task is None:
         raise UsageError(
             "current_task() was called outside a task: call it in the code of a task (the function"
-            " given to ctx.task), and hand what you need from it to threads that the task starts;"
+            " given to ctx.task), and pass its data to threads that the task starts;"
             " workflow code uses ctx.info"
         )
     return task

@@ -1,4 +1,4 @@
-"""TaskLogs: an interceptor that keeps what tasks log in a stream of their execution."""
+"""TaskLogs: an interceptor that keeps the log records of tasks in a stream of their execution."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ LOGS: Final = "logs"
 """The name of the stream."""
 
 LONGEST: Final = 16_384
-"""Characters of a record, with its traceback; the rest is left out, and that is said. Our own bound."""
+"""Characters of a record with its traceback. The rest is left out, and the line says so. Our own bound."""
 
 _OURS: Final = "mini_workflow"
 
 _CAPTURED: ContextVar[tuple[TaskLogs, CurrentTask] | None] = ContextVar("captured", default=None)
-"""Whose records are kept now: by which interceptor, and of which attempt."""
+"""The attempt whose records are kept now, and the interceptor that keeps them."""
 
 
 class TaskLogs(Interceptor):
-    """Keeps what the code of tasks logs by Python's `logging` in the stream ``"logs"`` of their execution:
-    the page shows it beside the timeline, and ``mini-workflow stream ID logs`` prints it.
+    """Keeps the records that the code of tasks logs by Python's `logging`, in the stream ``"logs"`` of their
+    execution. The page shows it beside the timeline, and ``mini-workflow stream ID logs`` prints it.
 
-    Each record is a line of text: when (UTC), level, task, logger and message. An attempt that is made again
-    begins anew, as in every stream. Records of this library are left out, and so are those of threads that
-    the task starts without its context (`contextvars.copy_context`). A record that cannot be kept, as the
-    stream is full, is left out: no task fails of its logs.
+    Each record is a line of text: time (UTC), level, task, logger and message. Another attempt begins the
+    stream again, as in every stream. Records of this library are left out, and so are those of threads that
+    the task starts without its context (`contextvars.copy_context`). A record that cannot be kept, for
+    example because the stream is full, is left out, so that no task fails because of its logs.
 
     Args:
-        level: records below it are left out: a number or a name of `logging`, INFO by default. What the
-            levels of the loggers leave out does not come here: ``logging.basicConfig(level="INFO")`` sets
-            that of all.
-        logger: the name of a logger: its records are kept, and those of all below it; by default of all.
+        level: the lowest level that is kept: a number or a name of `logging`, INFO by default. Records that
+            the levels of the loggers leave out do not arrive here: ``logging.basicConfig(level="INFO")``
+            sets the level of all loggers.
+        logger: the name of a logger, whose records are kept with those of all loggers below it; by default
+            the records of all loggers.
 
     Raises UsageError for a level that `logging` does not know.
     """
@@ -62,12 +63,12 @@ class TaskLogs(Interceptor):
         self._failed = False
 
     def __reduce__(self) -> Any:
-        """Go to worker processes, which have handlers of their own."""
+        """Pickle the arguments only, since worker processes make handlers of their own."""
         return _made, (self._level, self._logger)
 
     @contextmanager
     def around_task(self, task: CurrentTask) -> Generator[None]:
-        """Keep what is logged inside of it."""
+        """Keep the records that are logged inside of the context manager."""
         logger = logging.getLogger(self._logger or None)
         with self._lock:
             self._attempts += 1
@@ -90,7 +91,9 @@ class TaskLogs(Interceptor):
         except Exception as error:
             if not self._failed:
                 self._failed = True
-                log.warning("[%s] what tasks log is not kept: %s", task.execution_id, error)
+                log.warning(
+                    "[%s] the log records of tasks cannot be kept: %s", task.execution_id, error
+                )
 
 
 def _made(level: int, logger: str) -> TaskLogs:
@@ -108,7 +111,7 @@ class _Handler(logging.Handler):
         captured = _CAPTURED.get()
         if captured is None or captured[0] is not self._owner or _is_ours(record.name):
             return
-        # What writing it logs is not kept in turn.
+        # Records that are logged while the line is written are not kept.
         token = _CAPTURED.set(None)
         try:
             self._owner.keep(captured[1], self._line(record, captured[1].name))

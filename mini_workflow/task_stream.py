@@ -1,4 +1,4 @@
-"""TaskStream: a stream that the code of a task writes to."""
+"""Write chunks to streams from the code of a task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mini_workflow.stream_buffer import Key, StreamSink
 
 
 class TaskStreams:
-    """The streams of one attempt, made when its code asks for the first."""
+    """The streams of one attempt, made when its code uses the first one."""
 
     def __init__(self, request: TaskRequest, codec: Codec, sink: StreamSink) -> None:
         self.request: Final = request
@@ -29,18 +29,18 @@ class TaskStreams:
 
     @property
     def key(self) -> Key:
-        """The attempt."""
+        """The key of the attempt."""
         return self.request.key
 
     def close(self) -> None:
-        """Wait until all is durable: the attempt has ended. Raises as `TaskStream.flush`."""
+        """Wait until all chunks of the attempt, which has ended, are durable. Raises like `flush`."""
         try:
             self.sink.flush(self.key)
         finally:
             self.sink.forget(self.key)
 
     async def close_async(self) -> None:
-        """Do the same on the running event loop."""
+        """Wait like `close`, without blocking the running event loop."""
         try:
             await self.sink.drain(self.key)
         finally:
@@ -48,7 +48,7 @@ class TaskStreams:
 
 
 class TaskStream:
-    """A stream that a task writes to; ``current_task().stream(name)`` gives it. Any thread."""
+    """A stream that a task writes to, on any thread; ``current_task().stream(name)`` returns it."""
 
     __slots__ = ("_streams", "name")
 
@@ -58,16 +58,16 @@ class TaskStream:
         self._streams = streams
 
     def write(self, value: Any) -> None:
-        """Write a chunk. It is stored soon, together with others: at the latest when the attempt ends,
+        """Write a chunk. It is stored soon, together with others, and at the latest when the attempt ends,
         whose outcome waits for that.
 
-        Returns at once; a sync task waits where 4 MiB are not stored yet.
+        The call returns at once; but a sync task waits while 4 MiB are not stored yet.
 
         Raises:
             ValueNotSerializable: the value cannot be encoded.
-            ChunkTooLarge: it takes more than 256 KiB, encoded.
-            StreamFull: an earlier chunk of this attempt was not kept, for want of room.
-            ExecutionNotFound, StoreError: an earlier chunk of it was not kept.
+            ChunkTooLarge: the encoded value takes more than 256 KiB.
+            StreamFull: the stream had no room for an earlier chunk of this attempt.
+            ExecutionNotFound, StoreError: an earlier chunk of this attempt could not be stored.
             RuntimeClosed: the runtime was closed.
         """
         streams = self._streams
@@ -85,20 +85,20 @@ class TaskStream:
         streams.sink.write(write, may_wait=running_loop() is None)
 
     def flush(self) -> None:
-        """Wait until all that this attempt has written is stored: it survives a crash then.
+        """Wait until all chunks that this attempt has written are stored, so that they survive a crash.
 
-        In an inline task it does nothing: what that writes is stored with its turn. Raises what
-        `write` raises for earlier chunks, and UsageError on the thread of an event loop.
+        In an inline task the call does nothing, since its chunks are stored with the turn. Raises like
+        `write` for earlier chunks, and UsageError on the thread of an event loop.
         """
         self._streams.sink.flush(self._streams.key)
 
     async def drain(self) -> None:
-        """Wait for the same in an async task. Raises what `write` raises for earlier chunks."""
+        """Wait like `flush`, in an async task. Raises like `write` for earlier chunks."""
         await self._streams.sink.drain(self._streams.key)
 
 
 class InlineSink:
-    """A StreamSink that collects the writes of an inline task: they are stored with its turn."""
+    """A StreamSink that collects the writes of an inline task, which are stored with its turn."""
 
     def __init__(self, writes: list[StreamWrite]) -> None:
         self._writes = writes
@@ -107,13 +107,13 @@ class InlineSink:
         """See `StreamSink.write`. Raises StreamFull."""
         if len(self._writes) >= MAXIMUM_RUN_CHUNKS:
             raise StreamFull(
-                f"an inline task may write {MAXIMUM_RUN_CHUNKS:,} chunks, which are stored together: "
-                "drop inline=True"
+                f"an inline task may write at most {MAXIMUM_RUN_CHUNKS:,} chunks, which are stored "
+                "together: leave out inline=True"
             )
         self._writes.append(write)
 
     def flush(self, key: Key) -> None:
-        """See `StreamSink.flush`: nothing is to be waited for."""
+        """See `StreamSink.flush`. Does nothing, since the chunks are stored with the turn."""
 
     async def drain(self, key: Key) -> None:
         """See `StreamSink.drain`."""
@@ -122,7 +122,7 @@ class InlineSink:
         """See `StreamSink.forget`."""
 
     def heard(self, key: Key, details: str | None) -> None:
-        """See `StreamSink.heard`: nobody sees an inline task while it runs."""
+        """See `StreamSink.heard`. Does nothing, since nothing shows an inline task while it runs."""
 
     def over(self, key: Key) -> None:
         """See `StreamSink.over`."""

@@ -1,4 +1,4 @@
-"""Run the work of a task exactly once, in a transaction of its own."""
+"""Run the work of a task exactly once, in a database transaction that also records its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class TaskTransaction:
-    """Calls a function in a transaction; ``current_task().transaction(connection)`` gives it."""
+    """Calls a function in a transaction; ``current_task().transaction(connection)`` returns it."""
 
     def __init__(
         self,
@@ -26,22 +26,23 @@ class TaskTransaction:
         request: TaskRequest,
         codec: Codec,
     ) -> None:
-        """For an attempt of a task."""
+        """Prepare a transaction for an attempt of a task."""
         self._store: Final = store
         self._connection: Final = connection
         self._request: Final = request
         self._codec: Final = codec
 
     def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function in the transaction, record what it returns there, and commit; or return
-        what an attempt before has recorded, without calling it.
+        """Call the function in the transaction, record its result there, and commit; or return the result
+        that an earlier attempt has recorded, without calling the function.
 
-        When it raises, all is rolled back. Once for each task: a second call in the same task returns what
-        the first one has recorded.
+        An exception of the function rolls the transaction back. A task has one result: a second call in the
+        same task returns the recorded result of the first.
 
         Raises:
-            UsageError: the connection cannot be used for it; the message says why. Nothing was done.
-            ValueNotSerializable, ValueTooLarge: the result cannot be encoded; all is rolled back.
+            UsageError: the connection cannot be used, and the message says why; nothing was done.
+            ValueNotSerializable, ValueTooLarge: the result cannot be encoded; the transaction is rolled
+                back.
         """
         request, codec = self._request, self._codec
         with self._store.open(self._connection, request.execution_id, request.seq) as opened:
@@ -53,8 +54,8 @@ class TaskTransaction:
                     if close is not None:
                         close()
                     raise UsageError(
-                        f"task {request.name!r}: what runs in a transaction has to be a plain function, "
-                        "not a coroutine"
+                        f"task {request.name!r}: a transaction runs plain functions only; give one that "
+                        "returns no coroutine"
                     )
                 text = codec.encode(value, f"result of task {request.name!r}").text
                 opened.record(text)

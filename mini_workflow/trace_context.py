@@ -1,6 +1,6 @@
-"""Tell where an execution, its runs and its attempts stand in a trace, by the W3C Trace Context.
+"""Compute the W3C trace context of an execution, its runs and its attempts.
 
-Each has an identifier that follows from what the history knows, so that every process computes the same one.
+Each identifier is derived from facts of the history, so that every process computes the same one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 HEADER: Final = "traceparent"
-"""The name of the header with the trace context of whoever has started an execution or sent a message."""
+"""The name of the header with the trace context of the caller that started an execution or sent a message."""
 
 _FORM: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 """Source: W3C Trace Context, traceparent."""
@@ -20,8 +20,8 @@ _NONE: Final = re.compile("0+")
 
 
 class TraceContext(NamedTuple):
-    """A place in a trace: 32 and 16 hexadecimal digits, and the flags, of which the lowest says that the
-    trace is recorded. An empty `span` is that of nobody: the trace begins here.
+    """A place in a trace: the trace id (32 hexadecimal digits), the span id (16), and the flags, of which the
+    lowest says that the trace is recorded. An empty `span` means that the trace begins here.
     """
 
     trace: str
@@ -33,7 +33,7 @@ class TraceContext(NamedTuple):
 
 
 def read_traceparent(text: str | None) -> TraceContext | None:
-    """Return what a traceparent says; None if it is none."""
+    """Return the trace context in a traceparent; None if the text is no traceparent."""
     found = _FORM.match(text or "")
     if found is None or _NONE.fullmatch(found[1]) or _NONE.fullmatch(found[2]):
         return None
@@ -41,13 +41,13 @@ def read_traceparent(text: str | None) -> TraceContext | None:
 
 
 def started_by(execution_id: str, headers: Mapping[str, str] | None) -> TraceContext:
-    """Return the place of whoever has started an execution with these headers."""
+    """Return the trace context of the caller that started an execution with these headers."""
     given = read_traceparent((headers or {}).get(HEADER))
     return given or TraceContext(sha256(execution_id.encode()).hexdigest()[:32], "")
 
 
 def inside(execution_id: str, headers: Mapping[str, str] | None, what: str) -> TraceContext:
-    """Return the place of something that belongs to the execution: `what` tells it from the others."""
+    """Return the trace context of a part of the execution. `what` differs for each part."""
     trace, span, flags = started_by(execution_id, headers)
     text = f"{execution_id}:{what}"
     own = sha256((f"{span}:{text}" if span else text).encode()).hexdigest()[:16]

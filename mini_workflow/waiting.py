@@ -1,4 +1,4 @@
-"""Tell runners that a thread is about to wait for an execution, so that tasks go on: blocking_wait()."""
+"""Tell runners that a thread is about to wait for an execution, so that other tasks go on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
 Fail = Callable[[BaseException], None]
-"""Ends the wait with an error. Any thread; does not block."""
+"""Ends the wait with an error. Called on any thread; does not block."""
 
 WAY_OUT: Final = (
     "write `await execution` instead of result(), and use `runtime.aio`, whose handles have"
@@ -30,9 +30,9 @@ class LoopUser(Protocol):
     def waits(
         self, loop: asyncio.AbstractEventLoop, fail: Fail
     ) -> AbstractContextManager[None] | None:
-        """Return the thread of this loop is about to wait; None if it is another loop.
+        """Return the context manager around a wait of the thread of `loop`; None if it is another loop.
 
-        Raises UsageError if attempts would be held up.
+        Raises UsageError if the wait would hold up attempts.
         """
         ...
 
@@ -42,7 +42,7 @@ _LOCK: Final = threading.Lock()
 
 
 def add_loop_user(user: LoopUser) -> None:
-    """Have `blocking_wait` ask it, for as long as it lives."""
+    """Add a runner that `blocking_wait` asks, as long as the runner lives."""
     with _LOCK:
         _LOOP_USERS.add(user)
 
@@ -51,10 +51,10 @@ def add_loop_user(user: LoopUser) -> None:
 def blocking_wait(fail: Fail, timeout: float | None = None) -> Generator[None]:
     """Surround a wait of the calling thread for an execution, for at most `timeout` seconds.
 
-    Raises UsageError, or has `fail` called with one, where the wait would hold up async tasks, or
-    where too many sync tasks wait already.
+    Raises UsageError, or calls `fail` with one, if the wait would hold up async tasks, or too many sync
+    tasks wait already.
     """
-    if timeout is not None and timeout <= 0:  # a look, which holds up nothing
+    if timeout is not None and timeout <= 0:  # does not wait, and so holds up nothing
         yield
         return
     loop = running_loop()

@@ -1,4 +1,4 @@
-"""Name the worker that runs an attempt, as a history calls it."""
+"""Name the worker that runs an attempt, as histories record it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LONGEST: Final = 128
 
 
 def worker_name(pid: int | None = None) -> str:
-    """Return ``host:pid`` of this process, or of another one of this machine; on Lambda the name of the
-    function, and its version unless that is the newest.
+    """Return ``host:pid`` of this process, or of the process `pid` of this machine. On Lambda, return the
+    name of the function, and its version unless that is ``$LATEST``.
     """
     function = os.environ.get(FUNCTION_NAME, "")
     if not function:

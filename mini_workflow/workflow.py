@@ -1,4 +1,4 @@
-"""@workflow: names a workflow function and enters it into the registry of this process."""
+"""Declare workflows by @workflow, and keep them by name in the registry of this process."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ Handler = Callable[Concatenate["Context", P], Coroutine[Any, Any, R]]
 ChangedValues = Literal["warn", "block"]
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
-"""What a workflow may be called; 100 characters is the limit of execution ids as well."""
+"""Names that a workflow may have. 100 characters is the limit of execution ids too."""
 
 
 class ScheduleOptions(TypedDict, total=False):
-    """The schedule that a workflow declares: see `Schedules.create`, which says what each means."""
+    """The schedule that a workflow declares. `Schedules.create` describes the options."""
 
     args: Sequence[Any]
     cron: str
@@ -72,16 +72,17 @@ LIBRARY: Final = {
     "mini_workflow.limit": "mini_workflow.limits.workflow",
     "mini_workflow.schedule": "mini_workflow.schedules.workflow",
 }
-"""The library's own workflows, by the module that has each as its WORKFLOW: imported when one is to run."""
+"""The modules of the library's own workflows by name. Each has a WORKFLOW, and is imported when that is
+to run."""
 BUILTIN: Final = "mini_workflow."
-"""How the names of the library's own workflows begin."""
+"""The beginning of the names of the library's own workflows."""
 
 
 def current_workflow() -> Context:
-    """Return the context of the workflow that runs the calling code, wherever that stands: in a function
-    that a workflow calls, a handler, or a library that is not given it.
+    """Return the context of the workflow whose code is running: in a function that a workflow calls, in a
+    handler, or in a library that has no context argument.
 
-    Raises UsageError outside of workflow code, such as in a task, and in an ordinary program.
+    Raises UsageError outside of workflow code, for example in a task.
     """
     from mini_workflow.loop.loop import WorkflowLoop
 
@@ -89,7 +90,7 @@ def current_workflow() -> Context:
     if not isinstance(loop, WorkflowLoop) or loop.workflow is None:
         raise UsageError(
             "current_workflow() was called outside a workflow: call it in code that a workflow awaits or "
-            "calls. The code of a task has current_task(), and is given what it needs by its arguments"
+            "calls. In a task call current_task(), and pass other data to it as arguments"
         )
     return cast("Context", loop.workflow)
 
@@ -97,8 +98,8 @@ def current_workflow() -> Context:
 class Workflow(Generic[P, R]):
     """A workflow function with its name.
 
-    Calling it calls the function itself, as a test of its logic may want; an execution is started
-    by a runtime.
+    A call of it calls the function itself, for example in a test of its logic. Only a runtime starts
+    executions.
     """
 
     def __init__(
@@ -132,10 +133,11 @@ class Workflow(Generic[P, R]):
         first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
         own = parameters[first:]
         self._parameters = signature.replace(parameters=own)
-        plain = all(one.kind in _BY_POSITION for one in own)
-        least = sum(one.default is one.empty for one in own)
+        plain = all(parameter.kind in _BY_POSITION for parameter in own)
+        least = sum(parameter.default is parameter.empty for parameter in own)
         self._counts = range(least, len(own) + 1) if plain else range(0)
-        """How many positional arguments alone are right; none where that is not all there is to know."""
+        """The numbers of positional arguments that fit without any by name; empty if a check by the
+        signature is needed."""
 
     def __call__(
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
@@ -146,9 +148,9 @@ class Workflow(Generic[P, R]):
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundWorkflow[R]:
         """Return the workflow with its arguments, to be started with options of the engine.
 
-        ``runtime.start_execution(order.bind("o-1", id=3), id="order-1")``: what is bound is the
-        function's, also where it is called like an option, and type checkers compare it with the
-        function's parameters. Raises InvalidArguments if it cannot be called with them.
+        ``runtime.start_execution(order.bind("o-1", id=3), id="order-1")``: bound arguments are the
+        function's, also those that are named like an option, and type checkers compare them with its
+        parameters. Raises InvalidArguments if the function cannot be called with them.
         """
         self.check_arguments(args, kwargs)
         return BoundWorkflow[R](cast("Any", self), args, kwargs)
@@ -158,7 +160,7 @@ class Workflow(Generic[P, R]):
 
     @property
     def place(self) -> str:
-        """Where the function is defined, as ``file:line in function``."""
+        """The place of the function's definition, as ``file:line in function``."""
         return _place(self.handler)
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
@@ -174,8 +176,8 @@ class Workflow(Generic[P, R]):
             raise
 
     def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
-        """Raise UsageError if the function has a parameter that is called like one of the engine's
-        options that were given, and is not among the positional arguments.
+        """Raise UsageError if a parameter that `args` does not give by position has the name of one of the
+        engine's `options` that were given.
         """
         for option in options & self._parameters.parameters.keys():
             parameter = self._parameters.parameters[option]
@@ -191,14 +193,14 @@ class Workflow(Generic[P, R]):
     def ordered(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the same arguments, by position where they can be given so."""
+        """Return the same arguments, by position as far as they can be given so."""
         if not kwargs and len(args) in self._counts:
             return args, kwargs
         bound = self._parameters.bind(*args, **kwargs)
         return bound.args, bound.kwargs
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise InvalidArguments unless the function can be called with them."""
+        """Raise InvalidArguments unless the function can be called with these arguments."""
         if not kwargs and len(args) in self._counts:
             return
         try:
@@ -216,10 +218,9 @@ class Registry:
         self._workflows: dict[str, Workflow[Any, Any]] = {}
 
     def add(self, workflow: Workflow[Any, Any]) -> None:
-        """Enter a workflow. Raises DuplicateWorkflow if another one has its name.
+        """Add a workflow. Raises DuplicateWorkflow if another one has its name.
 
-        The same function again (a module that is reloaded, a notebook cell that is run again)
-        replaces the one before.
+        The same function, defined again by a reloaded module or a notebook cell, replaces the one before.
         """
         known = self._workflows.get(workflow.name)
         if known is not None and not _same_function(known.handler, workflow.handler):
@@ -249,7 +250,7 @@ class Registry:
 
     def scheduled(self) -> list[Workflow[Any, Any]]:
         """Return the workflows that declare a schedule."""
-        return [one for one in self._workflows.values() if one.schedule is not None]
+        return [known for known in self._workflows.values() if known.schedule is not None]
 
     def known(self) -> list[str]:
         """Return all names, those of the library's own workflows too."""
@@ -257,7 +258,7 @@ class Registry:
 
 
 REGISTRY: Final = Registry()
-"""Where @workflow enters workflows."""
+"""The registry to which @workflow adds workflows."""
 
 
 @overload
@@ -308,27 +309,27 @@ def workflow(
 ) -> Any:
     """Make a workflow of an ``async def`` function whose first parameter is the context.
 
-    As ``@workflow``, ``@workflow("name")`` or ``workflow("name", function)``. Without a name the
-    function's own is taken. A workflow may stand for its function: ``workflow("old", order)``
-    registers that of `order` under another name too.
+    Use it as ``@workflow``, ``@workflow("name")`` or ``workflow("name", function)``. The default name is
+    the function's own. A workflow may stand for its function: ``workflow("old", order)`` registers the
+    function of `order` under another name too.
 
-    `changed_values` is for executions in flight whose recorded tasks, children or messages were
-    given other arguments or captured values than the code gives them now. "warn" logs a warning and
-    takes the recorded results, "block" blocks the execution. Results that would go to another call
-    block it in any case: docs/changing-code.md has the reasons.
+    `changed_values` is for open executions whose recorded tasks, children or messages were given other
+    arguments or captured values than the code gives them now. "warn" logs a warning and takes the
+    recorded results, "block" blocks the execution. If results would go to another call, the execution is
+    always blocked: docs/changing-code.md has the reasons.
 
-    `schedule` has executions started by a plan, ``{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}``: the
-    options of `runtime.schedules.create`. The schedule has the workflow's name. What runs the workflow
-    makes it when it opens, and brings it up to date when the code says something else.
+    `schedule` starts executions by a plan, ``{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}``, with the
+    options of `runtime.schedules.create`. The schedule has the workflow's name. A runtime that runs the
+    workflow creates the schedule when it is opened, and updates it when the code has changed.
 
-    `limit` is a `Limit`, or the name of one, of which each execution needs a slot: it waits for that before
-    its code begins, and gives it back when it has closed. `limit_key` and `priority` as for ``ctx.task``;
-    those that `start_execution` is given count instead.
+    `limit` is a `Limit`, or its name, of which each execution needs a slot: it waits for the slot before its
+    code begins, and gives it back when it has closed. `limit_key` and `priority` are as for ``ctx.task``.
+    Options that `start_execution` is given win over these.
 
     Raises:
-        UsageError: not an ``async def`` function, or one without a parameter for the context; or
-            `changed_values` is neither, or `schedule` has other options, or no times, or the options of
-            the limit are out of range.
+        UsageError: the function is not ``async def`` or has no parameter for the context; or
+            `changed_values` is neither of the two; or `schedule` has other options or no times; or the
+            options of the limit are out of range.
         InvalidIdentifier: the name has forbidden characters or more than 100 of them.
         DuplicateWorkflow: another function is registered under the name.
     """
@@ -364,14 +365,14 @@ def _register(
         raise UsageError(f"workflow {name!r} must be an async def function, not {handler!r}")
     if schedule is not None:
         _check_schedule(name, schedule)
-    made: Workflow[Any, Any] = Workflow(name, handler, changed_values, schedule)
-    REGISTRY.add(made)
+    registered: Workflow[Any, Any] = Workflow(name, handler, changed_values, schedule)
+    REGISTRY.add(registered)
     declare_for(name, slot)
-    return made
+    return registered
 
 
 def _check_schedule(name: str, schedule: Any) -> None:
-    """Raise UsageError for what cannot be a plan; whether it has times is seen when it is made."""
+    """Raise UsageError unless the options can be those of a plan. Its times are checked when it is made."""
     given: set[Any] = set(schedule) if isinstance(schedule, Mapping) else set()  # pyright: ignore[reportUnknownArgumentType]
     if not given or given - SCHEDULE_OPTIONS or len(given & {"cron", "every"}) != 1:
         raise UsageError(
@@ -401,15 +402,15 @@ def _place(handler: Any) -> str:
 
 
 def _same_function(one: Any, other: Any) -> bool:
-    """Return whether the second is the first one, defined again in its place."""
+    """Return whether `other` is the function `one`, defined again in the same place."""
     if one is other:
         return True
     if one.__qualname__ != other.__qualname__:
         return False
     if "<locals>" in one.__qualname__:
-        # Made once more at the same place: in a test that is run again, or by a factory.
+        # Defined once more in the same place: in a repeated test, or by a factory.
         return _place(one) == _place(other)
-    # A cell of a notebook is another file each time, in the same namespace.
+    # Each run of a notebook cell has another file name, but the same namespace.
     return (
         one.__code__.co_filename == other.__code__.co_filename
         or one.__globals__ is other.__globals__

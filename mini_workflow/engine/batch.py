@@ -18,19 +18,19 @@ from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import Found, Head, Store, TaskOutcome
 
 AT_ONCE: Final = 500
-"""How many executions that want attention by themselves are taken into one commit."""
+"""The number of executions that get a turn without a message in one commit."""
 
 MESSAGES: Final = 200
-"""How many messages one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for which the
-others wait. Our own bound."""
+"""The number of messages that one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for
+which the others wait. Our own bound."""
 
 OUTCOMES: Final = 500
-"""How many there may be if the last one is the outcome of a task: what code does with one takes some 30
-microseconds. Our own bound."""
+"""The number of messages that a turn may have if the next one is the outcome of a task, for which code takes
+some 30 microseconds. Our own bound."""
 
 
 class Batch:
-    """Deliveries, the turns made of them, and who waits for an answer.
+    """The deliveries of one commit, the turns made of them, and the requests to answer.
 
     `again` are requests for the batch after this one.
     """
@@ -47,10 +47,10 @@ class Batch:
             names = {one.execution_id for one in requests if type(one) is Start and not one.fresh}
             self._found = store.lookup(names) if names else {}
         self.is_asked = False
-        """Whether there is anything but outcomes, which nobody waits for."""
+        """Whether the batch has requests of callers, and not only outcomes."""
 
     def delivery(self, execution_id: str) -> Delivery:
-        """Return what has arrived for the execution so far."""
+        """Return the delivery for the execution, with the messages so far."""
         delivery = self.deliveries.get(execution_id)
         if delivery is None:
             delivery = self.deliveries[execution_id] = Delivery(execution_id)
@@ -59,9 +59,8 @@ class Batch:
     def delivery_of(
         self, request: Post | Update | Resume | Release | TaskOutcome
     ) -> Delivery | None:
-        """Return the delivery that takes a request about an execution; None if it is put off, because that
-        was started in this very batch, and is found once that is committed, or has got as much as one
-        turn takes.
+        """Return the delivery that takes a request about an execution. None if the request is put off to the
+        next batch, because the execution begins in this one, or has as many messages as one turn takes.
         """
         name = request.execution_id
         delivery = None
@@ -76,15 +75,15 @@ class Batch:
         return delivery
 
     def take_outcome(self, outcome: TaskOutcome, now: int) -> None:
-        """Take up what became of an attempt."""
+        """Take the outcome of an attempt."""
         delivery = self.delivery_of(outcome)
         if delivery is not None:
             delivery.requests.append(outcome)
             delivery.messages.append(ended(outcome, now))
 
     def found_of(self, start: Start) -> tuple[Head | None, int]:
-        """Return what there was of the id of a start when the batch began: the head, and how many events
-        were deleted. Nothing, if it was made up.
+        """Return the head that the id of a start had when the batch began, or None, and the number of deleted
+        events of that id. None and 0 for an id that was made up.
         """
         found = None if start.fresh else self._found[start.execution_id]
         return (None, 0) if found is None else (found.head, found.deleted_events)
@@ -96,7 +95,7 @@ class Batch:
             (self.again if start.execution_id == execution_id else self.starts).append(start)
 
     def has_fork(self, start: Start) -> bool:
-        """Return whether the start is one of a fork, which is then among the turns."""
+        """Return whether the start is one of a fork, and if so add its turn."""
         if start.fork is None:
             return False
         from mini_workflow.engine.reset_turn import fork_turn
@@ -106,8 +105,8 @@ class Batch:
         return True
 
     def answer(self, store: Store, updates: PendingUpdates) -> None:
-        """Tell everybody who waits. A store that fails now, and a history that is damaged, fail
-        only those who need them.
+        """Answer the requests. If the store fails now, or a history is damaged, only the requests that need
+        it fail.
         """
         for start in self.starts:
             try:
@@ -141,7 +140,7 @@ def message_of(request: Post | Update | Release, now: int) -> Message:
 
 
 def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskFailed:
-    """Return the message that says what became of an attempt."""
+    """Return the message about the outcome of an attempt."""
     seq, attempt = outcome.seq, outcome.attempt
     if outcome.failure is not None:
         heartbeat = None if outcome.heartbeat is None else Payload(text=outcome.heartbeat)
@@ -153,13 +152,15 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
 
 
 def is_full(delivery: Delivery, request: Input) -> bool:
-    """Return whether it has as many messages as one turn takes, and the request has to wait for the next."""
+    """Return whether a delivery has as many messages as one turn takes, so that the request has to wait."""
     most = OUTCOMES if type(request) is TaskOutcome else MESSAGES
     return len(delivery.messages) >= most
 
 
 def brings_a_message(request: Input) -> bool:
-    """Return whether it is from somebody who may have left a message in the mailbox before."""
+    """Return whether the request brings a message, whose sender may have left others in the mailbox
+    before.
+    """
     if isinstance(request, Start):
         return request.message is not None
     return isinstance(request, (Post, Resume, Update))

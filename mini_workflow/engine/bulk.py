@@ -28,8 +28,8 @@ TAKEN_IN: Final[Mapping[str, tuple[Status, ...]]] = {
 
 
 def taken_in(action: str, only: Status | None) -> tuple[Status, ...]:
-    """Return the statuses of the executions that an action is for, or `only` that one of them. Raises
-    UsageError if it is none of them.
+    """Return the statuses of the executions that an action is for, or just the status `only`. Raises
+    UsageError if that is not one of them.
     """
     statuses = TAKEN_IN[action]
     if only is None:
@@ -44,8 +44,8 @@ def taken_in(action: str, only: Status | None) -> tuple[Status, ...]:
 
 @frozen
 class Matching:
-    """All executions that an action is for and that match filters, the arguments of `list_executions`. What
-    is started, or closes, after they were counted at `until` is not meant.
+    """All executions that an action is for and that match filters, the arguments of `list_executions`.
+    Executions that start, or close, after the time `until` are left out.
     """
 
     client: Client
@@ -57,19 +57,21 @@ class Matching:
     def of(
         cls, client: Client, action: str, filters: Mapping[str, Any], until: datetime
     ) -> Matching:
-        """Return those of an action. Raises UsageError if it is for none with the status of the filters."""
+        """Return the executions of an action. Raises UsageError if it is not for the status of the
+        filters.
+        """
         before = filters.get("started_before") or until
         kept: dict[str, Any] = {**filters, "started_before": before}
         return cls(client, taken_in(action, kept.pop("status", None)), kept, until)
 
     def count(self) -> int:
-        """Return how many there are."""
+        """Return the number of the executions."""
         return sum(
             self.client.count_executions(status=status, **self.filters) for status in self.statuses
         )
 
     def names(self) -> list[str]:
-        """Return the ids of all, each once."""
+        """Return the ids of the executions, each once."""
         found = (
             one
             for status in self.statuses
@@ -85,8 +87,8 @@ class Matching:
 def do_each(
     client: Client, names: Iterable[str], do: Callable[[Execution[Any]], object]
 ) -> Iterator[tuple[str, MiniWorkflowError | None]]:
-    """Do something to executions, one after the other. Yields the id of each, and why it was refused if it
-    was: that does not keep the others from it.
+    """Do an action to executions, one after the other. Yields the id of each, and the error if it was
+    refused, which does not stop the others.
     """
     for name in names:
         try:

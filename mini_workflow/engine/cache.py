@@ -1,4 +1,4 @@
-"""Keep live executions in memory, fenced by the length of their history; the oldest go first."""
+"""Keep live executions in memory, with the lengths of their histories; the least recently used go first."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ DEFAULT_SIZE: Final = 4096
 
 @mutable
 class Live:
-    """A live run with what the store has of it: the head, the number of committed events, and the
-    tries that are counted.
-    """
+    """A live run, with the head, the number of committed events and the counted tries in the store."""
 
     run: Run
     head: Head
@@ -33,7 +31,7 @@ def _close(run: Run) -> None:
 
 
 class Cache:
-    """Live executions by id, least recently used first. `close` drops the run of one that goes."""
+    """Live executions by id, least recently used first. `close` closes the run of an evicted one."""
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
         self.close: Callable[[Run], None] = _close
@@ -46,13 +44,13 @@ class Cache:
         return len(self._live)
 
     def has_running(self, execution_id: str) -> bool:
-        """Return whether the execution is there and has not ended, and change nothing. Any thread."""
+        """Return whether the execution is in memory and runs; its place does not change. Any thread."""
         live = self._live.get(execution_id)
         return live is not None and live.head.status == "running"
 
     def put(self, live: Live) -> None:
-        """Keep a live execution, which now counts as the most recently used; the least recently used one
-        may have to go.
+        """Keep a live execution as the most recently used one; evict the least recently used ones above the
+        size.
         """
         self._live[live.head.execution_id] = live
         self._live.move_to_end(live.head.execution_id)
@@ -61,19 +59,19 @@ class Cache:
             self.close(oldest.run)
 
     def drop(self, execution_id: str) -> None:
-        """Evict one; harmless if it is not there."""
+        """Evict an execution; harmless if it is not in memory."""
         live = self._live.pop(execution_id, None)
         if live is not None:
             self.close(live.run)
 
     def drop_unless(self, execution_id: str, length: int) -> None:
-        """Evict one unless it has that many events."""
+        """Evict an execution unless it has `length` events."""
         live = self._live.get(execution_id)
         if live is not None and live.length != length:
             self.drop(execution_id)
 
     def clear(self) -> None:
-        """Evict all."""
+        """Evict all executions."""
         while self._live:
             _, live = self._live.popitem(last=False)
             self.close(live.run)

@@ -1,4 +1,4 @@
-"""Notice when the clock was set, and know which executions have to plan anew."""
+"""Notice that the clock was set, and find the executions that have to plan anew."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ SHOWN: Final = 1_000
 """Milliseconds from which on it is logged that the clock was set back. Our own bound."""
 
 KEPT: Final = 65_536
-"""How many executions are remembered that wait for the time, those with the latest turns: some 10 MiB.
-Others are put right at their next turn. Our own bound."""
+"""The number of executions that wait for a time and are remembered, those with the latest turns: some 10 MiB.
+The others plan anew at their next turn. Our own bound."""
 
 STEADY: Final = 60_000
-"""Milliseconds between two looks at the clock from which on it may have been set forward. Our own
-bound."""
+"""Milliseconds between two looks at the clock above which it may have been set forward. Our own bound."""
 
 
 class ClockSteps:
-    """The time of the last turn of each execution that waits for the time.
+    """The time of the last turn of each execution that waits for a time.
 
-    When the clock is set back, those whose turn was later than it says then have to plan anew.
+    When the clock is set back, executions whose last turn was later than the new time have to plan anew.
     """
 
     def __init__(self) -> None:
         self.now = 0
         self._steady_since = 0
         self.turns: dict[str, int] = {}
-        """When the last turn of each was."""
+        """By execution: the time of its last turn (milliseconds)."""
         self.to_tell: dict[str, int] = {}
-        """By how much the clock was set back, for each execution that has to be told."""
+        """By execution that has to plan anew: the milliseconds by which the clock was set back."""
 
     def look(self, now: int) -> bool:
-        """Take note of the time; whether the clock was set back. Who finds that it went on by no more than
-        `STEADY` may set `now` without a look.
+        """Note the time (milliseconds). Answers whether the clock was set back. A caller that finds that the
+        clock went on by no more than `STEADY` may set `now` instead.
         """
         before, self.now = self.now, now
         if now < before:
@@ -72,5 +71,5 @@ class ClockSteps:
         self.to_tell.pop(execution_id, None)
 
     def tick(self, execution_id: str) -> Tick:
-        """Return what to tell an execution whose time may have come, or that has to plan anew."""
+        """Return the message to an execution whose time may have come, or that has to plan anew."""
         return Tick(self.now, self.to_tell.get(execution_id, 0), self._steady_since)

@@ -1,4 +1,4 @@
-"""Delete executions that have closed: decide, refuse, make the turn, and sweep what is left in the store."""
+"""Delete executions that have closed: decide, refuse, make the turn, and sweep the rest in the store."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ def deletion_of(head: Head, at: int) -> events.DeletionRequested:
 
 
 def is_meant(request: events.DeletionRequested, head: Head) -> bool:
-    """Return whether it is still the execution that the request is about."""
+    """Return whether the execution is still in the run that the request is about."""
     return (request.run, request.started_at) == (head.run, head.started_at)
 
 
 def deletion_asked(messages: Iterable[Message], head: Head) -> bool:
-    """Return whether an execution is to be deleted. What was asked for before, and begins another run,
-    comes first.
-    """
+    """Return whether an execution is to be deleted. A request before that for another run comes first."""
     for message in messages:
         if isinstance(message, events.ResetRequested):
             return False
@@ -38,18 +36,20 @@ def deletion_asked(messages: Iterable[Message], head: Head) -> bool:
 
 
 def deletion_turn(delivery: Delivery, head: Head, length: int, now: int) -> Turn:
-    """Return the turn that deletes an execution with so many events. None of its code is touched."""
+    """Return the turn that deletes an execution of `length` events at the time `now`. No code of it runs."""
     commit = Commit(delivery.execution_id, length, deleted_at=now)
     return Turn(delivery, commit, replace(head, busy=False, wake_at=None), None)
 
 
 def deletion_refusal(request: events.DeletionRequested, head: Head) -> ExecutionNotClosed | None:
-    """Return why an execution cannot be deleted as it stands, or None."""
+    """Return the error by which the deletion of an execution is refused now, or None."""
     return not_closed(head, "" if is_meant(request, head) else " again")
 
 
 def not_closed(head: Head, again: str = "") -> ExecutionNotClosed | None:
-    """Return why an execution cannot be deleted that runs, perhaps `again`; None if it has closed."""
+    """Return the error about the deletion of an execution that is open, perhaps `again`; None if it has
+    closed.
+    """
     if head.closed_at is not None:
         return None
     name = head.execution_id
@@ -61,44 +61,45 @@ def not_closed(head: Head, again: str = "") -> ExecutionNotClosed | None:
 
 
 def run_again_before(name: str) -> ExecutionNotClosed:
-    """Return why an execution is not deleted that somebody has run again before."""
+    """Return the error about the deletion of an execution that was run again before."""
     return ExecutionNotClosed(
-        f"execution {name!r} was run again before it was deleted; nothing was deleted",
+        f"execution {name!r} was run again before it was deleted; nothing was deleted. Wait for its end, "
+        "and delete it then",
         execution_id=name,
     )
 
 
 def asks_to_delete(request: object) -> bool:
-    """Return whether that is what a client asks for."""
+    """Return whether the request asks for a deletion."""
     return isinstance(request, Post) and isinstance(request.message, events.DeletionRequested)
 
 
 log = logging.getLogger("mini_workflow.engine")
 
 DELETED_AT_ONCE: Final = 50
-"""How many executions are deleted by themselves in one commit. Our own bound: a few milliseconds."""
+"""The number of executions that the retention deletes in one commit. Our own bound: a few milliseconds."""
 
 SWEPT_AT_ONCE: Final = 1_000
-"""How many events are removed in one step: a few milliseconds. Our own bound."""
+"""The number of events that are removed in one step: a few milliseconds. Our own bound."""
 
 NEVER: Final = 2**62
 
 PATIENCE: Final = 10
-"""How many times the work goes first while something is left to sweep. Our own bound."""
+"""The number of batches that go first while events are left to sweep. Our own bound."""
 
 RETRY_AFTER: Final = 1_000
-"""Milliseconds after which a sweep is tried again that the store refused."""
+"""Milliseconds after which a sweep is tried again when the store has failed."""
 
 
 class Cleanup:
     """Deletes by retention, and sweeps, beside the work and a little at a time. For the engine's thread.
 
     Args:
-        store: what is swept.
+        store: the store to sweep.
         retention: milliseconds after which executions that have closed are deleted, or None.
         drops_runs: whether the store drops the events of runs that are over.
 
-    `due` is when it has something to do: milliseconds since the epoch, or NEVER.
+    `due` is the time of the next step: milliseconds since the epoch, or NEVER.
     """
 
     def __init__(self, store: Store, retention: int | None, *, drops_runs: bool = False) -> None:
@@ -128,15 +129,15 @@ class Cleanup:
             self.deleted()
 
     def look_again(self, at: int = 0) -> None:
-        """Look again at that time at all that has closed: others may have closed something, or what was
-        to be deleted was not.
+        """Look again, at the time `at`, at all closed executions: other processes may have closed some, or a
+        deletion may have failed.
         """
         if self._retention is not None:
             self._after, self._expire_at = None, at
             self._plan()
 
     def expired(self, now: int) -> list[tuple[str, events.DeletionRequested]]:
-        """Return executions that are to be deleted now, with the request for it. May raise StoreError."""
+        """Return the ids of executions to delete now, each with its request. Raises StoreError."""
         keep = self._retention
         if keep is None or now < self._expire_at:
             return []
@@ -149,14 +150,14 @@ class Cleanup:
             self._expire_at = NEVER if ended is None else ended + keep
         self._after = page.next
         self._plan()
-        # The same again where another process has it and has not done it yet.
+        # The same request again, where another process has the execution and has not deleted it yet.
         return [
             (head.execution_id, deletion_of(head, (head.closed_at or 0) + keep))
             for head in page.heads
         ]
 
     def sweep(self, now: int, *, busy: bool) -> None:
-        """Remove a little of what is left, unless there is work that goes first."""
+        """Remove some of the events that are left, unless work goes first."""
         if now < self._sweep_at:
             return
         self._skipped += 1
@@ -166,7 +167,10 @@ class Cleanup:
         try:
             self._sweep_at = 0 if self._store.sweep(now, SWEPT_AT_ONCE) else NEVER
         except StoreError as error:
-            log.warning("what was deleted is swept later: %s", error)
+            log.warning(
+                "events of deleted executions cannot be removed now; trying again in %d ms: %s",
+                *(RETRY_AFTER, error),
+            )
             self._sweep_at = now + RETRY_AFTER
         self._plan()
 

@@ -24,11 +24,11 @@ DELETED_WITHIN: Final = 60.0
 """Seconds for which `delete` waits for another process that has the execution. Our own bound."""
 
 PURGED_AT_ONCE: Final = 500
-"""How many executions `purge` has deleted together: as many as it has in memory. Our own bound."""
+"""The number of executions that `purge` deletes together, and has in memory. Our own bound."""
 
 
 class Deletions:
-    """Callable from any thread."""
+    """Deletes executions for a client. Any thread."""
 
     def __init__(self, transport: Transport, store: CheckedStore) -> None:
         self._transport = transport
@@ -59,7 +59,7 @@ class Deletions:
                 wait(min(LOOK_AGAIN, left))
 
     def _is_gone(self, head: Head) -> bool:
-        """Return whether it is not there any more. Raises ExecutionNotClosed if it was run again instead."""
+        """Return whether the execution is deleted. Raises ExecutionNotClosed if it was run again instead."""
         found = self._store.head(head.execution_id)
         if found is None or found.started_at != head.started_at:
             return True
@@ -70,8 +70,8 @@ class Deletions:
     def purge(
         self, query: Query, progress: Callable[[int], None], reason: str = "", by: str = ""
     ) -> int:
-        """Delete all that match, some at a time; answers how many, and tells `progress` so after
-        each of the steps.
+        """Delete all executions that match, some at a time. Returns their number, and calls `progress` with
+        the number so far after each step.
         """
         check_reason(reason, by)
         done = 0
@@ -82,7 +82,7 @@ class Deletions:
             if requests:
                 self._transport.post(requests)
                 for head, request in zip(heads, requests, strict=True):
-                    # By somebody else, or it was run again meanwhile.
+                    # It was deleted by another caller, or was run again meanwhile.
                     with contextlib.suppress(ExecutionNotFound, ExecutionNotClosed):
                         request.reply.wait()
                         done += 1
@@ -102,7 +102,7 @@ class Deletions:
         status: Status | None,
         filters: Filters,
     ) -> Query:
-        """Return the query for what is to be deleted. Raises UsageError."""
+        """Return the query for the executions to delete. Raises UsageError."""
         if status is not None and status not in CLOSED:
             raise UsageError(
                 f"purge(status={status!r}): only what has closed can be deleted: choose one of "

@@ -115,42 +115,42 @@ class Engine:
         self._mailbox_due = False
         """Whether this engine has posted messages itself, which may be for its own executions."""
         self._awake: dict[str, bool] = {}
-        """Executions to look at without any message, and whether they are to be resumed."""
+        """The executions that get a turn without a message, and whether they are to be resumed."""
         self._now = 0
         self._disown = False
         """Whether attempts are in hand whose executions another process may have by now."""
         self.interrupted = False
-        """Whether nothing may be committed any more: the turns were interrupted from outside."""
+        """Whether no turn may be committed any more: the turns were interrupted from outside."""
 
     # Any thread
 
     def runs(self, execution_id: str) -> bool:
-        """Return whether it has the execution in memory and has committed no end of it: who has begun to
-        wait for it before is told of that.
+        """Return whether the execution is in memory, and no end of it was committed here: callers that wait
+        for it already will be told of its end.
         """
         return self._cache.has_running(execution_id)
 
     # Life
 
     def open(self, runner: TaskRunner) -> None:
-        """Take over what nobody runs, and continue it."""
+        """Take over the executions that nobody runs, and continue them. Raises StoreError."""
         self._dispatcher.use(runner)
         for _ in range(_OPENINGS - 1):
             try:
                 self._take_over()
             except LeaseLost as error:
                 # Paused between two steps of the opening for longer than its lease.
-                log.warning("opening anew: %s", error)
+                log.warning("the opening begins anew after a pause: %s", error)
             else:
                 return
         self._take_over()
 
     def drain(self) -> None:
-        """Dispatch nothing any more; what would have been is handed back to the store."""
+        """Dispatch no attempt any more; attempts that would have begun are handed back to the store."""
         self._dispatcher.draining = True
 
     def close(self) -> None:
-        """Forget everything in memory; what is stored stays for the next engine."""
+        """Forget everything in memory; the stored executions stay for the next engine."""
         error = RuntimeClosed("the runtime was closed meanwhile; open a new one")
         for request in self._held_back:
             if isinstance(request, Waited):
@@ -165,36 +165,36 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """How many attempts this engine has dispatched and not heard of."""
+        """The number of attempts that were dispatched and not reported yet."""
         return len(self._dispatcher)
 
     @property
     def idle(self) -> bool:
-        """Whether none of them is being run any more."""
+        """Whether none of these attempts runs any more."""
         return self._dispatcher.idle
 
     @property
     def awaited(self) -> bool:
-        """Whether anybody waits for the answer to an update."""
+        """Whether a caller waits for the answer to an update."""
         return bool(self._pending_updates)
 
     @property
     def unsettled(self) -> bool:
-        """Whether something is still to be done that need not wait."""
+        """Whether requests are kept whose time has come."""
         return self._retry_at is not None and self._retry_at <= self._ports.clock.now()
 
     @property
     def retry_at(self) -> int | None:
-        """When what was refused or has to wait is tried again (milliseconds), or None."""
+        """The time (milliseconds) at which kept requests are tried again, or None."""
         return self._retry_at
 
     def resumes(self, execution_id: str) -> bool:
-        """Return whether it will resume the execution by itself, at its next call."""
+        """Return whether the engine will resume the execution by itself, at its next call."""
         return self._awake.get(execution_id, False)
 
     @property
     def waiting(self) -> int:
-        """How many requests it has put off to its next call."""
+        """The number of requests that are kept for the next call."""
         return len(self._held_back)
 
     def deadline(self) -> int:
@@ -210,10 +210,10 @@ class Engine:
     # Work
 
     def process(self, requests: Sequence[Input]) -> None:
-        """Take what has arrived and what is due, in one commit.
+        """Take requests, and executions that are due, in one commit.
 
-        Raises nothing of the store's: what it refuses is answered with the error, or kept and
-        tried again where nobody would send it a second time.
+        Does not raise errors of the store: requests that it refuses are answered with the error, or kept and
+        tried again if no caller would send them a second time.
         """
         now = self._look_at_clock()
         if self._retry_at is not None and now >= self._retry_at:
@@ -227,13 +227,13 @@ class Engine:
             if now >= self._cleanup.due:
                 self._cleanup.sweep(now, busy=bool(requests) or self._dispatcher.draining)
         except LeaseLost as error:
-            log.warning("starting anew: %s", error)
+            log.warning("the lease was lost; executions are taken over anew: %s", error)
             self._start_anew(requests)
         except StoreError as error:
             self._refused(requests, error, now)
         except Exception as error:
-            # A fault of ours: those who wait must hear of it, and the others go on.
-            log.exception("the engine failed")
+            # A fault of the library: callers that wait must hear of it, and the others go on.
+            log.exception("the engine failed at some requests, and goes on with the others")
             self._cache.clear()
             self._refused(requests, error, now)
 
@@ -243,20 +243,20 @@ class Engine:
         if 0 <= now - before <= clock_steps.STEADY:
             steps.now = now
         elif steps.look(now):
-            # It was set back: what was planned by it would come too late.
+            # It was set back: times that were planned by it would come too late.
             self._renew_at = now
             self._retry_at = None if self._retry_at is None else now
         return now
 
     def _process(self, requests: Sequence[Input], now: int) -> None:
         batch = Batch(requests, self._ports.store)
-        # What only goes on by itself is left to the next engine while this one ends.
+        # While this engine ends, executions that go on by themselves are left to the next one.
         awake = {} if self._dispatcher.draining else dict(islice(self._awake.items(), AT_ONCE))
         for name, resume in awake.items():
             del self._awake[name]
             batch.delivery(name).resume = resume
         try:
-            # What is in the mailbox was sent before what arrives now, perhaps by the same sender.
+            # Messages in the mailbox were sent before those that arrive now, perhaps by the same sender.
             kinds = frozenset(map(type, requests))
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
@@ -289,7 +289,7 @@ class Engine:
         self._settle(batch, answers, now)
 
     def _take_due(self, batch: Batch, now: int) -> None:
-        """Take up what the time brings."""
+        """Add the executions that are due, and those that the retention deletes."""
         if self._next_wake is not None and self._next_wake <= now:
             for name in self._ports.agenda.due(now, AT_ONCE):
                 batch.delivery(name).due = True
@@ -302,7 +302,7 @@ class Engine:
             batch.delivery(name)
 
     def _settle(self, batch: Batch, answers: Sequence[bool], now: int) -> None:
-        # It is committed: whatever fails from here on, nobody may be told that it was refused.
+        # It is committed: if anything fails from here on, no caller may be told that it was refused.
         for turn, committed in zip(list(batch.turns.values()), answers, strict=True):
             if committed and turn.commit.deleted_at is not None:
                 self._deleted(turn, batch)
@@ -314,7 +314,7 @@ class Engine:
             try:
                 self._next_wake = self._ports.agenda.next_wake()
             except StoreError as error:
-                log.error("what is due next could not be found out: %s", error)
+                log.error("the next wake-up could not be read, and is read again: %s", error)
         more = self._awake or self._mailbox_due or self._clock_steps.to_tell
         if batch.again or (more and not self._dispatcher.draining):
             self._again(*batch.again)
@@ -358,7 +358,7 @@ class Engine:
                 batch.delivery(name).messages.append(request.message)
             return
         if name in batch.deliveries:
-            # What came before the start was meant for no execution, and must be told so.
+            # Requests before the start were for no execution, and have to be answered so.
             batch.again.append(request)
             return
         if batch.has_fork(request):
@@ -383,7 +383,7 @@ class Engine:
             self._cache.drop(name)  # what is in memory may be ahead of the store
             if isinstance(error, StoreError):
                 raise
-            # Whatever one execution does must not take the others with it.
+            # An error of one execution must not stop the others.
             log.exception("[%s] the turn failed", name)
             turn = self._parts.turns.block(delivery, error)
         if turn is None:
@@ -412,7 +412,7 @@ class Engine:
             answers = decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events))
             if answers:
                 if not self._pending_updates.answer(name, decision):
-                    self._notify_peers()  # somebody elsewhere may wait for the answer
+                    self._notify_peers()  # a caller of another process may wait for the answer
                 self._on_change(name)
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
@@ -439,7 +439,7 @@ class Engine:
         batch.start_again(name)
 
     def _tell(self, turn: Turn) -> None:
-        """Tell others what has been committed, after all that most turns consist of."""
+        """Tell callers, other processes and the log about a commit. Most turns need none of this."""
         head, name = turn.head, turn.head.execution_id
         if self._pending_updates and head.status != "running":
             ended = head.closed_at is not None
@@ -464,22 +464,22 @@ class Engine:
             try:
                 self._on_close(turn)
             except Exception:
-                log.exception("[%s] those who wait could not be told", name)
+                log.exception("[%s] callers that wait for it could not be told of its end", name)
 
     def _again(self, *requests: Input) -> None:
-        """Take them at the next call, which is to come at once."""
+        """Keep requests for the next call, which is to come at once."""
         self._held_back.extend(requests)
         self._retry_at = self._now
 
     def _lost_race(self, turn: Turn, batch: Batch) -> None:
-        """Another writer was faster: do the turn again on what is stored now."""
+        """Do a turn again on the stored execution: another writer was faster."""
         delivery = turn.delivery
         self._parts.turns.discard(turn)
         del batch.turns[delivery.execution_id]
         requests, delivery.requests = delivery.requests, []
         if delivery.entries:
             self._takeover.read_again()
-        if delivery.entries or turn.deletes:  # there may be messages that it has not seen
+        if delivery.entries or turn.deletes:  # there may be messages that were not read
             requests.append(WakeUp())
         self._awake[delivery.execution_id] = False
         self._again(*requests)
@@ -495,9 +495,9 @@ class Engine:
             self._disown = False
 
     def _look_around(self, batch: Batch) -> bool:
-        """Another process may have changed something: take over what is free, read the messages.
+        """Take over free executions, and read the mailbox, after another process may have changed the store.
 
-        Answers whether there may be more of them.
+        Answers whether there may be more messages.
         """
         if self._takeover.look(self._now):
             self._recover()
@@ -510,26 +510,26 @@ class Engine:
         self._again(WakeUp())
 
     def _start_anew(self, requests: Sequence[Input]) -> None:
-        """After a lost lease nothing that is in memory of the executions counts any more.
+        """Forget the executions in memory after a lost lease, and take over anew.
 
-        What has arrived is taken again: for what another owner has taken over it comes too late,
-        and is dropped there.
+        The requests are taken again. For an execution that another owner has taken over they are forwarded,
+        or come too late and are dropped.
         """
         self._cache.clear()
         self.closed_here.clear()
         self._awake = {}
         self._keep(requests)
-        # Whoever records the answers now, they are found in the histories.
+        # Another process may record the answers: they are found in the histories.
         self._pending_updates.refer_to_history()
         self._disown = True
         try:
             self._take_over()
         except StoreError as error:
-            log.error("the store is not available: %s", error)
+            log.error("the store is not available; trying again in %d ms: %s", RETRY_AFTER, error)
             self._retry_at = self._renew_at = self._now + RETRY_AFTER
 
     def _refused(self, requests: Sequence[Input], error: Exception, now: int) -> None:
-        """Tell those who wait that nothing could be committed; keep what nobody
+        """Fail the requests that callers wait for, since nothing was committed; keep those that no caller
         would send again.
         """
         log.error("nothing was committed, trying again in %d ms: %s", RETRY_AFTER, error)

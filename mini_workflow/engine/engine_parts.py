@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mini_workflow.engine.turn import Turns
 
 LIMITS: Final = ReportLimits(margin=30_000)
-"""Of attempts that a runner in this process has. It enforces their timeouts itself, and is asked before
-one counts as lost, so that the margin only has to be longer than what it takes to end an attempt
+"""The limits of attempts that a runner in this process has. It enforces their timeouts itself, and is asked
+before one counts as lost, so that the margin only has to be longer than what it takes to end an attempt
 (`TaskRunner`). Our own bound."""
 
 

@@ -34,14 +34,14 @@ log = logging.getLogger("mini_workflow.engine")
 T = TypeVar("T")
 
 BATCH: Final = 1_000
-"""How many requests are taken into one commit at most."""
+"""The highest number of requests in one commit."""
 
 BACKLOG: Final = 8
-"""With so many requests in the inbox a thread of the runner leaves them to the engine's own thread, and
-runs tasks instead. Our own bound."""
+"""The number of requests in the inbox above which a thread of the runner leaves them to the engine's own
+thread, and runs tasks instead. Our own bound."""
 
 QUIET: Final = 0.02
-"""Seconds without an outcome after which no more are waited for. Our own bound."""
+"""Seconds without a new outcome after which the outcomes in the inbox are taken. Our own bound."""
 
 LONGEST: Final = 0.1
 """Seconds that outcomes wait for others at most. Our own bound."""
@@ -51,17 +51,17 @@ class Pace(Protocol):
     """The pace at which the engine's own thread waits, if not in real time."""
 
     def is_due(self, until: int, idle: bool) -> bool:
-        """Return whether there is something to do now, instead of waiting for a request.
+        """Return whether the engine is to work now, instead of waiting for a request.
 
-        `until` is when something is due (milliseconds since the epoch); `idle` says that no task is
-        running and no request is there.
+        `until` is the time of the next deadline (milliseconds since the epoch); `idle` says that no task runs
+        and the inbox is empty.
         """
         ...
 
 
 @mutable
 class _Call:
-    """Not the engine's business: it must be done also when the store fails."""
+    """A function to call between two batches; it is called also when the store fails."""
 
     function: Callable[[], None]
     reply: Reply[None] = field(default_factory=Reply[None])
@@ -74,7 +74,7 @@ class _Call:
 
 
 def _called(taken: list[Input | _Call]) -> list[Input]:
-    """Call what is to be called, and return the rest."""
+    """Call the functions among the items, and return the requests."""
     requests: list[Input] = []
     for item in taken:
         if isinstance(item, _Call):
@@ -85,14 +85,14 @@ def _called(taken: list[Input | _Call]) -> list[Input]:
 
 
 class EngineRole:
-    """Has an engine process what is put into the inbox, and what the time brings, on one thread at a
-    time: on that of whoever brings something and may lead, or else on one of its own.
+    """Has an engine process the inbox, and executions that are due, on one thread at a time: on the thread of
+    a caller that brings a request and may lead, or else on a thread of its own.
 
-    Nobody waits for the lead. Whoever puts something into the inbox looks at the lead after that, and
-    whoever has led looks at the inbox after that: so one of them sees the other.
+    No thread waits for the lead. A thread that puts a request into the inbox looks at the lead after that,
+    and a thread that has led looks at the inbox after that: so one of them sees the other.
 
-    `notify_peers` is called after a commit that processes elsewhere may wait for, `on_end` as the
-    last thing on the own thread.
+    `notify_peers` is called after a commit that other processes may wait for, and `on_end` as the
+    last call on the own thread.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class EngineRole:
     ) -> None:
         self.waiters: Final = Waiters()
         self.watchers: Final = Waiters()
-        """Who wants to look at an execution again whenever another process may have changed it."""
+        """The callers that look at an execution again whenever another process may have changed it."""
         self.readers: Final = Waiters()
-        """Who reads streams."""
+        """The callers that read streams."""
         self._store = store
         self._clock = clock
         self._pace = pace
@@ -122,13 +122,15 @@ class EngineRole:
         self._leader = 0  # the thread that leads
         self._context = Context()
         self._is_shared = False
-        """Whether the last batch had more than outcomes of tasks: then others bring work too, and it
-        shares a commit if it is left to the own thread.
+        """Whether the last batch had requests of callers too: then outcomes are left to the own thread, and
+        share a commit with such requests.
         """
         self._more_until = 0.0
-        """Until when a runner whose attempts wait for a thread is expected to bring more outcomes."""
+        """The time until which a runner whose attempts wait for a thread is expected to bring more
+        outcomes.
+        """
         self._waits_since: float | None = None
-        """Since when the own thread waits for them, if it does."""
+        """The time since which the own thread waits for these outcomes, or None."""
         self._interrupt = HeldInterrupt(self._insist)
         self._interruptible = False
         self._has_turns = False
@@ -142,7 +144,7 @@ class EngineRole:
         self._sleeps_until: float = inf
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._rung = False
-        # What is put in with the lock held, while open, is answered.
+        # Every request that is put in with the lock held, while open, is answered.
         self._open = True
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
@@ -150,7 +152,7 @@ class EngineRole:
     # Any thread
 
     def start(self, engine: Engine) -> None:
-        """Begin."""
+        """Give the role its engine, and start the own thread."""
         self._engine = engine
         self._thread.start()
 
@@ -159,18 +161,18 @@ class EngineRole:
         return self._leader == get_ident()
 
     def put(self, request: Input) -> None:
-        """Have the engine take the request; nobody waits for an answer, and the caller never leads."""
+        """Have the engine take a request that needs no answer. The caller never leads."""
         self._inbox.append(request)
         self._wake_unless_led()
 
     def hand_in(self, outcome: TaskOutcome, *, more: bool = False) -> None:
-        """Have the engine take an outcome. The caller, a thread of the runner, does the engine's work
-        for one batch if nobody does.
+        """Have the engine take an outcome. The caller, a thread of the runner, leads for one batch if no
+        thread leads.
 
-        With `more`, where attempts wait for a thread, others are about to come. They share a commit, as
-        many as one turn takes, unless none comes for QUIET seconds, the first has waited for LONGEST, or
-        somebody brings anything else. So it depends on their number how many commits they take, and
-        not on how long each commit lasts, nor on which thread happens to run.
+        With `more`, where attempts wait for a thread, other outcomes are about to come. They share a commit,
+        as many as one turn takes, unless none comes for QUIET seconds, the first has waited for LONGEST, or
+        another request comes. So the number of commits depends on the number of outcomes, and not on the
+        time that a commit takes, nor on the order in which threads run.
         """
         self._inbox.append(outcome)
         if more:
@@ -193,15 +195,15 @@ class EngineRole:
         return reply.wait(timeout)
 
     def put_all(self, requests: Iterable[Input]) -> None:
-        """Have the engine take the requests, together as far as it can; the caller waits for the
-        replies. Raises RuntimeClosed.
+        """Have the engine take requests, in as few commits as possible; the caller waits for the replies.
+        Raises RuntimeClosed.
         """
         self._bring(tuple(requests), None)
 
     def call(self, function: Callable[[], None], timeout: float | None = None) -> None:
-        """Call a function while nothing else is done, and wait for that. Raises RuntimeClosed.
+        """Call a function between two batches, and wait for its end. Raises RuntimeClosed, and its errors.
 
-        With a `timeout` (in seconds), of what the caller waits for, it is not done by the caller.
+        With the `timeout` of the caller (in seconds) the caller does not lead for it.
         """
         call = _Call(function)
         self._bring((call,), timeout)
@@ -212,7 +214,7 @@ class EngineRole:
         return self._engine is not None and self._engine.runs(execution_id)
 
     def closed_here(self, execution_id: str) -> Settled | None:
-        """Return how the execution has ended here a moment ago, if that is remembered. Any thread."""
+        """Return the end of an execution that has closed here a moment ago, or None. Any thread."""
         return None if self._engine is None else self._engine.closed_here.find(execution_id)
 
     def resumes(self, execution_id: str, timeout: float | None = None) -> bool:
@@ -225,13 +227,13 @@ class EngineRole:
 
     def wake_up(self) -> None:
         """Have the engine look at the store, which another process may have changed. Does not wait."""
-        if not self._woken_up:  # one look is enough for all who have rung before it
+        if not self._woken_up:  # one look is enough for all notifications before it
             self._woken_up = True
             self._inbox.append(_Call(self._recheck))
             self.put(WakeUp())
 
     def stop(self) -> None:
-        """Do what is in the inbox, end the own thread, and wait for that. May be repeated."""
+        """End the own thread once the inbox is empty, and wait for that. May be repeated."""
         self._stopping = True
         self._wake()
         self._thread.join()
@@ -253,7 +255,7 @@ class EngineRole:
             self._lead_once()
 
     def _lead_once(self, *, queries: bool = True) -> None:
-        """Take one batch, unless somebody leads, who looks into the inbox afterwards."""
+        """Take one batch, unless another thread leads, which looks into the inbox afterwards."""
         if not self._lead.acquire(blocking=False):
             return
         try:
@@ -276,22 +278,22 @@ class EngineRole:
             self._wake()
 
     def _wake(self) -> None:
-        """Have the own thread look: once for all who ask for it until it does."""
+        """Have the own thread look at the inbox, unless it is about to."""
         if not self._rung:
             self._rung = True
             self._bell.put(None)
 
-    # Who leads
+    # On the thread that leads
 
     def announce(self, turn: Turn) -> None:
-        """Tell those who wait that a turn has closed or blocked its execution."""
+        """Tell callers that wait for an execution that a turn has closed or blocked it."""
         self._notify = True
         self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
         self.watchers.tell(turn.head.execution_id, Changed())
         self.readers.tell(turn.head.execution_id, Changed())
 
     def announce_chunks(self, execution_id: str) -> None:
-        """Tell those who read streams of the execution that a turn has written to one."""
+        """Tell readers of streams of an execution that a turn has written to one."""
         self._notify = True
         self.readers.tell(execution_id, Changed())
 
@@ -304,15 +306,15 @@ class EngineRole:
         self._notify = True
 
     def will_resume(self, execution_id: str) -> bool:
-        """Return the same as `resumes`, for who leads."""
+        """Return the same as `resumes`, on the thread that leads."""
         return self._engine is not None and self._engine.resumes(execution_id)
 
     def _recheck(self) -> None:
-        """Tell those who wait for executions that another process runs."""
+        """Tell callers that wait for executions of other processes to look again."""
         self._woken_up = False
         for name in self.waiters.names():
             if self.runs(name):
-                continue  # its end is told to who waits
+                continue  # callers will be told of its end
             head = self._store.head(name)
             if head is not None and head.status != "running" and not self.will_resume(name):
                 self.waiters.tell(name, Settled(head))
@@ -320,8 +322,8 @@ class EngineRole:
         self.readers.tell_all(Changed())
 
     def _work(self, *, queries: bool = True) -> None:
-        """Take one batch. Without `queries` one that has any is left as it is: they are answered
-        after the dispatch, and would keep a thread of the runner from what it has taken itself.
+        """Take one batch. Without `queries`, a batch that has queries is left: they are answered after the
+        dispatch, and would keep a thread of the runner from the attempt that it has kept for itself.
         """
         assert self._engine is not None
         inbox = self._inbox
@@ -349,12 +351,12 @@ class EngineRole:
         except BaseException:
             self._interruptible = False
             self._failed = True
-            log.critical("the engine has failed; open a new runtime", exc_info=True)
+            log.critical("the engine has failed, and stops. Open a new runtime.", exc_info=True)
         else:
             self._taken = []
 
     def _let_go(self) -> bool:
-        """End the lead. Answers whether a clock that jumps has to be told that nothing is under way."""
+        """End the lead. Answers whether a clock that jumps has to be told that no task runs."""
         assert self._engine is not None
         self._due = self._engine.deadline()
         idle = self._pace is not None and self._engine.idle
@@ -363,7 +365,7 @@ class EngineRole:
         return idle
 
     def _insist(self) -> bool:
-        """Ctrl-C was pressed again while the main thread leads. Answers whether it may be raised."""
+        """Answer whether a second Ctrl-C may be raised now, while the main thread leads."""
         if self._engine is None or not (self._interruptible and self.is_current()):
             return False
         self._engine.interrupted = True
@@ -378,7 +380,7 @@ class EngineRole:
         try:
             self._serve(engine)
         finally:
-            # Nobody else leads any more, but one may still be about to let go.
+            # No other thread leads any more, but one may still be about to let go.
             self._lead.acquire()
             self._leader = get_ident()
             try:
@@ -411,7 +413,7 @@ class EngineRole:
         return self._pace is not None and self._pace.is_due(until, engine.idle)
 
     def _waits_for_more(self, engine: Engine) -> bool:
-        """Return whether the outcomes in the inbox are left there, since others are about to come."""
+        """Return whether the outcomes in the inbox are left there, since more are about to come."""
         since, self._waits_since = self._waits_since, None
         now, inbox = time.monotonic(), self._inbox.copy()
         if now >= self._more_until or self._pace is not None or self._stopping:
@@ -424,10 +426,10 @@ class EngineRole:
         return True
 
     def _sleep(self) -> None:
-        """Wait to be woken, or until something is due while nobody leads."""
+        """Wait to be woken, or for the next deadline while no thread leads."""
         due, led = self._due, self._lead.locked()
         self._sleeps_until = inf if led else due
-        # From here on who lets go sees it. Has somebody before?
+        # From here on a thread that lets go sees it. Has one done so before?
         waits = self._waits_since is not None
         if due != self._due or (not self._lead.locked() and (led or (self._inbox and not waits))):
             return
@@ -438,9 +440,9 @@ class EngineRole:
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout)
         if self._is_shared:
-            # Whoever brings work from outside is about to bring more, and then leads: what has rung
-            # shares that commit instead of taking one for itself. A sleep would ask a clock, which may
-            # be set at that moment.
+            # A caller that brings requests is about to bring more, and then leads: the request that has
+            # woken this thread shares that commit. A sleep would ask a clock, which may be set at that
+            # moment.
             select.select((), (), (), 0)
         self._rung = False
 

@@ -53,8 +53,8 @@ class EngineTransport:
     ) -> None:
         self.closed = False
         self.looks: float | None = None
-        """The longest pause between looks at a stream that another process writes, in seconds; None where
-        every change is told.
+        """The longest pause between looks at a stream that another process writes, in seconds; None if every
+        change is notified.
         """
         self.process: Final = os.getpid()
         self.store: Final = CheckedStore(lambda: store, self.check, self._load)
@@ -67,7 +67,7 @@ class EngineTransport:
         self._clock = clock
         self._enlists_as_leader = enlists_as_leader
 
-    # What a client asks
+    # Requests of clients
 
     def start(self, requests: Sequence[Start]) -> None:
         """See `Transport.start`."""
@@ -128,7 +128,7 @@ class EngineTransport:
             self._begin_to_wait(tell, changed, seconds)
             changed.wait(seconds)
             self.waiting.discard(tell)
-            # Callbacks are called once. What comes from here on is looked at next.
+            # Callbacks are called once. Changes from here on are looked at next.
             changed.clear()
             watchers.remove(execution_id, tell)
             watchers.add(execution_id, tell)
@@ -157,7 +157,7 @@ class EngineTransport:
         def tell(news: News) -> None:
             self.waiting.discard(tell)
             changed.set()
-            # Callbacks are called once: it enters itself for what comes next.
+            # Callbacks are called once: it enters itself again for the next change.
             if not isinstance(news, Closed) and not over.is_set():
                 readers.add(execution_id, tell)
                 if over.is_set():
@@ -180,10 +180,12 @@ class EngineTransport:
         """See `Transport.now`."""
         return self._clock.now()
 
-    # Who may use it
+    # Checks of the caller
 
     def check(self) -> None:
-        """Raise if it cannot be used now, or not by the caller."""
+        """Raise RuntimeClosed if the runtime is closed or of another process, and NotAllowedInWorkflow in a
+        workflow or an inline task.
+        """
         if self.closed:
             raise RuntimeClosed("the runtime was closed; open a new one")
         if self.process != os.getpid():
@@ -193,7 +195,9 @@ class EngineTransport:
         self.check_outside()
 
     def check_outside(self) -> None:
-        """Refuse a call from workflow code, which would wait for itself."""
+        """Refuse a call from workflow code or an inline task, which would wait for itself. Raises
+        NotAllowedInWorkflow.
+        """
         refuse_in_workflow()
         if self._role.is_current():
             raise NotAllowedInWorkflow(
@@ -218,7 +222,7 @@ class EngineTransport:
 
     def _settled_now(self, execution_id: str, timeout: float | None = None) -> Settled | None:
         if self._role.runs(execution_id):
-            # Its end is told to who waits already, and who does not yet looks once more when he does.
+            # Callers that wait already are told of its end; others look once more when they begin to.
             self.check()
             return None
         if (found := self._role.closed_here(execution_id)) is not None:
@@ -266,21 +270,23 @@ class EngineTransport:
         self._role.call(enter, timeout)
 
     def _load(self, execution_id: str) -> Stored | None:
-        # This part of a store is for who leads the engine.
+        # This part of a store is for the thread that leads the engine.
         found: list[Stored | None] = []
         self._role.call(lambda: found.append(self._engine_store.load(execution_id)))
         return found[0]
 
 
 def _opened(news: News) -> Settled:
-    """Return what a waiter was told, unless that is the end of the runtime: then RuntimeClosed."""
+    """Return the news of a settled execution. Raises RuntimeClosed if the news is the end of the runtime."""
     if isinstance(news, Settled):
         return news
-    raise RuntimeClosed("the runtime was closed while the execution was running")
+    raise RuntimeClosed(
+        "the runtime was closed while the execution was running; open a new one, and wait there"
+    )
 
 
 def _awaitable_reply() -> tuple[asyncio.Future[News], Callable[[News], None]]:
-    """Return a future of the running loop, and what sets it from any thread."""
+    """Return a future of the running loop, and the function that sets it from any thread."""
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -291,7 +297,7 @@ def _awaitable_reply() -> tuple[asyncio.Future[News], Callable[[News], None]]:
             future.set_result(news)
 
     def deliver(news: News) -> None:
-        # A loop that was closed meanwhile has nobody left who waits.
+        # On a loop that was closed meanwhile no caller waits any more.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(set_result, news)
 

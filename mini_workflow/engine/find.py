@@ -16,7 +16,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 PAGE: Final = 1_000
-"""How many executions are read at a time for a listing."""
+"""The number of executions that are read at a time for a listing."""
 
 
 class Filters(TypedDict, total=False):
@@ -47,7 +47,7 @@ def make_query(
     limit: int = 100,
     after: str | None = None,
 ) -> Query:
-    """Return the query. Raises UsageError, or InvalidIdentifier for the id of a parent or a prefix."""
+    """Return the query of these filters. Raises UsageError, or InvalidIdentifier for a parent or a prefix."""
     if status is not None and status not in STATUSES:
         raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
     if order not in ORDERS:
@@ -75,8 +75,8 @@ def make_query(
 def matching(
     read: Callable[[Query], Page], query: Query, limit: int | None = None
 ) -> Iterator[Head]:
-    """Iterate over the executions that match, page by page as `read` gives them, at most `limit` of
-    them. Pages fit together, whatever is started or closes in between.
+    """Iterate over the executions that match, page by page as `read` returns them, at most `limit` of
+    them. Pages fit together whichever executions start or close in between.
     """
     found = 0
     while True:
@@ -99,5 +99,5 @@ def _milliseconds(name: str, when: datetime | None) -> int | None:
             f"{name}={when!r}: the time has no time zone; use for example "
             "datetime(..., tzinfo=timezone.utc)"
         )
-    # Rounded up: a time of the store that is not before `when` is not before that millisecond.
+    # Rounded up: the store has whole milliseconds, and those before `when` must not match.
     return -((_EPOCH - when) // timedelta(milliseconds=1))

@@ -36,7 +36,7 @@ _SHARED: int = 80
 
 
 class Forks:
-    """Callable from any thread."""
+    """Makes forks for a client, and finds open promises. Any thread."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class Forks:
         check_id(name)
         if name[:_SHARED] == source[:_SHARED]:
             raise UsageError(
-                f"fork(id={name!r}): children are named after the first {_SHARED} characters of an id, so "
-                "these have to differ from those of the other execution"
+                f"fork(id={name!r}): children are named after the first {_SHARED} characters of an id. Give "
+                "an id whose first characters differ from those of the other execution"
             )
         prefix = history[:kept]
         if patch:
@@ -132,7 +132,7 @@ class Forks:
 
 
 def start_of_fork(name: str, made: Reset, now: int) -> Start:
-    """Return the request to create an execution that begins so."""
+    """Return the request to create the fork `name`, with the history and the messages of `made`."""
     started = started_of(made.history)
     tags = tags_as_text(ExecutionState.of(made.history).tags)
     head = replace(first_head(name, started), started_at=now, tags=tags, busy=True)
@@ -145,7 +145,7 @@ def _refusal(fault: MiniWorkflowError, *, patch: bool) -> NonDeterminismError:
     why = "with the other results the code" if patch else "today's code"
     sides = mismatch_of(fault) or Mismatch()
     return NonDeterminismError(
-        f"fork(): {why} does not do what is recorded before the cut: {fault}. Cut in front of that, or "
-        "fix the code",
+        f"fork(): {why} does not fit the events before the cut: {fault}. Cut before the first of them that "
+        "does not fit, or fix the code",
         **asdict(sides),
     )

@@ -47,7 +47,7 @@ class InterceptedTransport:
         return getattr(self._transport, name)
 
     def start(self, requests: Sequence[Start]) -> None:
-        """See `Transport.start`: comes back when all are answered."""
+        """See `Transport.start`. Returns when all requests are answered."""
         if not requests:
             return
         first = requests[0]
@@ -110,8 +110,8 @@ def _put(request: Any, headers: dict[str, str] | None) -> None:
 
 
 def telling(interceptors: Interceptors, store: Reader) -> Callable[[Turn], None] | None:
-    """Return what tells interceptors of a committed turn of an execution in the store; None if none of them
-    hears of it.
+    """Return the function that tells interceptors of a committed turn; None if none of them hears
+    of commits.
     """
     if not interceptors.hear:
         return None
@@ -132,7 +132,7 @@ def telling(interceptors: Interceptors, store: Reader) -> Callable[[Turn], None]
 
 
 def committed_of(turn: Turn, store: Reader) -> Committed:
-    """Return what interceptors hear of a turn. Raises StoreError."""
+    """Return the description of a committed turn for interceptors. Raises StoreError."""
     head, live, decision, closing = turn.head, turn.live, turn.decision, turn.closing
     endings = None if live is None else live.run.state.endings
     started = _stored(head.execution_id, store) if live is None else live.run.started

@@ -16,7 +16,8 @@ from mini_workflow.task import CURRENT
 _C: Final = importlib.import_module("_signal")
 _GET_HANDLER: Final[Callable[[int], Any]] = _C.getsignal
 _SET_HANDLER: Final[Callable[[int, Any], Any]] = _C.signal
-"""Those of the module `signal` make enums of what they are given, which takes longer than the rest."""
+"""The functions of the C module: those of `signal` make enums of their arguments, which takes longer than the
+rest."""
 
 _SIGNALS: Final = sorted(
     int(number)
@@ -24,9 +25,9 @@ _SIGNALS: Final = sorted(
     if number not in {getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)}
 )
 _PLAIN: Final = frozenset({None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler})
-"""What is there for a signal that nobody handles in Python, and for Ctrl-C."""
+"""The handlers of a signal that Python code does not handle, and Python's own for Ctrl-C."""
 NO_HOOKS: Final = (None, None)
-"""What `sys.get_asyncgen_hooks` gives on a thread that runs no event loop."""
+"""The hooks that `sys.get_asyncgen_hooks` returns on a thread that runs no event loop."""
 
 
 def runs_a_loop() -> bool:
@@ -44,9 +45,9 @@ def is_main() -> bool:
 def may_lead() -> bool:
     """Return whether the calling thread, which waits for an answer, may do the engine's work meanwhile.
 
-    Not on an event loop, which others wait for, nor in a task, whose time it would take, nor deep in
-    a recursion, where workflow code would have less stack than elsewhere. In the main thread not
-    beside signal handlers other than Python's own for Ctrl-C: they may use the runtime, or raise.
+    False on an event loop, since other coroutines wait for it, in a task, since its time would pass, and deep
+    in a recursion, where workflow code would have less stack than elsewhere. In the main thread False if a
+    signal has a handler other than Python's own for Ctrl-C: it may use the runtime, or raise.
     """
     if runs_a_loop() or CURRENT.get(None) is not None or _is_deep():
         return False
@@ -67,9 +68,9 @@ def _is_deep() -> bool:
 
 
 class HeldInterrupt:
-    """A block of the main thread in which Ctrl-C is held back to its end.
+    """A block of the main thread that holds Ctrl-C back until its end.
 
-    A second one within the block raises KeyboardInterrupt at once, where `insist` answers that it may.
+    A second Ctrl-C within the block raises KeyboardInterrupt at once, if `insist` returns that it may.
     """
 
     def __init__(self, insist: Callable[[], bool]) -> None:

@@ -1,6 +1,6 @@
 """Log for operators: attempts that failed, executions that began, ended or are blocked.
 
-Only what a turn has committed is told, so a replay is silent.
+Only committed turns are logged, so a replay logs nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FAILED: Final = (events.TaskFailed, events.TaskRetryScheduled)
 
 
 def tell(turn: Turn) -> None:
-    """Log what a committed turn has changed that an operator wants to know."""
+    """Log failures, starts, ends and blocks of a committed turn."""
     if turn.failed and log.isEnabledFor(logging.WARNING):
         for event in _events(turn):
             if isinstance(event, _FAILED):
@@ -73,7 +73,7 @@ def _tell_failed(turn: Turn, event: events.TaskFailed | events.TaskRetrySchedule
 
 def _tell_life(turn: Turn) -> None:
     head, closing = turn.head, turn.closing
-    # One that is blocked in its first turn has not started, and would be told again at each resume.
+    # An execution that is blocked in its first turn has not started: each resume would log it again.
     if turn.first and head.run == 1 and head.status != "blocked":
         log.info("[%s] started: workflow %r", head.execution_id, head.workflow, extra=_about(head))
     if closing is None:
@@ -103,6 +103,6 @@ def _text(failure: Failure) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return the text on one line, without what a terminal would obey."""
+    """Return the text on one line, without control characters, cut at LONGEST characters."""
     cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)

@@ -21,10 +21,10 @@ from mini_workflow.ports import Stored
 
 @frozen
 class Recording:
-    """The history of an execution's current run, and what has arrived behind it.
+    """The history of an execution's current run, and the messages behind it.
 
-    `parked` are the messages that an execution which is blocked could not take, in order: the
-    cause is found by replaying them too. `status` and `blocked_reason` are those of the moment.
+    `parked` are the messages that a blocked execution could not take, in order: a replay of them too
+    finds the cause. `status` and `blocked_reason` are those at the time of the recording.
     """
 
     execution_id: str
@@ -36,7 +36,7 @@ class Recording:
 
     @classmethod
     def from_stored(cls, stored: Stored) -> Recording:
-        """Return the recording of what a store has loaded. Raises WireError."""
+        """Return the recording of a stored execution. Raises WireError."""
         head = stored.head
         return cls(
             head.execution_id,
@@ -55,9 +55,9 @@ class Recording:
 
     def decoded(self, codec: Codec) -> Recording:
         """Return the recording with values and failures as they were before payload codecs encoded them,
-        so that it can be read without those. `codec` is the execution's. Raises PayloadNotReadable.
+        so that it can be read without these codecs. `codec` is the execution's. Raises PayloadNotReadable.
 
-        The fingerprints of its calls are left out: they are made with a secret that is encoded too.
+        The fingerprints of calls are left out: they are made with a secret that is encoded too.
         """
         others: dict[int, str] = {}
         history = [_decoded(event, codec, others) for event in self.history]
@@ -108,8 +108,8 @@ _OF_OTHERS: Final = (
 
 
 def codec_of(event: Message | Event, codec: Codec, others: dict[int, str]) -> Codec:
-    """Return what carries the values of an event in the history of an execution: those of a child, and
-    of a signal to another execution, are their own. `others` are its children so far, by number.
+    """Return the codec for the values of an event: that of the execution, of a child, or of the execution
+    that a signal is for. `others` are the ids of children so far, by number; this adds to them.
     """
     if isinstance(event, (events.ChildStarted, events.StartSent)):
         others[event.seq] = event.id
@@ -150,6 +150,6 @@ def _answer(about: dict[str, Any], codec: Codec) -> dict[str, Any]:
 
 
 def _storable(message: Message) -> Any:
-    # The time is never parked: it comes again by itself.
+    # A tick is never parked: it comes again by itself.
     assert not isinstance(message, events.Tick)
     return message

@@ -34,10 +34,10 @@ T = TypeVar("T")
 def start_refusal(
     request: Start, head: Head, fingerprint: Callable[[], str], *, reached: bool = False
 ) -> MiniWorkflowError | None:
-    """Return why a start is refused that has found an execution of its id, or None.
+    """Return the error by which a start is refused that has found an execution of its id, or None.
 
-    `fingerprint` is that of the arguments which the execution was started with; `reached` says that
-    the message which came along was taken before the end of the execution.
+    `fingerprint` returns that of the arguments with which the execution was started. `reached` says that
+    the execution took the message of the start before its end.
     """
     name = request.execution_id
     if request.fork is not None:
@@ -72,8 +72,8 @@ def _rejected(request: Start, head: Head) -> ExecutionAlreadyExists:
 
 
 def restart_of(request: Start, head: Head, now: int) -> events.ResetRequested | None:
-    """Return what has an execution that has closed begin anew, if the start asks for that; which is noted
-    in the request.
+    """Return the request by which a closed execution begins anew, if the start asks for that, and note it in
+    `request.restarts`; else None.
     """
     wanted = request.if_closed == "restart" and head.workflow == request.workflow
     if not wanted or head.closed_at is None:
@@ -84,8 +84,8 @@ def restart_of(request: Start, head: Head, now: int) -> events.ResetRequested | 
 
 
 def reset_refusal(request: events.ResetRequested, head: Head) -> MiniWorkflowError | None:
-    """Return why an execution cannot be run again as it stands, or None. One that somebody else has
-    run again meanwhile is as it was to be.
+    """Return the error by which another run of an execution is refused now, or None. An execution that
+    another caller has run again meanwhile is no error.
     """
     name = head.execution_id
     if request.run not in (0, head.run):
@@ -98,15 +98,16 @@ def reset_refusal(request: events.ResetRequested, head: Head) -> MiniWorkflowErr
         )
     if request.how == "retry" and head.status == "completed":
         return ExecutionClosed(
-            f"execution {name!r} has completed: nothing is left to try again; restart() begins it anew",
+            f"execution {name!r} has completed, and nothing is left to retry; call restart() to begin it "
+            "anew",
             execution_id=name,
         )
     return None
 
 
 def still_takes(head: Head | None, request: Post) -> Head:
-    """Return the head of an execution that can take a message now, or as soon as the run has begun that
-    its sender has asked for. Raises ExecutionNotFound, ExecutionClosed or ExecutionNotClosed.
+    """Return the head of an execution that can take a message, now or once the next run has begun that the
+    sender has asked for. Raises ExecutionNotFound, ExecutionClosed or ExecutionNotClosed.
     """
     name, message = request.execution_id, request.message
     if isinstance(message, events.DeletionRequested):
@@ -132,7 +133,12 @@ def answer_start(request: Start, turn: Turn | None, store: ReadableStore) -> Non
         return
     head = store.head(name)
     if head is None:
-        request.reply.fail(ExecutionNotFound(f"execution {name!r} is gone", execution_id=name))
+        request.reply.fail(
+            ExecutionNotFound(
+                f"execution {name!r} was deleted while it was started again: try again",
+                execution_id=name,
+            )
+        )
         return
     reached = turn is not None and turn.closing is not None
     try:
@@ -149,10 +155,12 @@ def answer_start(request: Start, turn: Turn | None, store: ReadableStore) -> Non
 
 
 def started_with(line: str) -> str:
-    """Return the fingerprint of the arguments of the first run, by the first event of any."""
+    """Return the fingerprint of the arguments of the first run, from the first line of any run. Raises
+    WireError.
+    """
     first = wire.decode(line)
     if not isinstance(first, events.ExecutionStarted):
-        raise WireError(f"a history begins with {line[:100]!r}, which is no start")
+        raise WireError(f"a history begins with {line[:100]!r}, which is not its start")
     return first.origin or first.arguments.fingerprint()
 
 
@@ -161,7 +169,7 @@ def answer_head(
 ) -> None:
     """Answer with the execution's head, or say why the request had no effect."""
     name = request.execution_id
-    # What was forwarded may have closed the execution by now.
+    # A forwarded message may have closed the execution by now.
     head = turn.head if turn is not None else delivery.forwarded or store.head(name)
     if head is None:
         request.reply.fail(not_found(name))
@@ -198,11 +206,11 @@ def _is_not_open(
     turn: Turn | None,
     store: Store,
 ) -> bool:
-    """Return whether the promise was not open any more when this was given to it.
+    """Return whether the promise was not open any more when the message came.
 
-    Where no code has taken the message, since another process holds the execution or it is blocked,
-    the store says so: its history, or what was kept before. Of two that are on their way to another
-    process at the same time neither is known to have come too late.
+    If no code has taken the message, since another process holds the execution or it is blocked, the history
+    and the parked messages decide. Two messages that are on their way to another process at the same time
+    both count as in time.
     """
     decision = None if turn is None else turn.decision
     if decision is not None and not any(left is message for left in decision.left):
@@ -222,7 +230,7 @@ def _is_not_open(
     except WireError:
         return False
     if admit(state, message) is None:
-        # By another process meanwhile, perhaps, which has taken this very message.
+        # Another process may have taken this very message meanwhile.
         return _recorded(message) not in stored.events
     rivals = [m for m in kept if isinstance(m, Given) and admit(state, m) and m.seq == message.seq]
     return rivals[:1] not in ([], [message])
@@ -244,7 +252,7 @@ def _came_too_late(request: Post | Resume, turn: Turn) -> bool:
 def answer_update(
     request: Update, turn: Turn | None, store: Store, updates: PendingUpdates
 ) -> None:
-    """Answer an update that is done or refused; have one that is at work answered later."""
+    """Answer an update that has its answer or was refused; have any other answered later."""
     name, update_id = request.execution_id, request.update_id
     decision = turn.decision if turn is not None else None
     if decision is not None:
@@ -280,7 +288,7 @@ def answer_update(
 
 
 def existing(name: str, found: T | None) -> T:
-    """Return what was found of an execution. Raises ExecutionNotFound if that is nothing."""
+    """Return `found`, which was read of an execution. Raises ExecutionNotFound if it is None."""
     if found is None:
         raise not_found(name)
     return found
@@ -295,7 +303,7 @@ def still_open(name: str, head: Head | None) -> Head:
 
 
 def not_open() -> PromiseNotOpen:
-    """Return the error about a promise that waits for nothing."""
+    """Return the error about a promise that is not open."""
     return PromiseNotOpen(
         "the promise was completed, failed or given up before, or the token is wrong; nothing was "
         "changed"
@@ -303,7 +311,7 @@ def not_open() -> PromiseNotOpen:
 
 
 def not_found(name: str) -> ExecutionNotFound:
-    """Return the error about an execution that is not there."""
+    """Return the error about an execution that does not exist."""
     return ExecutionNotFound(
         f"there is no execution {name!r} in this store; list_executions() shows all",
         execution_id=name,

@@ -20,8 +20,8 @@ from mini_workflow.ports import Commit, Stored
 def reset_turn(
     delivery: Delivery, stored: Stored, request: events.ResetRequested, entropy: int
 ) -> Turn:
-    """Begin another run of an execution that has closed. None of its code runs here, so that it
-    may be one that is not known; the run goes on in a turn of its own.
+    """Return the turn that begins another run of an execution that has closed. No code runs in it, so that
+    the workflow need not be known here; the run goes on in a turn of its own. Raises WireError.
     """
     name, head = delivery.execution_id, stored.head
     history = [wire.decode(line) for line in stored.events]
@@ -30,7 +30,7 @@ def reset_turn(
         isinstance(event, events.ExecutionReset) and event.id == request.id for event in history
     )
     if seen or (request.how == "retry" and head.status == "completed"):
-        # Asked by a parent that waits for it: the end is told once more.
+        # A parent that waits for it has asked: it is told of the end once more.
         again = () if seen or request.run else _told_again(name, history, request.id)
         late = tuple(map(wire.encode, unhandled(delivery.messages)))
         entries = tuple(delivery.entries)
@@ -53,17 +53,17 @@ def reset_turn(
 
 
 def _told_again(name: str, history: Sequence[Event], request_id: str) -> tuple[SendMessage, ...]:
-    """Return what the parent is told once more of the end of its child."""
+    """Return the messages that tell the parent once more of the end of its child."""
     end = next((event for event in reversed(history) if type(event) in events.CLOSING), None)
     started = history[0]
     if end is None or not isinstance(started, events.ExecutionStarted):
         return ()
-    told = tell_parent(name, started, ExecutionState.of(history), end)
-    return tuple(replace(command, key=f"{command.key}/{request_id}") for command in told)
+    messages = tell_parent(name, started, ExecutionState.of(history), end)
+    return tuple(replace(command, key=f"{command.key}/{request_id}") for command in messages)
 
 
 def fork_turn(request: Start, fork: Beginning) -> Turn:
-    """Return the turn. None of the execution's code runs in it: it goes on in a turn of its own."""
+    """Return the turn that creates a fork. No code runs in it: the fork goes on in a turn of its own."""
     delivery = Delivery(request.execution_id)
     turn = Turn(delivery, fork.to_commit(), fork.head, None, continues=True)
     turn.start = request

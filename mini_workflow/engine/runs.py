@@ -46,9 +46,10 @@ def first_event(
     headers: dict[str, str] | None = None,
     first_seq: int = 0,
 ) -> events.ExecutionStarted:
-    """Return what an execution begins with; `entropy` are ENTROPY_BITS random bits. `worker` is that of
-    all its tasks, if they are for one. `first_seq` are the `Store.deleted_events` of its id. It needs the
-    slot that its `timing` says, or its workflow by the code of this process.
+    """Return the first event of an execution that starts `now` (milliseconds since the epoch). `entropy` are
+    ENTROPY_BITS random bits. `worker` is the worker of all its tasks; empty if they name their own.
+    `first_seq` are the `Found.deleted_events` of its id. The execution needs a slot of the limit in its
+    `timing`, or else of the one that its workflow has by the code of this process.
     """
     seed, key = seed_and_key(entropy)
     plain = timing.to_plain()
@@ -90,8 +91,8 @@ def tagged(head: Head, taken: Iterable[Event]) -> Head:
 
 
 def parent_of(about: dict[str, Any] | None) -> str | None:
-    """Return the id of the execution whose child this is; `about` is what its first event says of
-    whoever has started it. One that is only told of its end is no parent.
+    """Return the id of the parent. `about` is the `parent` of the first event: the execution that has started
+    this one. An execution that is only notified of the end is no parent.
     """
     return None if about is None or "notify" in about else about["id"]
 
@@ -99,13 +100,11 @@ def parent_of(about: dict[str, Any] | None) -> str | None:
 def next_run(
     run: Run, decision: Decision, head: Head, before: int, entropy: int
 ) -> tuple[tuple[Event, ...], Head, tuple[Message, ...]]:
-    """Return what to commit when a run has continued as new: events, head, and messages that move
-    on.
+    """Return the events, the head and the messages that move on, to commit when a run has continued as new.
 
     The first event of the next run is recorded with the end of this one, and its code runs in a
-    turn of its own. A request to cancel that has arrived meanwhile goes with that event: code that
-    continues as new without ever waiting would never see it. `before` is the number of events that
-    are stored already.
+    turn of its own. A request to cancel that has arrived meanwhile goes into that event: code that
+    continues as new without ever waiting would never see it. `before` is the number of stored events.
     """
     taken = decision.events
     closing = next(e for e in taken if isinstance(e, events.ContinuedAsNew))
@@ -127,7 +126,7 @@ def next_run(
     )
     delay, start_at = closing.delay, None
     if delay is not None and (begins := run.loop.begins_at()) != run.state.now:
-        # The run's own time does not go back, and may be behind: the wait is of the clock.
+        # The run's own time does not go back, and may differ from the clock: the wait goes by the clock.
         delay, start_at = None, begins + delay
     started = replace(
         run.started,
@@ -163,9 +162,9 @@ def next_run(
 
 
 def _deadline_of_next(run: Run) -> int | None:
-    """Return by when the next run has to end: earlier by as much as the clock was set back. But a run that
-    begins before the clock has come to its beginning finds that out by itself, and an end that would have
-    passed already does not count: the clock was set forward again.
+    """Return the deadline of the next run: earlier by as much as the clock was set back. It stays as it is if
+    the clock is behind the run's own time, since the run then notices that itself, and if the earlier
+    deadline would have passed already: then the clock was set forward again.
     """
     state, clock = run.state, run.loop.clock
     if state.deadline is None or clock is None:
@@ -189,8 +188,8 @@ def reset_run(
     length: int,
     entropy: int,
 ) -> tuple[Reset, Head, tuple[Command, ...]]:
-    """Return the run that follows one which has closed, its head, and what is said to the children that
-    are to run again. `length` is the number of events of all runs.
+    """Return the run that follows a closed one, its head, and the messages to the children that have to run
+    again. `length` is the number of events of all runs.
 
     Raises WireError if the arguments of the first run are not known.
     """
@@ -224,11 +223,12 @@ def bounded(head: Head, before: int, after: int, limit: int) -> Head:
     `before` and `after` are the numbers of events before and after this turn.
     """
     if head.closed_at is not None or head.status == "blocked" or head.workflow == LIMIT:
-        return head  # that of a limit is as long as what it remembers, and continues by itself
+        return head  # the history of a limit may be longer, and continues as new by itself
     length = after - head.base
     if before - head.base < limit // 2 <= length:
         log.warning(
-            "[%s] the history has %d events, and ends at %d: use ctx.continue_as_new()",
+            "[%s] the history has %d events, and the execution is blocked at %d: have the workflow call "
+            "ctx.continue_as_new() before",
             head.execution_id,
             length,
             limit,
@@ -238,7 +238,7 @@ def bounded(head: Head, before: int, after: int, limit: int) -> Head:
     return blocked(
         head,
         HistoryTooLong(
-            f"the history has reached {length:,} events, and the limit is {limit:,}: let the "
+            f"the history has reached {length:,} events, and the limit is {limit:,}: have the "
             "workflow call ctx.continue_as_new() before, or open the runtime with a higher "
             "history_limit"
         ),
@@ -265,16 +265,17 @@ def blocked(head: Head, reason: BaseException) -> Head:
 def deadly(deaths: int) -> TurnTimeout:
     """Return the error of a turn during which the process has ended so many times."""
     return TurnTimeout(
-        f"the process has ended {deaths} times during this turn: it ran out of memory or of time"
+        f"the process has ended {deaths} times during this turn: it ran out of memory or of time. Give the "
+        "function more of both, or move the work into a task, then call resume() to continue"
     )
 
 
 def with_waits(head: Head, run: Run, decided: Sequence[Event], *, always: bool) -> Head:
-    """Return the head with what the code awaits after a turn that has `decided` these events, or with what
-    has ended one that failed. A head that is not written anyway (`always`) stays the same while the code
-    awaits one task after the other.
+    """Return the head with the operation that the code awaits after a turn that has `decided` these events,
+    or with the failure of a failed execution. Unless the head is written anyway (`always`), it stays the same
+    while the code awaits one task after the other.
 
-    What an execution has told of its progress last stays when it has closed.
+    The last progress of an execution stays when it has closed.
     """
     waits = head.waits
     if head.status == "blocked" and read_mismatch(waits) is not None:
@@ -289,8 +290,10 @@ def with_waits(head: Head, run: Run, decided: Sequence[Event], *, always: bool) 
             waits = waits_of(run)
         except Exception:
             waits = ""
-            # It looks into what the code and asyncio have made; a turn must not fail of that.
-            log.exception("[%s] what it awaits cannot be told", head.execution_id)
+            # It reads objects of the code and of asyncio; a turn must not fail because of that.
+            log.exception(
+                "[%s] the operation that its code awaits cannot be described", head.execution_id
+            )
     progress = run.progress or head.progress
     if waits == head.waits and progress == head.progress:
         return head

@@ -50,28 +50,28 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 class Runtime(Client):
-    """Runs workflows. Made by a runtime's own module, which hands in the backend.
+    """Runs workflows on a backend. `embed` and the modules of `runtimes` make one.
 
     Args:
         ports: the backend.
-        codec: carries values and closures.
-        interceptors: go around calls and workflows, and hear of commits.
-        make_runner: makes the runner of tasks, given where to report, where its own threads may
-            report that can lead the engine meanwhile (`EngineRole.hand_in`), and what takes the
-            writes of tasks to streams, if the backend has any.
-        cache_size: how many waiting executions are kept in memory.
+        codec: encodes values and closures.
+        interceptors: surround calls and workflows, and hear of commits.
+        make_runner: makes the runner of tasks. It takes the report, the HandIn for threads that may lead the
+            engine meanwhile (`EngineRole.hand_in`), and the buffer for chunks of tasks; None if the
+            backend has no streams.
+        cache_size: the number of waiting executions that are kept in memory.
         turn_limit: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.
-        pace: how to wait, if not in real time.
+        pace: the pace of the engine's own thread, if it does not wait in real time.
         notify_peers: tells other processes that have the same store open to look at it.
-        on_stop: called when everything is done, to close the backend.
+        on_stop: called at the end, to close the backend.
         execute_inline: runs the tasks that run inside a turn.
         renew_every: seconds between two extensions of the lease by a thread of its own; None for
             none, where no other process can take over.
         enlists_as_leader: see `EngineTransport`.
-        retention: after which time since they closed executions are deleted, in seconds or as a
-            timedelta; None for never.
+        retention: seconds (or a timedelta) after their end at which executions are deleted; None for
+            never.
         drops_runs: whether the backend drops the events of runs that are over.
     """
 
@@ -171,13 +171,13 @@ class Runtime(Client):
     # For users
 
     def close(self) -> None:
-        """Stop. Tasks that have begun get some seconds to end; running executions stay in the
+        """Stop. Tasks that have begun have some seconds to end; running executions stay in the
         store, and the next runtime that opens it continues them.
 
-        Harmless if it was closed before. Who still waits for a result gets RuntimeClosed.
+        Harmless if it was closed before. Callers that still wait for a result get RuntimeClosed.
         """
         if self._engine_transport.process != os.getpid():
-            return  # a copy made by fork: the runtime itself is the other process's
+            return  # a copy made by fork: the runtime itself belongs to the other process
         self._engine_transport.check_outside()
         super().close()
         with self._closing:
@@ -201,9 +201,9 @@ class Runtime(Client):
         self._driver.call(self._engine.evict)
 
     def metrics(self) -> Metrics:
-        """Return how it stands now: what there is to do, how long it takes, and what has failed.
+        """Return the metrics as of now: executions and attempts, their durations, and failures.
 
-        Counts the executions in the store by an index, which takes a moment where there are very many. Raises
+        Counts the executions in the store by an index, which takes a moment if there are very many. Raises
         StoreUnavailable and RuntimeClosed.
         """
         self._engine_transport.check()
@@ -231,16 +231,16 @@ class Runtime(Client):
         return runner.unserved(execution_ids) if isinstance(runner, NamedWorkerRunner) else {}
 
     def awaited_elsewhere(self) -> list[str] | None:
-        """Return the executions that somebody here waits for and another process runs; None if somebody
-        waits for any change. Any thread.
+        """Return the executions that callers here wait for and another process runs; None if a caller waits
+        for any change. Any thread.
         """
         if self._driver.watchers:
             return None
         return [name for name in self._driver.waiters.names() if not self._driver.runs(name)]
 
     def on_wait(self, entered: Callable[[], None], *, looks: float) -> None:
-        """Have `entered` called whenever somebody begins to wait for an execution. Who reads a stream that
-        another process writes looks again after at most `looks` seconds.
+        """Have `entered` called whenever a caller begins to wait for an execution. Readers of streams that
+        another process writes look again after at most `looks` seconds.
         """
         self._driver.waiters.entered = self._driver.watchers.entered = entered
         self._engine_transport.looks = looks
@@ -252,7 +252,7 @@ class Runtime(Client):
             self._runner.look()
 
     def _chunks_stored(self, executions: set[str]) -> None:
-        """Tell those who read streams, here and in other processes, on the thread of the buffer."""
+        """Tell readers of streams, here and in other processes, on the thread of the buffer."""
         for name in executions:
             self._driver.readers.tell(name, Changed())
         self._announce()
@@ -265,7 +265,8 @@ class Runtime(Client):
             self._ports.leases.release()
         except StoreError as error:
             log.error(
-                "the store could not be left in good order; the next opening repairs it: %s", error
+                "the lease could not be released; the next opening takes the executions over: %s",
+                error,
             )
         finally:
             self._on_stop()

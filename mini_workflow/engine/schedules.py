@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("mini_workflow.engine")
 
 SCHEDULE_PREFIX: Final = "schedule:"
-"""What the id of its execution begins with, before that of a schedule."""
+"""The beginning of the id of a schedule's execution, before the id of the schedule."""
 
 STARTED_WITHIN: Final = 60.0
-"""Seconds to wait until what was triggered, or created again, can be seen, where starts are messages.
-Our own bound."""
+"""Seconds to wait until a triggered execution, or a schedule that was created again, can be seen, where
+starts are messages. Our own bound."""
 
 
 @frozen
 class ScheduledStart:
-    """One start of a schedule: the execution's id, the time that it was planned for, when it was
-    started, and what has become of it: "running", how it has closed, or "skipped".
+    """One start of a schedule: the `id` of the execution, the time for which it was `planned`, the time `at`
+    which it was started, and its `status`: "running", that with which it has closed, or "skipped".
     """
 
     id: str
@@ -57,11 +57,12 @@ class ScheduledStart:
 
 @frozen
 class ScheduleDescription:
-    """A schedule as it stands. Times are in UTC.
+    """The state of a schedule. Times are in UTC.
 
-    `running` are the ids of what it has started and that has not closed, `buffered` of what waits for
-    those. `last` and `next` are up to ten times each; `skipped` counts starts that were left out since
-    others ran. `problem` says why no times can be planned now, if that is so.
+    `running` are the ids of executions that it has started and that are open, and `buffered` the ids of those
+    that wait for them. `last` are its last ten starts at most, and `next` its next ten times at most.
+    `skipped` counts starts that were left out because other executions ran. `problem` says why no times can
+    be planned now; empty if they can.
     """
 
     id: str
@@ -97,21 +98,21 @@ class Schedule:
         )
 
     def pause(self, reason: str = "") -> None:
-        """Start nothing by the plan until it is resumed. What would have been is not made up for."""
+        """Start no execution by the plan until `resume` is called. The times in between are left out."""
         self._ask("pause", reason)
 
     def resume(self) -> None:
-        """Go on with the next time. Without effect on one that is not paused."""
+        """Go on with the next time. Without effect on a schedule that is not paused."""
         self._ask("resume")
 
     def trigger(self, *, overlap: Overlap | None = None) -> Execution[Any] | None:
         """Start an execution now, beside the plan, also of a schedule that is paused.
 
-        `overlap` is used instead of the schedule's own policy. Returns None if by the policy nothing
-        was started now, because others run.
+        `overlap` is used instead of the schedule's own policy. Returns None if the policy starts no execution
+        now, because others run.
         """
         _check_overlap(overlap)
-        # The same key if the answer is lost and it is asked for again within the call.
+        # The same key if the answer is lost, and the request is repeated within the call.
         key = secrets.token_hex(6)
         answer = self._ask("trigger", key, overlap, id=f"trigger-{key}")
         if answer["outcome"] != "started":
@@ -128,10 +129,10 @@ class Schedule:
     def backfill(
         self, start: datetime, end: datetime, *, overlap: Overlap = "buffer_all"
     ) -> list[str]:
-        """Start what the plan has between two times, both included, one after the other unless
-        `overlap` says something else.
+        """Start an execution for each planned time between two times, both included: one after the other,
+        unless `overlap` says something else.
 
-        A time whose execution was started before is not started again. Returns the ids of all. Raises
+        A time whose execution was started before is left out. Returns the ids of all executions. Raises
         UsageError if there are more than 1,000 times, or the end is before the start.
         """
         _check_overlap(overlap)
@@ -154,7 +155,7 @@ class Schedule:
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Change what is given; the rest stays. It counts from now on. The values are those of
+        """Change the given values from now on; the others stay. The values are those of
         `Schedules.create`: ``catch_up="latest"`` goes back to the default, ``tags={}`` and
         ``headers={}`` to none.
         """
@@ -176,7 +177,7 @@ class Schedule:
         self._ask("update", plan)
 
     def describe(self) -> ScheduleDescription:
-        """Return how it stands, with its last and next times."""
+        """Return the state of the schedule, with its last and next times."""
         self._client.again.wait(self._execution.id, STARTED_WITHIN)
         found: dict[str, Any] = self._execution.query("describe")
         plan: Plan = found["plan"]
@@ -208,7 +209,7 @@ class Schedule:
         )
 
     def delete(self) -> None:
-        """Start nothing any more. What was started goes on."""
+        """End the schedule. The executions that it has started go on."""
         self._ask("delete")
 
     def _ask(self, name: str, *args: Any, id: str | None = None) -> Any:  # noqa: A002
@@ -227,9 +228,8 @@ class Schedules:
         self._declares = True
 
     def declare_once(self) -> None:
-        """Do what `declare` does, if nobody has in this process: for what runs workflows whenever it is
-        called. What is wrong is logged, and hinders no workflow; where the store fails, the next call
-        tries again.
+        """Declare schedules as `declare` does, once in this process. Errors are logged, and stop no workflow;
+        if the store fails, the next call tries again.
         """
         if not self._declares:
             return
@@ -237,9 +237,11 @@ class Schedules:
             self.declare()
         except StoreError as error:
             self._declares = True
-            log.warning("schedules that workflows declare are made later: %s", error)
+            log.warning(
+                "schedules that workflows declare cannot be created now; trying again: %s", error
+            )
         except Exception as error:
-            log.error("a schedule that a workflow declares cannot be made: %s", error)
+            log.error("a schedule that a workflow declares cannot be created: %s", error)
 
     def create(
         self,
@@ -256,13 +258,13 @@ class Schedules:
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Schedule:
-        """Have executions of a workflow started at planned times, each once; when this returns, it
-        survives a crash. The same call again gives the same schedule. One of that id that was deleted
-        begins anew.
+        """Create a schedule, which starts executions of a workflow at planned times, each once. When this
+        returns, the schedule survives a crash. The same call again returns the same schedule. A deleted
+        schedule of that id begins anew.
 
         Args:
-            schedule_id: 1 to 70 letters, digits and ``_-.``. An execution is called by it and by the
-                time that it was planned for, as ``nightly@20300102T020000Z``.
+            schedule_id: 1 to 70 letters, digits and ``_-.``. The ids of executions are made of it and of
+                the planned time, such as ``nightly@20300102T020000Z``.
             workflow: the workflow, or its name.
             args: its positional arguments.
             cron: minute, hour, day of the month, month and day of the week; or with seconds
@@ -272,19 +274,19 @@ class Schedules:
             timezone: the zone of `cron`, by its IANA name. At fixed hours a time that is skipped
                 where the clock is set forward comes right after, and one that comes twice counts
                 once; what begins with ``*`` goes by the hours that pass.
-            overlap: what is done while an execution of the schedule runs: "skip" the new one,
+            overlap: the policy while an execution of the schedule runs: "skip" the new one,
                 "buffer_one" or "buffer_all" (at most 1,000) until it has closed, "allow" both,
                 "cancel_other" and start when it has closed, or "terminate_other" and start.
-            catch_up: seconds (or a timedelta) by which a time may have been missed, because no
-                process ran, and is made up for. 0 is for none; by default, and for "latest", the
-                latest of those missed is. What is up to a minute late is not missed.
-            jitter: seconds (or a timedelta) within which each start is put off by chance.
-            tags: those of each execution that it starts, as for `start_execution`.
-            headers: as `tags`, beside those that an interceptor has given to the schedule.
+            catch_up: seconds (or a timedelta): times that were missed by no more than that, because no
+                process ran, are started later. 0 is for none. By default, and for "latest", only the
+                latest missed time is started. A time that is up to a minute late is not missed.
+            jitter: seconds (or a timedelta) within which each start is delayed by chance.
+            tags: the tags of each execution that it starts, as for `start_execution`.
+            headers: the headers of each execution, beside those of interceptors.
 
         Raises:
             UsageError, UnknownWorkflow, InvalidArguments, InvalidIdentifier: the call is wrong;
-                nothing was made.
+                nothing was created.
             ExecutionAlreadyExists: there is a schedule of that id with another plan.
         """
         check_schedule_id(schedule_id)
@@ -319,14 +321,14 @@ class Schedules:
         return Schedule(schedule_id, self._client, timeout)
 
     def declare(self) -> list[Schedule]:
-        """Make the schedules that workflows of this process declare (``@workflow(schedule=...)``), and bring
-        those up to date that have another plan; answers all of them. Nobody waits: a change counts once
-        the schedule has taken it.
+        """Create the schedules that workflows of this process declare (``@workflow(schedule=...)``), and
+        change those that have another plan. Returns all of them. This does not wait until a schedule has
+        taken the change.
 
-        A runtime does this when it opens, with the workflows that are registered then. A schedule that
-        is paused stays so, and one that was deleted begins anew.
+        A runtime does this when it opens, with the workflows that are registered then. A paused schedule
+        stays paused, and a deleted one begins anew.
 
-        Raises UsageError, InvalidArguments or InvalidIdentifier for what cannot be planned.
+        Raises UsageError, InvalidArguments or InvalidIdentifier for a plan that is not possible.
         """
         self._declares = False
         found = self._registry.scheduled()
@@ -345,7 +347,7 @@ class Schedules:
 
 
 def _check_start(workflow: Any, args: Sequence[Any]) -> str:
-    """Return the workflow's name. Raises what `start_execution` does if it cannot be called."""
+    """Return the workflow's name. Raises the errors of `start_execution` if it cannot be called so."""
     name = name_of(workflow)
     REGISTRY.get(name).check_arguments(tuple(args), {})
     return name
@@ -358,7 +360,7 @@ def _check_overlap(overlap: object) -> None:
 
 def _milliseconds(name: str, when: Any) -> int:
     if not isinstance(when, datetime) or when.tzinfo is None:
-        raise UsageError(f"{name}={when!r} is no time with a time zone")
+        raise UsageError(f"{name}={when!r}: give a datetime with a time zone")
     return round(when.timestamp() * 1000)
 
 
@@ -367,15 +369,15 @@ def _duration(wait: int | None) -> timedelta | None:
 
 
 def declare(client: Client, plan: Plan, execution_id: str) -> None:
-    """Have the execution of that id keep the plan: begin it, or send it the plan if it has another one.
-    Several processes may do so at a time. Raises what `client` raises.
+    """Have the execution of that id keep the plan: start it, or send it the plan if it has another one.
+    Several processes may do so at the same time. Raises the errors of `client`.
     """
     try:
         head = client.head(execution_id)
     except ExecutionNotFound:
         head = None
     if head is None or head.closed_at is not None:
-        # Of two with different code one is first; the next one that opens says what it has.
+        # Of two processes with different code one is first; the next one that opens sends its plan.
         with contextlib.suppress(ExecutionAlreadyExists):
             client.start_execution(SCHEDULE, plan, id=execution_id, if_closed="restart")
     elif _stands(client, execution_id) != plan:
@@ -391,8 +393,8 @@ def plan_of(workflow: Workflow[Any, Any]) -> Plan:
 def plan_for(
     schedule_id: str, workflow: Workflow[Any, Any], declared: Mapping[str, Any], about: str
 ) -> Plan:
-    """Return the plan of a schedule that is declared with these options; what is wrong is told with
-    `about`. Raises the same.
+    """Return the plan of a schedule that is declared with these options. Raises the errors of `plan_of`,
+    whose messages begin with `about`.
     """
     check_schedule_id(schedule_id)
     options = dict(declared)
@@ -405,7 +407,7 @@ def plan_for(
 
 
 def _stands(client: Client, execution_id: str) -> Plan | None:
-    """Return the plan of a schedule, as of its last event that says one."""
+    """Return the plan of a schedule, as of the last event that has one."""
     codec = client.codec.for_execution(execution_id)
     for event in reversed(client.history(execution_id)):
         if isinstance(event, events.SignalReceived) and event.name == DECLARED:

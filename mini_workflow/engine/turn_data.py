@@ -28,12 +28,12 @@ UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 
 @mutable
 class Delivery:
-    """The messages that have arrived for one execution. `entries` are numbers in the mailbox.
-    `refused` are the
-    messages that were not forwarded to another owner of it, since they have no effect there.
-    `posted` says that some were sent without anybody who waits to be told what became of them, `due`
-    that something is due by the time. `forwarded` is the head that the execution had when they were
-    forwarded.
+    """The messages that have arrived for one execution, and the requests that brought them.
+
+    `entries` are the numbers of those from the mailbox. `refused` are the messages that were not forwarded
+    to another owner, since they have no effect there, and `forwarded` is the head at the time of the
+    forwarding. `resume` says that the execution is to be resumed, `posted` that some messages were sent
+    without a caller who waits for an answer, and `due` that a timer, a retry or a deadline is due.
     """
 
     execution_id: str
@@ -49,7 +49,7 @@ class Delivery:
 
 @mutable
 class Turn:
-    """A turn that has been advanced and waits for its commit. `head` is the one to be."""
+    """A turn that has been advanced and waits for its commit. `head` is the head after that commit."""
 
     delivery: Delivery
     commit: Commit
@@ -60,26 +60,28 @@ class Turn:
     start: Start | None = None
     continues: bool = False
     first: bool = False
-    """Whether the code of the run has begun in it."""
+    """Whether the code of the run has begun in this turn."""
     cut: bool = False
-    """Whether it ends in front of an inline task for which there was no time: see `Decision.cut`."""
+    """Whether the turn ends before an inline task for which there was no time: see `Decision.cut`."""
     failed: dict[int, str] = field(default_factory=dict[int, str])
     """The names of the tasks whose attempts are reported to have failed, by number."""
     children: list[str] = field(default_factory=list[str])
     """The ids of the children that begin in its commit."""
     final_messages: tuple[QueuedMessage, ...] = ()
-    """What an execution that it deletes has to say still. It is posted before the commit."""
+    """The last messages of an execution that the turn deletes. They are posted before the commit."""
     commands: frozenset[type[Command]] = frozenset()
-    """The kinds of commands that its decision has."""
+    """The kinds of commands in the decision."""
 
     @property
     def deletes(self) -> bool:
-        """Whether it deletes the execution."""
+        """Whether the turn deletes the execution."""
         return self.commit.deleted_at is not None
 
 
 def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
-    """Return the messages that must be kept; the time comes again by itself."""
+    """Return the lines of the messages that have to be kept; ticks and heartbeats come again by
+    themselves.
+    """
     if head.closed_at is not None:
         return ()
     return tuple(wire.encode(m) for m in messages if not isinstance(m, _NOT_KEPT))
@@ -88,8 +90,8 @@ def lines_to_keep(messages: Iterable[Message], head: Head) -> tuple[str, ...]:
 def parking(
     state: ExecutionState, head: Head, left: Iterable[Message], unpark: bool, *, ends: bool
 ) -> tuple[tuple[str, ...], bool]:
-    """Return what to park, and whether what was parked is removed: what is left, and, of a run that goes on,
-    the last heartbeats of its promises in front of it. Nothing else is parked of such a run.
+    """Return the lines to park, and whether the parked ones before are removed. The lines are those of the
+    messages that are `left`; of a run that goes on, the last heartbeats of its promises stand before them.
     """
     park = lines_to_keep(left, head) if left else ()
     changed = state.promises.changed
@@ -116,9 +118,7 @@ _NOT_KEPT: Final = (
 
 
 def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
-    """Return what is recorded of the signals that an execution does not get, because it is
-    terminated.
-    """
+    """Return the events about signals that an execution does not get, because it is terminated."""
     for message in messages:
         if isinstance(message, events.SignalReceived):
             about = (message.at, message.name, message.value, message.id)
@@ -139,20 +139,18 @@ def time_of(taken: Iterable[Event], otherwise: int) -> int:
 
 
 def deadly(tries: int) -> TurnTimeout:
-    """Return the error about an execution whose turns have ended, or stopped, the process that made
-    them.
-    """
+    """Return the error about an execution whose turns have ended, or stopped, their processes."""
     return TurnTimeout(
-        f"its turn has ended or stopped the processes that made it, again and again (counted: {tries}): "
-        "look at what they said last, take what ends a process (a crash in a C extension, too much "
-        "memory, an endless call) out of the workflow and into a task, and resume() it"
+        f"its turn has ended or stopped its processes again and again (counted: {tries}). Look at the last "
+        "lines of their logs, move the call that ends a process (a crash in a C extension, too much memory, "
+        "an endless call) from the workflow into a task, then call resume() to continue"
     )
 
 
 def ended_lines(
     stored: Stored, closing: events.ExecutionTerminated, messages: Iterable[Message]
 ) -> tuple[str, ...]:
-    """Return the lines that end an execution whose code is not run, with the signals that it does
+    """Return the lines that end an execution without running its code, with those of the signals that it does
     not get.
     """
     from mini_workflow.core.state import ExecutionState

@@ -18,11 +18,11 @@ _SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent)
 
 
 def warn_of_nobody(turn: Turn, store: Store, mailbox: Mailbox) -> None:
-    """Warn of what the turn's code has sent to executions that do not exist, and of requests to
-    cancel what has closed. Called after the commit, so that what the same one has created is there. What
-    was asked of an execution that was deleted just then is answered.
+    """Warn of messages that the turn's code has sent to executions that do not exist, and of requests to
+    cancel closed ones. Called after the commit, so that the executions which that has created exist. Asks of
+    an execution that was deleted just then are answered.
 
-    Signals do reach what has closed: see `warn_of_late_signals`.
+    Signals do reach closed executions: see `warn_of_late_signals`.
     """
     from mini_workflow.engine.asking import asked_of_nobody
 
@@ -81,8 +81,8 @@ def warn_of_late_signals(turn: Turn) -> None:
 
 
 def warn_of_unreceived(execution_id: str, messages: Iterable[Message], head: Head | None) -> None:
-    """Warn of messages that have come by a queue to an execution that does not exist, or that has
-    closed. Signals do reach what has closed.
+    """Warn of messages that a queue has brought to an execution that does not exist, or that has
+    closed. Signals do reach closed executions.
     """
     for message in messages:
         if isinstance(message, events.SignalReceived) and head is None:
@@ -102,6 +102,6 @@ def warn_of_unreceived(execution_id: str, messages: Iterable[Message], head: Hea
 
 
 def _from(signal_id: str) -> str:
-    """Return who has sent a signal, if that was an execution."""
+    """Return the words for the sender of a signal, if that was an execution."""
     sender, sent_by_one, _ = signal_id.partition("/")
     return f" from execution {sender!r}" if sent_by_one else ""

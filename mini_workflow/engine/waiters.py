@@ -11,16 +11,16 @@ from mini_workflow.engine.execution import Settled
 
 @frozen
 class Changed:
-    """Another process may have changed the execution: it is worth a look."""
+    """The news that the execution may have changed, so that the caller has to look again."""
 
 
 @frozen
 class Closed:
-    """The runtime was closed before the execution."""
+    """The news that the runtime was closed before the execution."""
 
 
 News = Settled | Changed | Closed
-"""What somebody who waits for an execution is told."""
+"""The news for a caller that waits for an execution."""
 
 Told = Callable[[News], None]
 """Called once, on any thread; must not raise."""
@@ -33,26 +33,26 @@ class Waiters:
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Told]] = {}
         self.entered: Callable[[], None] | None = None
-        """Called whenever somebody begins to wait. Any thread; must not raise."""
+        """Called whenever a caller begins to wait. Any thread; must not raise."""
 
     def __bool__(self) -> bool:
-        """Return whether anybody waits."""
+        """Return whether a caller waits."""
         return bool(self._waiting)
 
     def names(self) -> list[str]:
-        """Return the executions that somebody waits for."""
+        """Return the ids of the executions that callers wait for."""
         with self._lock:
             return list(self._waiting)
 
     def add(self, execution_id: str, told: Told) -> None:
-        """Have `told` called when the execution settles."""
+        """Have `told` called, once, with the next news of the execution."""
         with self._lock:
             self._waiting.setdefault(execution_id, []).append(told)
         if self.entered is not None:
             self.entered()
 
     def remove(self, execution_id: str, told: Told) -> None:
-        """Do not call it any more; harmless if it was called."""
+        """Do not call `told` any more; harmless if it was called."""
         with self._lock:
             waiting = self._waiting.get(execution_id, [])
             if told in waiting:
@@ -61,7 +61,7 @@ class Waiters:
                     del self._waiting[execution_id]
 
     def tell(self, execution_id: str, news: News) -> None:
-        """Call everybody who waits for the execution."""
+        """Call all callbacks of the execution."""
         if execution_id in self._waiting:
             with self._lock:
                 waiting = self._waiting.pop(execution_id, [])
@@ -69,6 +69,6 @@ class Waiters:
                 told(news)
 
     def tell_all(self, news: News) -> None:
-        """Call everybody."""
+        """Call all callbacks of all executions."""
         for name in self.names():
             self.tell(name, news)

@@ -1,1 +1,1 @@
-"""Integrations: other libraries, made durable by this one. Each needs an extra of its own."""
+"""Integrations of other libraries, which become durable by this one. Each needs an extra of its own."""

@@ -1,4 +1,4 @@
-"""Messages of a conversation, each pickled once: a request to a model has all the earlier ones again."""
+"""Pickle each message of a conversation once, since every request to a model has all earlier ones again."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _END: Final = (object(),)
 
 
 class _State:
-    """The parts of an object, to be asked whether it still has them: by identity, part by part."""
+    """The parts of an object, compared by identity, to find out whether the object was changed."""
 
     __slots__ = ("_kept", "_live")
 
     def __init__(self, value: Any) -> None:
-        """Follow all that the value consists of. Raises ValueError of what may change unseen."""
+        """Collect all parts of the value. Raises ValueError for a part that may change unnoticed."""
         self._live: list[Iterable[Any]] = []
         self._follow(value, set())
         self._kept = list(chain.from_iterable(self._live))
 
     def holds(self) -> bool:
-        """Return whether nothing in the object was changed."""
+        """Return whether the object still has the same parts."""
         try:
             now = list(chain.from_iterable(self._live))
         except RuntimeError:  # another thread is changing it
@@ -58,14 +58,14 @@ class _State:
             parts = cast("dict[str, Any]", vars(value)).values()
             self._live += parts, _END
         else:
-            raise ValueError(f"a {kind.__name__} may change unseen")
+            raise ValueError(f"a {kind.__name__} may change unnoticed")
         part: Any
         for part in parts:
             self._follow(part, known)
 
 
 def _has_fields_alone(kind: type[Any]) -> bool:
-    """Return whether values of a data class consist of what `vars` says of them."""
+    """Return whether `vars` of an instance of a data class has all its parts."""
     return (
         hasattr(kind, "__dataclass_fields__")
         and kind.__base__ is not None
@@ -75,50 +75,54 @@ def _has_fields_alone(kind: type[Any]) -> bool:
 
 
 class _Pickled:
-    """A message as bytes, and made again from them for the tasks of this process."""
+    """A message as bytes, and a copy of it for the tasks of this process."""
 
-    __slots__ = ("_made", "_state_of_made", "_state_of_message", "bytes")
+    __slots__ = ("_copy", "_state_of_copy", "_state_of_message", "bytes")
 
     def __init__(self, message: Any) -> None:
-        """Pickle it. Raises ValueError of what may change unseen, or whatever the pickler raises."""
+        """Pickle a message. Raises ValueError if a part of it may change unnoticed, and any error of the
+        pickler.
+        """
         self._state_of_message = _State(message)
         self.bytes: Final = picklers.dump_call(message)
-        self._made: Any = None
-        self._state_of_made: _State | None = None
+        self._copy: Any = None
+        self._state_of_copy: _State | None = None
 
     def holds(self) -> bool:
-        """Return whether the bytes are still those of the message."""
+        """Return whether the message is unchanged, so that the bytes are still right."""
         return self._state_of_message.holds()
 
-    def made(self) -> Any:
-        """Return the message as tasks of this process get it: the same each time until one changes it."""
-        state = self._state_of_made
+    def restored(self) -> Any:
+        """Return a copy of the message for a task of this process. It is shared until a task changes it."""
+        state = self._state_of_copy
         if state is not None and state.holds():
-            return self._made
-        made = picklers.load(self.bytes)
+            return self._copy
+        copy = picklers.load(self.bytes)
         try:
-            state = _State(made)
+            state = _State(copy)
         except ValueError:
-            return made
-        self._made, self._state_of_made = made, state
-        return made
+            return copy
+        self._copy, self._state_of_copy = copy, state
+        return copy
 
 
 _known: dict[int, tuple[weakref.ref[Any], _Pickled]] = {}
 
 
 def _pickled(message: Any) -> _Pickled | Any:
-    """Return a message pickled, now or before; itself if it may change unseen or cannot be pickled so."""
+    """Return a pickled message, pickled now or before; the message itself if it may change unnoticed or
+    cannot be pickled.
+    """
     key = id(message)
     known = _known.get(key)
     if known is not None and known[0]() is message and known[1].holds():
         return known[1]
     try:
-        made = _Pickled(message)
-        _known[key] = (weakref.ref(message, _forgetting(key)), made)
+        pickled = _Pickled(message)
+        _known[key] = (weakref.ref(message, _forgetting(key)), pickled)
     except Exception:
         return message
-    return made
+    return pickled
 
 
 def _forgetting(key: int) -> Callable[[weakref.ref[Any]], None]:
@@ -131,7 +135,7 @@ def _forgetting(key: int) -> Callable[[weakref.ref[Any]], None]:
 
 
 class Messages:
-    """Messages as they are now, on their way to a task."""
+    """The messages of a conversation as they are now, as an argument of a task."""
 
     __slots__ = ("_pickled",)
 
@@ -139,22 +143,28 @@ class Messages:
         self._pickled = tuple(map(_pickled, messages))
 
     def __reduce__(self) -> Any:
-        sent = tuple(one.bytes if type(one) is _Pickled else (one,) for one in self._pickled)
+        sent = tuple(
+            message.bytes if type(message) is _Pickled else (message,) for message in self._pickled
+        )
         return _received, (sent,)
 
     def handed(self) -> Callable[[], list[Any]]:
-        """Return what makes the messages for a task of this process, each time it is called. Raises
-        whatever the pickler raises.
+        """Return a function that makes the messages for a task of this process, at each call. Raises any
+        error of the pickler.
         """
         held = tuple(
-            one if type(one) is _Pickled else picklers.dump_call(one) for one in self._pickled
+            message if type(message) is _Pickled else picklers.dump_call(message)
+            for message in self._pickled
         )
 
         def make() -> list[Any]:
-            return [one.made() if isinstance(one, _Pickled) else picklers.load(one) for one in held]
+            return [
+                message.restored() if isinstance(message, _Pickled) else picklers.load(message)
+                for message in held
+            ]
 
         return make
 
 
 def _received(sent: tuple[bytes | tuple[Any], ...]) -> list[Any]:
-    return [picklers.load(one) if isinstance(one, bytes) else one[0] for one in sent]
+    return [picklers.load(part) if isinstance(part, bytes) else part[0] for part in sent]

@@ -1,4 +1,4 @@
-"""Share what durable agents of any framework need: how their tasks are run, found and tried again."""
+"""Run, find and retry the tasks of durable agents of any framework."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Durable = TypeVar("Durable")
 
 
 class TaskOptions(TypedDict, total=False):
-    """Options by which a task of an agent is run: as in `Context.task`."""
+    """The options of a task of an agent: as in `Context.task`."""
 
     retry: RetryPolicy | None
     timeout: float | timedelta | None
@@ -35,12 +35,12 @@ class TaskOptions(TypedDict, total=False):
 
 
 TOOL: Final[TaskOptions] = {"timeout": 600.0}
-"""How tools are called by default: once, since not every tool may be called again."""
+"""The default options of tools. A tool is called once, since not every tool may be called again."""
 
 
 def model_options(is_transient: Any) -> TaskOptions:
-    """Return how models are asked by default. Ten minutes is what long answers of reasoning models take;
-    our own bound. Turn the retries of the provider's client off, or they multiply with these.
+    """Return the default options of requests to models. Ten minutes is the time of long answers of reasoning
+    models; our own bound. Turn off the retries of the provider's client, since they multiply with these.
     """
     return {
         "retry": RetryPolicy(max_attempts=5, initial=1.0, maximum=60.0, retry_if=is_transient),
@@ -49,8 +49,8 @@ def model_options(is_transient: Any) -> TaskOptions:
 
 
 def is_transient_status(error: Exception) -> bool:
-    """Return whether a request is worth another try: it got no answer, or one whose status says so
-    (429, 408, 409, or 500 and above).
+    """Return whether a request is to be made again: it got no answer, or the status 408, 409, 429, or 500 and
+    above.
     """
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
@@ -60,7 +60,7 @@ def is_transient_status(error: Exception) -> bool:
 
 @contextmanager
 def with_asked_wait() -> Generator[None]:
-    """Have the engine wait as long as the provider asks for, if the request in this block fails."""
+    """Have the next attempt wait as long as the provider asks for, if the request in this block fails."""
     try:
         yield
     except Exception as error:
@@ -71,7 +71,7 @@ def with_asked_wait() -> Generator[None]:
 
 
 def _asked_wait(error: Exception) -> float | None:
-    """Return the seconds that the headers of an answer ask for, by Retry-After or retry-after-ms."""
+    """Return the seconds to wait by the headers Retry-After or retry-after-ms of an answer, or None."""
     headers: Any = getattr(error, "headers", None)
     if headers is None:
         headers = getattr(getattr(error, "response", None), "headers", None)
@@ -94,8 +94,8 @@ def _asked_wait(error: Exception) -> float | None:
 
 
 class Sent:
-    """The argument of a task of an agent. Its content is no part of the call's fingerprint: messages have
-    the times at which they were made, which a replay makes anew.
+    """The argument of a task of an agent. Its content is not part of the call's fingerprint, since messages
+    have the time of their creation, which differs in a replay.
     """
 
     __slots__ = ("content", "messages")
@@ -104,7 +104,7 @@ class Sent:
     def __init__(self, content: Any, messages: Messages | list[Any] | None = None) -> None:
         self.content = content
         self.messages = messages
-        """Earlier messages, which are many; a task gets them as a list."""
+        """The earlier messages. A task gets them as a list."""
 
     def __mini_workflow_share__(self) -> Callable[[], Sent]:
         content = picklers.dump_call(self.content)
@@ -114,8 +114,8 @@ class Sent:
 
 
 class Agents(Generic[Durable]):
-    """The durable agents of this process, by name: a task finds its agent where it runs, as it finds its
-    functions.
+    """The durable agents of this process by name. A task finds its agent in the process where it runs, like
+    its functions.
     """
 
     def __init__(self, made_durable_by: str) -> None:
@@ -123,13 +123,13 @@ class Agents(Generic[Durable]):
         self._known: dict[str, Durable] = {}
 
     def add(self, name: str, durable: Durable) -> None:
-        """Enter an agent; a later one of the same name takes its place."""
+        """Add an agent. A later one of the same name replaces it."""
         self._known[name] = durable
 
     def find(self, name: str, module: str) -> Durable:
-        """Return the agent of that name; `module`, which makes it, is imported if need be.
+        """Return the agent of that name; imports `module`, which makes it, if needed.
 
-        Raises UsageError if there is none even so.
+        Raises UsageError if the module does not make it.
         """
         if name not in self._known and module not in sys.modules:
             importlib.import_module(module)
@@ -151,5 +151,5 @@ def running_workflow() -> Context | None:
 
 
 def module_of_caller(depth: int) -> str:
-    """Return the name of the module whose code has called, `depth` calls further up."""
+    """Return the name of the module whose code is `depth` calls above the caller."""
     return str(sys._getframe(depth + 1).f_globals.get("__name__", "__main__"))  # pyright: ignore[reportPrivateUsage]

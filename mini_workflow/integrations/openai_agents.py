@@ -1,8 +1,8 @@
-"""Durable agents of the OpenAI Agents SDK: each request to a model and each call of a tool is a task.
+"""Make agents of the OpenAI Agents SDK durable: each request to a model and each call of a tool is a task.
 
-Hand an agent to `make_durable`, and run it with `DurableRunner` in a workflow. What a model has answered
-and what a tool has returned stands in the history: after a crash the agent goes on behind it. Outside of
-a workflow the agent runs as before. Needs the extra ``mini-workflow[openai-agents]``.
+Pass an agent to `make_durable`, and run it with `DurableRunner` in a workflow. The history has the answers
+of models and the results of tools, so that the agent continues after a crash. Outside of a workflow the
+agent runs as before. Needs the extra ``mini-workflow[openai-agents]``.
 """
 
 from __future__ import annotations
@@ -70,24 +70,24 @@ from mini_workflow.workflow import current_workflow
 
 
 def is_transient(error: Exception) -> bool:
-    """Return whether a request to a model is worth another try: it got no answer, or one that says so
-    (429, 408, 409, or 500 and above).
+    """Return whether a request to a model is to be made again: it got no answer, or the status 408, 409, 429,
+    or 500 and above.
     """
     return isinstance(error, APIConnectionError) or is_transient_status(error)
 
 
 MODEL: Final[TaskOptions] = model_options(is_transient)
-"""How models are asked by default."""
+"""The default options of requests to models."""
 
 SESSION: Final[TaskOptions] = {
     "retry": RetryPolicy(max_attempts=5, initial=0.1, maximum=10.0),
     "timeout": 60.0,
 }
-"""How sessions are read and written by default: what is added twice is seen, and added once."""
+"""The default options of reads and writes of sessions. Items that a lost attempt has added are recognized."""
 
 
 class ToolEvent(TypedDict, total=False):
-    """An event of a tool in a stream: that it was called, or what it has returned."""
+    """An event of a tool in a stream: its call, or its result."""
 
     type: Literal["tool_called", "tool_output"]
     tool: str
@@ -106,26 +106,26 @@ def make_durable(
     tracing: bool = False,
     provider: Callable[[], ModelProvider] = MultiProvider,
 ) -> Agent[Any]:
-    """Have the requests and the tools of an agent be tasks where it runs in a workflow; return the agent.
+    """Make the requests and the tools of an agent tasks when it runs in a workflow, and return the agent.
 
     Call it at the top level of a module which workers import too, once the agent has all its tools and
     handoffs. Agents that it hands over to become durable with it; an agent behind `handoff()` or
-    `as_tool()` needs a call of its own. Names of agents and tools stand in histories: a changed name is
-    changed code.
+    `as_tool()` needs a call of its own. Histories contain the names of agents and tools, so that a changed
+    name is changed code.
 
     Args:
         agent: the agent; it is changed in place.
-        model: how models are asked, added to `MODEL`.
-        tools: how tools are called, added to `TOOL`.
-        tool_options: the same by the name of a tool, added to that; False has a tool run in the workflow,
-            as one that `as_tool()` makes has to.
-        stream: the name of a stream of the execution that gets what models say while they say it, and the
-            calls and results of tools, as `event_of` reads them.
+        model: options of requests to models, added to `MODEL`.
+        tools: options of tools, added to `TOOL`.
+        tool_options: options of single tools by name, added to those; False runs a tool in the workflow,
+            which a tool of `as_tool()` needs.
+        stream: the name of a stream of the execution that gets the events of models while they answer, and
+            the calls and results of tools; read them by `event_of`.
         tracing: whether the tasks write spans of models and tools, in one trace for each execution.
-        provider: makes the provider of models that are given by name; called where models are asked.
+        provider: makes the provider of models that are given by name; called in the task.
 
     Raises:
-        UsageError: the agent has what cannot be a task, or an option is of no tool or none of a task.
+        UsageError: a part of the agent cannot be a task, or an option is for an unknown tool.
     """
     options = _Options(
         {**MODEL, **(model or {})},
@@ -137,20 +137,22 @@ def make_durable(
         module_of_caller(1),
     )
     family = _family(agent)
-    names = {tool_name(tool) for one in family for tool in one.tools}
+    names = {tool_name(tool) for member in family for tool in member.tools}
     if unknown := sorted(options.by_tool.keys() - names):
         raise UsageError(
             f"tool_options has {unknown[0]!r}, which is no tool of agent {agent.name!r}; it has "
             f"{', '.join(sorted(names)) or 'none'}"
         )
-    for one in family:
-        _refuse_unfit(one)
-    for one in family:
-        durable = _DurableAgent(one, options)
-        one.tools = [durable.wrap_tool(tool) for tool in one.tools]
-        one.handoffs = [_checked(to) if isinstance(to, Handoff) else to for to in one.handoffs]
-        one.model = _TaskModel(durable)
-        AGENTS.add(one.name, durable)
+    for member in family:
+        _refuse_unfit(member)
+    for member in family:
+        durable = _DurableAgent(member, options)
+        member.tools = [durable.wrap_tool(tool) for tool in member.tools]
+        member.handoffs = [
+            _checked(to) if isinstance(to, Handoff) else to for to in member.handoffs
+        ]
+        member.model = _TaskModel(durable)
+        AGENTS.add(member.name, durable)
     return agent
 
 
@@ -165,7 +167,7 @@ class _Options:
     module: str
 
     def of_tool(self, name: str) -> TaskOptions | Literal[False]:
-        """Return how a tool is called; False in the workflow itself."""
+        """Return the options of a tool; False if it runs in the workflow itself."""
         found = self.by_tool.get(name, {})
         if found is False:
             return False
@@ -173,22 +175,22 @@ class _Options:
 
 
 def _family(agent: Agent[Any]) -> list[Agent[Any]]:
-    """Return the agent, and those that it hands over to, which are not durable yet."""
+    """Return the agent and all agents that it hands over to, without those that are durable already."""
     found: list[Agent[Any]] = []
-    open_ones = [agent]
-    while open_ones:
-        one = open_ones.pop()
-        if one not in found and not isinstance(one.model, _TaskModel):
-            found.append(one)
-            open_ones += [to for to in one.handoffs if isinstance(to, Agent)]
+    waiting = [agent]
+    while waiting:
+        member = waiting.pop()
+        if member not in found and not isinstance(member.model, _TaskModel):
+            found.append(member)
+            waiting += [to for to in member.handoffs if isinstance(to, Agent)]
     return found
 
 
 def _refuse_unfit(agent: Agent[Any]) -> None:
-    """Raise UsageError if something of the agent cannot be a task."""
+    """Raise UsageError if a part of the agent cannot be a task."""
     if agent.mcp_servers:
         raise UsageError(
-            f"agent {agent.name!r} has MCP servers, which would be asked in the workflow: give it a "
+            f"agent {agent.name!r} has MCP servers, which would be called in the workflow: give it a "
             "function_tool that opens the server and calls it, which runs in a task"
         )
     if agent.model_settings.retry is not None:
@@ -200,12 +202,15 @@ def _refuse_unfit(agent: Agent[Any]) -> None:
         if isinstance(tool, _OF_THE_MACHINE):
             raise UsageError(
                 f"tool {tool_name(tool)!r} of agent {agent.name!r} is a {type(tool).__name__}, which "
-                "would run in the workflow: wrap what it does in a function_tool, which runs in a task"
+                "would run in the workflow: wrap it in a function_tool, which runs in a task"
             )
 
 
 _OF_THE_MACHINE: Final = (ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, ShellTool)
-"""Tools that the SDK itself runs beside those of functions; the others are run by the provider."""
+"""The kinds of tools, besides functions, that the SDK itself runs. The provider runs all others."""
+
+
+_REDEPLOY: Final = "it has changed; deploy the same code to workflows and workers"
 
 
 def tool_name(tool: Tool) -> str:
@@ -214,7 +219,7 @@ def tool_name(tool: Tool) -> str:
 
 
 def _checked(target: Handoff[Any, Any]) -> Handoff[Any, Any]:
-    """Return a handoff that refuses an agent which would ask its model in the workflow itself."""
+    """Return a handoff that refuses an agent which is not durable, in a workflow."""
     invoke = target.on_invoke_handoff
 
     async def invoke_checked(context: Any, arguments: str) -> Any:
@@ -237,7 +242,7 @@ def _require_durable(agent: Any) -> None:
 
 
 class DurableRunner:
-    """Runs agents as the SDK's `Runner` does; in a workflow, those that are durable."""
+    """Runs agents like the SDK's `Runner`; in a workflow only durable ones."""
 
     @staticmethod
     async def run(
@@ -245,14 +250,14 @@ class DurableRunner:
         input: str | list[TResponseInputItem] | RunState[Any],  # noqa: A002
         **options: Unpack[RunOptions[Any]],
     ) -> RunResult:
-        """Run an agent: as ``Runner.run``, with the same arguments.
+        """Run an agent like ``Runner.run``, with the same arguments.
 
-        In a workflow the run's own spans are left out, since a replay would write them again; those of
-        models and tools are written by their tasks (``make_durable(agent, tracing=True)``).
+        In a workflow the run's own spans are left out, since a replay would write them again. The tasks
+        write the spans of models and tools (``make_durable(agent, tracing=True)``).
 
         Raises:
-            UsageError: the agent is not durable, or ``run_config`` has a model or a provider of its own,
-                which would be asked in the workflow.
+            UsageError: in a workflow, the agent is not durable, or ``run_config`` has a model or a
+                provider of its own, which would be called in the workflow.
         """
         if running_workflow() is None:
             return await Runner.run(agent, input, **options)
@@ -262,8 +267,8 @@ class DurableRunner:
             config = RunConfig(**config)
         if config.model is not None or type(config.model_provider) is not MultiProvider:
             raise UsageError(
-                "run_config has a model or a model_provider, which would be asked in the workflow: give "
-                "the agent its model, and make_durable(provider=...) what makes the provider"
+                "run_config has a model or a model_provider, which would be called in the workflow: give "
+                "the agent its model, and the provider by make_durable(provider=...)"
             )
         options["run_config"] = replace(config, tracing_disabled=True)
         return await Runner.run(agent, input, **options)
@@ -274,9 +279,9 @@ _STREAMED: Final = TypeAdapter[TResponseStreamEvent](TResponseStreamEvent)
 
 
 def event_of(value: Any) -> Any:
-    """Return the event of a chunk's value: one of a model's stream, or a `ToolEvent`.
+    """Return the event in a chunk's value: one of a model's stream, or a `ToolEvent`.
 
-    Raises pydantic's ValidationError if it is none.
+    Raises pydantic's ValidationError if the value is no event.
     """
     if isinstance(value, dict) and cast("Any", value).get("type") in ("tool_called", "tool_output"):
         return cast("ToolEvent", value)
@@ -284,7 +289,7 @@ def event_of(value: Any) -> Any:
 
 
 class _DurableAgent:
-    """An agent as it was before its requests and tools became tasks: what the tasks call."""
+    """An agent with its model and tools from before `make_durable`, which the tasks call."""
 
     def __init__(self, agent: Agent[Any], options: _Options) -> None:
         self.agent = agent
@@ -294,7 +299,7 @@ class _DurableAgent:
         self.tools = list(agent.tools)
 
     def wrap_tool(self, tool: Tool) -> Tool:
-        """Return a tool that is called in a task, if a workflow calls it and it is a function."""
+        """Return a tool that runs in a task when a workflow calls it; other kinds of tools unchanged."""
         options = self.options.of_tool(tool_name(tool))
         if not isinstance(tool, FunctionTool) or options is False:
             return tool
@@ -312,12 +317,12 @@ class _DurableAgent:
     async def call_tool(
         self, name: str, options: TaskOptions, context: ToolContext[Any], arguments: str
     ) -> Any:
-        """Have a task call a tool."""
+        """Call a tool in a task, and return its output."""
         workflow, call_id = current_workflow(), context.tool_call_id
         stream = None if self.options.stream is None else workflow.stream(self.options.stream)
         if stream is not None:
-            said = {"tool": name, "call_id": call_id, "arguments": arguments}
-            stream.write({"type": "tool_called", **said})
+            about = {"tool": name, "call_id": call_id, "arguments": arguments}
+            stream.write({"type": "tool_called", **about})
         output = await workflow.task(
             call_tool,
             self.name,
@@ -327,36 +332,34 @@ class _DurableAgent:
             **cast("dict[str, Any]", options),
         )
         if stream is not None:
-            said = {"tool": name, "call_id": call_id, "output": str(output)}
-            stream.write({"type": "tool_output", **said})
+            about = {"tool": name, "call_id": call_id, "output": str(output)}
+            stream.write({"type": "tool_output", **about})
         return output
 
     def find_tool(self, name: str) -> Tool:
-        """Return the tool as it was. Raises UsageError."""
+        """Return the original tool of that name. Raises UsageError if the agent has none."""
         for tool in self.tools:
             if tool_name(tool) == name:
                 return tool
-        raise UsageError(f"agent {self.name!r} has no tool {name!r} here: its tools have changed")
+        raise UsageError(f"agent {self.name!r} has no tool {name!r} in this process: {_REDEPLOY}")
 
     def find_handoffs(self, names: list[str]) -> list[Handoff[Any, Any]]:
-        """Return the handoffs that a model may choose. Raises UsageError."""
-        made = [to if isinstance(to, Handoff) else handoff(to) for to in self.agent.handoffs]
-        known = {one.tool_name: one for one in made}
+        """Return the handoffs of those names. Raises UsageError if the agent lacks one."""
+        handoffs = [to if isinstance(to, Handoff) else handoff(to) for to in self.agent.handoffs]
+        known = {to.tool_name: to for to in handoffs}
         if missing := sorted(set(names) - set(known)):
-            raise UsageError(
-                f"agent {self.name!r} has no handoff {missing[0]!r} here: its handoffs have changed"
-            )
+            raise UsageError(f"agent {self.name!r} has no handoff {missing[0]!r} here: {_REDEPLOY}")
         return [known[name] for name in names]
 
     def output_schema(self) -> AgentOutputSchemaBase | None:
-        """Return the schema of what the agent gives; None if that is text."""
+        """Return the schema of the agent's output; None for text."""
         kind: Any = self.agent.output_type
         if kind is None or kind is str:
             return None
         return kind if isinstance(kind, AgentOutputSchemaBase) else AgentOutputSchema(kind)
 
     async def ask(self, given: dict[str, Any]) -> ModelResponse:
-        """Ask the model, in a task."""
+        """Send a request to the model, in a task, and return the response."""
         request = {
             **given,
             "tools": [self.find_tool(name) for name in given["tools"]],
@@ -387,7 +390,7 @@ class _DurableAgent:
 
     @contextmanager
     def tracing(self) -> Generator[ExitStack]:
-        """Write what the block does to the trace of the execution, if that is wanted."""
+        """Write the spans of the block to the trace of the execution, with the option `tracing`."""
         with ExitStack() as stack:
             if self.options.tracing:
                 execution = current_task().execution_id
@@ -417,7 +420,7 @@ AGENTS: Final[Agents[_DurableAgent]] = Agents("make_durable")
 
 
 async def ask_model(agent: str, sent: Sent) -> Any:
-    """Ask the model of an agent, in a task; return its response as plain JSON."""
+    """Send a request to the model of an agent, in a task; return its response as plain JSON."""
     module, given = sent.content
     durable = AGENTS.find(agent, module)
     with with_asked_wait(), durable.tracing():
@@ -426,12 +429,12 @@ async def ask_model(agent: str, sent: Sent) -> Any:
 
 
 async def call_tool(agent: str, tool: str, sent: Sent) -> Any:
-    """Call a tool of an agent, in a task."""
+    """Call a tool of an agent, in a task, and return its output."""
     module, context, call_id, arguments = sent.content
     durable = AGENTS.find(agent, module)
     found = durable.find_tool(tool)
     if not isinstance(found, FunctionTool):
-        raise UsageError(f"tool {tool!r} of agent {agent!r} is no function here: it has changed")
+        raise UsageError(f"tool {tool!r} of agent {agent!r} is no function here: {_REDEPLOY}")
     given = ToolContext(
         context=context,
         tool_name=found.name,
@@ -450,7 +453,7 @@ async def call_tool(agent: str, tool: str, sent: Sent) -> Any:
 
 
 class _TaskModel(Model):
-    """The model of a durable agent: in a workflow it is asked in a task."""
+    """The model of a durable agent. In a workflow it sends its requests in tasks."""
 
     def __init__(self, durable: _DurableAgent) -> None:
         self._durable = durable
@@ -487,7 +490,7 @@ class _TaskModel(Model):
             async with self._outside() as model:
                 return await model.get_response(**given)
         given["tools"] = [tool_name(tool) for tool in tools]
-        given["handoffs"] = [one.tool_name for one in handoffs]
+        given["handoffs"] = [to.tool_name for to in handoffs]
         given["output_schema"] = output_schema is not None
         answered = await workflow.task(
             ask_model,
@@ -502,7 +505,7 @@ class _TaskModel(Model):
         if running_workflow() is not None:
             raise UsageError(
                 "Runner.run_streamed cannot stream in a workflow: use DurableRunner.run, and "
-                "make_durable(stream=...) for what the model says while it says it"
+                "make_durable(stream=...) for the events of the model while it answers"
             )
         async with self._outside() as model:
             async for event in model.stream_response(*args, **given):
@@ -510,7 +513,7 @@ class _TaskModel(Model):
 
     @asynccontextmanager
     async def _outside(self) -> AsyncGenerator[Model]:
-        """Give the model itself, for a run that is in no workflow."""
+        """Give the original model, for a run outside of a workflow."""
         if isinstance(self._durable.model, Model):
             yield self._durable.model
             return
@@ -522,13 +525,13 @@ class _TaskModel(Model):
 
 
 class DurableSession(SessionABC):
-    """A session that is kept outside, read and written by tasks.
+    """A session in a store outside, which tasks read and write.
 
     Args:
-        session_id: which session.
+        session_id: the id of the session.
         open_session: makes the session of an id, in the task; a function at the top level of a module.
-            What it has made is closed after each call, if it has ``close()``.
-        options: how the tasks are run, added to `SESSION`.
+            A session with ``close()`` is closed after each call.
+        options: options of the tasks, added to `SESSION`.
     """
 
     def __init__(
@@ -555,15 +558,15 @@ class DurableSession(SessionABC):
         )
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
-        """Return the items of the conversation, or the latest of them."""
+        """Return the items of the conversation, or the latest `limit` ones."""
         return await self._call("get_items", limit)
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Add items; those with which the session ends already are not added again."""
+        """Add items. If the session ends with the same items already, they are not added again."""
         await self._call("add_items", items)
 
     async def pop_item(self) -> TResponseInputItem | None:
-        """Remove and return the latest item. An attempt after a lost one may remove another."""
+        """Remove and return the latest item. An attempt after a lost one may remove another item."""
         return await self._call("pop_item")
 
     async def clear_session(self) -> None:
@@ -574,12 +577,12 @@ class DurableSession(SessionABC):
 async def call_session(
     open_session: Callable[[str], Session], session_id: str, operation: str, sent: Sent
 ) -> Any:
-    """Call a session, in a task."""
+    """Call a method of a session, in a task."""
     session = open_session(session_id)
     try:
         if operation == "add_items":
             (items,) = sent.content
-            # An attempt that was lost may have added them.
+            # A lost attempt may have added them.
             if items and await session.get_items(len(items)) == items:
                 return None
         return await getattr(session, operation)(*sent.content)

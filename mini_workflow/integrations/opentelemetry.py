@@ -1,9 +1,9 @@
-"""OpenTelemetry: traces and metrics of executions, by an interceptor.
+"""Export traces and metrics of executions to OpenTelemetry, by an interceptor.
 
     runtime = LocalRuntime("state.db", interceptors=[OpenTelemetry()])
 
-What is exported is what was committed. Each span has an identifier that follows from the history: replays,
-takeovers and other processes know the same one, and none is exported twice. Needs the extra
+Only committed operations are exported. The identifier of each span is derived from the history, so that
+replays, takeovers and other processes compute the same one, and no span is exported twice. Needs the extra
 ``mini-workflow[otel]``, and a TracerProvider and a MeterProvider of OpenTelemetry's SDK.
 """
 
@@ -40,10 +40,10 @@ from mini_workflow.trace_context import (
 from mini_workflow.workflow import BUILTIN
 
 SCOPE: Final = "mini_workflow"
-"""The name of the instrumentation scope, and what the names of attributes and metrics begin with."""
+"""The name of the instrumentation scope, and the beginning of the names of attributes and metrics."""
 
 FLUSH_TIMEOUT: Final = 5_000
-"""Milliseconds that an exporter gets at the end of a process or an invocation. Our own bound."""
+"""Milliseconds that an exporter has at the end of a process or an invocation. Our own bound."""
 
 _STATE: Final = "tracestate"
 _CARRYING: Final = ("start", "fork", "signal", "update")
@@ -56,12 +56,12 @@ Attributes = dict[str, AttributeValue]
 class OpenTelemetry(Interceptor):
     """Exports a span per execution, run, attempt of a task, message and call of a client; and metrics.
 
-    Give it to every process that has to do with the executions: clients, runtimes, workers.
+    Give it to every process that works with the executions: clients, runtimes, workers.
 
     Args:
-        configure: sets up OpenTelemetry; called once in each process before anything is exported, in worker
-            processes too, to which it is copied by pickle: a function at the top level of a module.
-        attributes: are added to every span that it makes, by name.
+        configure: sets up OpenTelemetry. It is called once in each process before the first export, also
+            in worker processes, to which it is copied by pickle: a function at the top level of a module.
+        attributes: attributes of every span, by name.
         tracer_provider: exports the spans; by default the global one. A provider cannot be copied: with
             worker processes leave it out, and give `configure`, which sets the global ones.
         meter_provider: exports the metrics; by default the global one.
@@ -96,7 +96,7 @@ class OpenTelemetry(Interceptor):
 
     @contextmanager
     def around_call(self, call: ClientCall) -> Generator[None]:
-        """Make the span of a call, and have an execution, a signal or an update know it."""
+        """Make the span of a call, and put it into the headers of a start, a signal or an update."""
         telemetry = self._telemetry
         about: Attributes = {f"{SCOPE}.execution.id": call.execution_id}
         if call.workflow:
@@ -109,7 +109,7 @@ class OpenTelemetry(Interceptor):
         name = " ".join(filter(None, (call.kind, call.workflow or call.name)))
         parent = None
         if not trace.get_current_span().get_span_context().is_valid:
-            parent = _PROPAGATOR.extract(call.headers)  # what the caller has given as headers=
+            parent = _PROPAGATOR.extract(call.headers)  # the trace that the caller gave by headers=
         with telemetry.tracer.start_as_current_span(
             name, parent, kind, {**telemetry.attributes, **about}
         ):
@@ -118,9 +118,9 @@ class OpenTelemetry(Interceptor):
             yield
 
     def sending(self, call: SentCall) -> None:
-        """Have a child, an execution or a signal know which run has sent it."""
+        """Put the span of the sending run into the headers of a message."""
         if call.workflow == SCHEDULE:
-            # What it starts for years is no part of the trace in which it was created.
+            # Executions that it starts for years do not belong to the trace in which it was created.
             call.headers.pop(HEADER, None)
             call.headers.pop(_STATE, None)
             return
@@ -132,8 +132,8 @@ class OpenTelemetry(Interceptor):
 
     @contextmanager
     def around_task(self, task: CurrentTask) -> Generator[None]:
-        """Have the spans that the code makes be inside that of the attempt, which is exported once its
-        outcome is committed.
+        """Make the span of the attempt the parent of spans of the code. It is exported once its outcome is
+        committed.
         """
         telemetry = self._telemetry
         scheduled = task.scheduled_at
@@ -148,13 +148,13 @@ class OpenTelemetry(Interceptor):
             contexts.detach(token)
 
     def committed(self, committed: Committed) -> None:
-        """Export what has come to its end."""
+        """Export the spans and metrics of operations that have ended."""
         if not committed.workflow.startswith(BUILTIN):
             self._telemetry.tell(committed)
 
     def observe(self, runtime: Runtime) -> None:
-        """Export how many executions there are by status, and how many attempts run and wait in this process,
-        whenever the meter provider collects.
+        """Export gauges: the number of executions by status, and of the attempts that run and wait in this
+        process. They are read whenever the meter provider collects.
         """
         meter = metrics.get_meter(SCOPE, meter_provider=self._providers[1])
 
@@ -177,7 +177,7 @@ class OpenTelemetry(Interceptor):
         )
 
     def flush(self) -> None:
-        """Have the providers export what they hold."""
+        """Have the providers export their buffered data."""
         if self._own is None:
             return
         tracers, meters = self._providers
@@ -206,11 +206,11 @@ class _DerivedIds:
         return int(self.place.span, 16)
 
     def generate_trace_id(self) -> int:
-        """Return that of its trace."""
+        """Return the identifier of its trace."""
         return int(self.place.trace, 16)
 
     def is_trace_id_random(self) -> bool:
-        """Return whether it was drawn at random."""
+        """Return whether the identifier of the trace is random."""
         return False
 
 
@@ -230,43 +230,43 @@ class _Telemetry:
         self.queue_wait = meter.create_histogram(
             f"{SCOPE}.task.queue_wait",
             "s",
-            description="How long an attempt has waited until its code began",
+            description="Time that an attempt waited until its code began",
         )
         self._attempts = meter.create_histogram(
             f"{SCOPE}.task.duration",
             "s",
-            description="From when an attempt was to be made until its outcome",
+            description="Time from the due time of an attempt to its outcome",
         )
         self._executions = meter.create_histogram(
-            f"{SCOPE}.execution.duration", "s", description="From the start to the end"
+            f"{SCOPE}.execution.duration", "s", description="Time from the start to the end"
         )
         self._retries = meter.create_counter(
             f"{SCOPE}.task.retries", description="Attempts that failed and are made again"
         )
         self._blocked = meter.create_counter(
-            f"{SCOPE}.execution.blocked", description="How often an execution was blocked"
+            f"{SCOPE}.execution.blocked", description="Number of times that executions were blocked"
         )
 
     @property
     def tracer(self) -> Any:
-        """The tracer of what happens now."""
+        """The tracer for spans of the running code."""
         provider = self._provider or trace.get_tracer_provider()
         return provider.get_tracer(SCOPE)
 
     @property
     def _exporting(self) -> tuple[Any, _DerivedIds]:
-        """The tracer of what was committed, and what gives its spans their identifiers."""
+        """The tracer for committed operations, and the generator of its identifiers."""
         provider, known = self._provider or trace.get_tracer_provider(), self._tracers
         if known is None or known[0] is not provider:
-            # A copy, since the provider keeps one tracer for all. Without the SDK it has no generator, and
-            # exports nothing.
+            # A copy, since the provider keeps one tracer for all code. Without the SDK the tracer has no
+            # generator, and exports nothing.
             tracer: Any = copy(provider.get_tracer(SCOPE))
             known = self._tracers = (provider, tracer, _DerivedIds())
             tracer.id_generator = known[2]
         return known[1:]
 
     def tell(self, committed: Committed) -> None:
-        """Export what a commit has brought to its end."""
+        """Export the spans and metrics of the operations that a commit has ended."""
         workflow: Attributes = {f"{SCOPE}.workflow": committed.workflow}
         name, headers = committed.execution_id, committed.headers
         run = _run(name, headers, committed.run)
@@ -328,7 +328,7 @@ class _Telemetry:
         run: TraceContext,
     ) -> None:
         if event.first_run:
-            return  # a run before has received it, and handed it on
+            return  # an earlier run has received the signal, and handed it on
         sender = (event.headers or {}).get(HEADER, "")
         what = f"signal:{event.id or f'{event.name}:{event.at}:{sender}'}"
         place = inside(committed.execution_id, committed.headers, what)
@@ -422,12 +422,12 @@ class _Telemetry:
 
 
 def _run(execution_id: str, headers: Mapping[str, str], run: int) -> TraceContext:
-    """Return the place of a run."""
+    """Return the trace context of a run."""
     return inside(execution_id, headers, f"run:{run}")
 
 
 def _as_parent(place: TraceContext | None, headers: Mapping[str, str]) -> contexts.Context:
-    """Return the context in which something begins that is inside of a place, or at the top of its trace."""
+    """Return the context with that parent; an empty context if there is none."""
     if place is None or not place.span:
         return contexts.Context()
     carried = {HEADER: str(place)}

@@ -1,8 +1,8 @@
-"""Durable agents of pydantic-ai: each request to a model and each call of a tool is a task.
+"""Make agents of pydantic-ai durable: each request to a model and each call of a tool is a task.
 
 Give an agent a name and the capability `MiniWorkflowDurability`, and call ``agent.run(...)`` in a workflow.
-What a model has answered and what a tool has returned stands in the history: after a crash the agent goes
-on behind it. Outside of a workflow the agent runs as without the capability. Needs the extra
+The history has the answers of models and the results of tools, so that the agent continues after a crash.
+Outside of a workflow the agent runs as without the capability. Needs the extra
 ``mini-workflow[pydantic-ai]``.
 """
 
@@ -76,8 +76,8 @@ KEY: Final = "mini_workflow"
 
 
 def is_transient(error: Exception) -> bool:
-    """Return whether a request to a model is worth another try: it got no answer, or one that says so
-    (429, 408, 409, or 500 and above).
+    """Return whether a request to a model is to be made again: it got no answer, or the status 408, 409, 429,
+    or 500 and above.
     """
     if isinstance(error, (ModelConnectionError, ModelUnavailableError, ModelServerError)):
         return True
@@ -85,7 +85,7 @@ def is_transient(error: Exception) -> bool:
 
 
 MODEL: Final[TaskOptions] = model_options(is_transient)
-"""How models are asked by default."""
+"""The default options of requests to models."""
 
 MESSAGES: Final = "messages"
 """The field of an operation's parameters that is a conversation."""
@@ -94,21 +94,21 @@ AGENTS: Final[Agents[MiniWorkflowDurability]] = Agents("MiniWorkflowDurability")
 
 
 class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
-    """Makes an agent durable where it runs in a workflow. Give it to ``Agent(capabilities=[...])``.
+    """A capability that makes an agent durable in a workflow. Give it to ``Agent(capabilities=[...])``.
 
-    The agent has to be made at the top level of a module which workers import too, and to have a name that
-    is its own. Names of agents, toolsets and models stand in histories: a changed name is changed code.
+    The agent has to be made at the top level of a module which workers import too, and to have a name of its
+    own. Histories contain the names of agents, toolsets and models, so that a changed name is changed code.
 
     Args:
         models: models beside the agent's own, by id, for ``agent.run(model=...)``.
         event_stream_handler: gets the events of a run; those of a model as they come, in the task.
         name: the agent's name in histories; by default the agent's own.
-        model: how models are asked, added to `MODEL`.
-        tools: how tools are called, added to `TOOL`. A tool's own ``metadata={"mini_workflow": {...}}`` is
-            added to that, and ``{"mini_workflow": False}`` has an asynchronous tool run in the workflow.
-        events: how the event handler is called.
-        stream: the name of a stream of the execution that gets the events of a run, as `event_of` reads them:
-            those of a model while its answer comes, so that whoever reads the stream sees it being written.
+        model: options of requests to models, added to `MODEL`.
+        tools: options of tools, added to `TOOL`. A tool's own ``metadata={"mini_workflow": {...}}`` is added
+            to these, and ``{"mini_workflow": False}`` runs an asynchronous tool in the workflow.
+        events: options of the tasks that call the event handler.
+        stream: the name of a stream of the execution that gets the events of a run; read them by
+            `event_of`. The events of a model are written while it answers.
     """
 
     engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
@@ -117,7 +117,7 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         durable_container_noun="workflow",
         codec=JSON_CODEC,
         serialization_failure=lambda error: UserError(
-            f"what a tool or a model has returned cannot be stored: {error}"
+            f"the result of a tool or a model cannot be stored: {error}"
         ),
         toolset_lifecycles={
             "function": "enter-outside-durable",
@@ -144,10 +144,10 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         self._event_options: TaskOptions = events or {}
         self._stream = stream
         self.module = module_of_caller(1)
-        """The module that makes the agent: a worker imports it."""
+        """The module that makes the agent, which workers import."""
         self._operations: _Operations | None = None
 
-    # What pydantic-ai asks of an engine
+    # The interface of pydantic-ai
 
     def _bind_to_agent(self, agent: AbstractAgent[Any, Any]) -> None:
         self._operations = _Operations(self)
@@ -157,18 +157,18 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         AGENTS.add(self.name, self)
 
     def get_durable_operation_backend(self) -> DurableOperationBackend[TaskOptions]:
-        """Return what makes tasks of the operations of the agent."""
+        """Return the backend that runs the operations of the agent as tasks."""
         assert self._operations is not None
         return self._operations
 
     @property
     def operations(self) -> _Operations:
-        """What the agent does in tasks."""
+        """The operations that the agent runs as tasks."""
         assert self._operations is not None
         return self._operations
 
     def options(self, role: Literal["model", "event", "tool"]) -> TaskOptions:
-        """Return how the tasks of a kind are run."""
+        """Return the options of the tasks of a kind."""
         return {
             "model": self._model_options,
             "event": self._event_options,
@@ -178,7 +178,10 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
     def tool_options(
         self, operation: DurableOperationId, tool: object | None, name: str
     ) -> TaskOptions | Literal[False]:
-        """Return how a tool is called, by its own metadata too; False in the workflow itself."""
+        """Return the options of a tool with those of its metadata; False if it runs in the workflow itself.
+
+        Raises UserError if the metadata has an option that tasks do not have.
+        """
         found = self._build_resolve_tool_config(self._tool_options)(cast(Any, tool), name)
         if found is False:
             return False
@@ -186,7 +189,7 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         if unknown:
             raise UserError(
                 f"tool {name!r}: metadata {KEY!r} has {min(unknown)!r}, which is no option of a task; "
-                f"give {', '.join(TaskOptions.__annotations__)}"
+                f"give one of {', '.join(TaskOptions.__annotations__)}"
             )
         return cast("TaskOptions", found)
 
@@ -199,23 +202,23 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
         return running_workflow() is not None
 
     def get_default_run_id(self) -> str | None:
-        """Return the id of a run of the agent, the same on replay."""
+        """Return an id for a run of the agent, which is the same in a replay."""
         context = running_workflow()
         return None if context is None else str(context.uuid4())
 
     def get_default_conversation_id(self, run_id: str) -> str | None:
-        """Return the id of a conversation, the same on replay."""
+        """Return the id of a conversation, which is the same in a replay."""
         return conversation_id_from_run_id(run_id) if self.in_durable_context else None
 
     async def get_run_start_time(self, run_id: str) -> datetime | None:
-        """Return the time of the workflow, from which a run's timeout counts."""
+        """Return the time of the workflow, at which a run's timeout begins."""
         context = running_workflow()
         return None if context is None else context.now()
 
     async def wrap_run(
         self, ctx: RunContext[Any], *, handler: WrapRunHandler
     ) -> AgentRunResult[Any]:
-        """Run the agent so that a replay repeats it: no threads, waits that are durable, and spans once."""
+        """Run the agent so that a replay repeats it: without threads, with durable waits, each span once."""
         context = running_workflow()
         if context is None:
             return await handler()
@@ -230,7 +233,7 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
 
     @property
     def has_wrap_run_event_stream(self) -> bool:
-        """Whether the events of a run go anywhere."""
+        """Whether the events of a run go to a stream or a handler."""
         streamed = self._stream is not None and self.in_durable_context
         return streamed or super().has_wrap_run_event_stream
 
@@ -251,20 +254,20 @@ class MiniWorkflowDurability(BaseDurabilityCapability[Any]):
 
 
 def _spans_once(context: Context) -> AbstractContextManager[None]:
-    """Have spans of what is replayed not written again, where the release can do that."""
+    """Return a context manager in which a replay writes no spans, if this release of pydantic-ai has one."""
     if replay_scope is None:
         return nullcontext()
     return replay_scope(is_replaying=lambda: context.replaying)
 
 
 _OF_MODEL: Final[tuple[type, ...]] = get_args(get_args(ModelResponseStreamEvent)[0])
-"""The events of a model's answer, which are written where it is asked."""
+"""The events of a model's answer, which the task of the request writes."""
 
 _EVENTS: Final[TypeAdapter[AgentStreamEvent]] = TypeAdapter(AgentStreamEvent)
 
 
 def event_of(value: Any) -> AgentStreamEvent:
-    """Return the event of a chunk's value. Raises pydantic's ValidationError if it is none."""
+    """Return the event in a chunk's value. Raises pydantic's ValidationError if the value is no event."""
     return _EVENTS.validate_python(value)
 
 
@@ -330,7 +333,7 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
 
 
 class _Operations(RegisteredOperationBackend[TaskOptions]):
-    """The operations of an agent, by the names that stand in histories."""
+    """The operations of an agent, by their names in histories."""
 
     def __init__(self, durability: MiniWorkflowDurability) -> None:
         self._durability = durability
@@ -352,7 +355,7 @@ class _Operations(RegisteredOperationBackend[TaskOptions]):
     def register(
         self, operation: DurableOperation[Any, Any, Any], *, name: str, config: TaskOptions
     ) -> tuple[BoundDurableOperation[Any, Any, Any], Sequence[Any]]:
-        """Keep an operation, to be found by the tasks that run it."""
+        """Keep an operation by its name, for the tasks that run it."""
         self.by_name[name] = operation
         return _Bound(self._durability, name, self._journal, operation, config), ()
 
@@ -364,7 +367,8 @@ async def run_unit(agent: str, operation: str, wire: Sent) -> Any:
     found = durability.operations.by_name.get(operation)
     if found is None:
         raise UsageError(
-            f"agent {agent!r} has no operation {operation!r} here: its toolsets and models have changed"
+            f"agent {agent!r} has no operation {operation!r} in this process: its toolsets and models have "
+            "changed; deploy the same code to workflows and workers"
         )
     if wire.messages is not None:
         content[1][MESSAGES] = wire.messages
@@ -374,27 +378,27 @@ async def run_unit(agent: str, operation: str, wire: Sent) -> Any:
 
 
 class _AcrossProcesses(ParameterTransport[Any, Any]):
-    """Takes the parameters of an operation to another process: what a run's context has of its own is
-    rebuilt there, and the rest goes as it is.
+    """Takes the parameters of an operation to another process. The context of a run is rebuilt there; the
+    rest is sent as it is.
     """
 
     def __init__(self, durability: MiniWorkflowDurability) -> None:
         self._durability = durability
 
     def dump(self, params: Any) -> Any:
-        """Return what is sent."""
+        """Return the parameters as they are sent."""
         sent: dict[str, Any] = {}
         for field in dataclasses.fields(params):
             value = getattr(params, field.name)
             if isinstance(value, RunContext):
                 known = cast("RunContext[Any]", value)
                 sent[field.name] = (DurableRunContext.serialize_run_context(known), known.deps)
-            elif field.name not in ("tool", MESSAGES):  # it is found by its name; they go beside
+            elif field.name not in ("tool", MESSAGES):  # found by its name; sent separately
                 sent[field.name] = value
         return type(params), sent
 
     def load(self, payload: Any, *, runtime: object) -> Any:
-        """Return the parameters again."""
+        """Return the parameters that `dump` has sent."""
         kind, sent = payload
         given = dict(sent)
         names = {field.name for field in dataclasses.fields(kind)}
@@ -413,7 +417,7 @@ class _AcrossProcesses(ParameterTransport[Any, Any]):
 
 
 class _CallOfServer(ParameterTransport[Any, Any]):
-    """Takes the call of a tool of an MCP server, which is told by its definition."""
+    """Takes the call of a tool of an MCP server, which is found by its definition."""
 
     def __init__(self, way: _AcrossProcesses, toolset: Any) -> None:
         self._way = way
@@ -430,7 +434,7 @@ class _CallOfServer(ParameterTransport[Any, Any]):
 
 
 class _Transports(ParameterTransports):
-    """The same way for the parameters of nearly all operations."""
+    """The transports of all operations; nearly all of them share one."""
 
     def __init__(self, durability: MiniWorkflowDurability) -> None:
         self._durability = durability

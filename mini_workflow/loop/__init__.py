@@ -1,1 +1,1 @@
-"""The deterministic asyncio loop that workflow code runs on. Knows no workflow."""
+"""The deterministic asyncio loop that workflow code runs on. It knows nothing of workflows."""

@@ -1,7 +1,8 @@
-"""Close asynchronous generators in order: those that nothing refers to any more, and the rest at the end.
+"""Close asynchronous generators in order: abandoned ones at once, and the rest at the end.
 
-An abandoned generator is told by its reference count, which is the same on every replay. What only
-the garbage collector finds, in a cycle, is kept and closed at the end: when that runs, nobody knows.
+A generator is abandoned when its reference count is 0, which is the same in every replay. A generator in
+a cycle, which only the garbage collector finds, is kept and closed at the end, since the collector runs
+at other times in a replay.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 _PRUNE_AT: Final = 64
-"""How many generators may be remembered before those that have ended are dropped."""
+"""The number of remembered generators at which those that have ended are dropped."""
 
 _collecting = False
 
 
 class OpenGenerators:
-    """The asynchronous generators of one execution that have begun, by the order in which they did.
+    """The asynchronous generators of one execution that have begun, in the order of their begin.
 
-    All are held until the end, unless `closes_early`: then only the program itself holds them.
+    All are kept alive until the end, unless `closes_early`: then only the program keeps them alive.
     """
 
     _entries: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]]
@@ -35,7 +36,7 @@ class OpenGenerators:
         self._prune_at = _PRUNE_AT
 
     def enter(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """Remember a generator that begins."""
+        """Add a generator that begins."""
         if not self._begun:  # only now: most executions have none
             self._entries, self._held = {}, []
         self._begun += 1
@@ -53,14 +54,14 @@ class OpenGenerators:
             self._prune_at = max(_PRUNE_AT, 2 * (len(self._held) + len(self._entries)))
 
     def leave(self, generator: AsyncGenerator[Any, Any]) -> bool:
-        """Answer whether a generator that nothing refers to is to be closed now; keep it if not."""
+        """Return whether an abandoned generator is to be closed now; if not, keep it."""
         number, _ = self._entries.pop(id(generator), (0, None))
         if _collecting:
             self._held.append((number, generator))
         return not _collecting
 
     def take(self) -> list[AsyncGenerator[Any, Any]]:
-        """Take those that have begun and not ended, in order; each only once."""
+        """Return the generators that have not ended, in order, and forget them."""
         if not self._begun:
             return []
         held, self._held = self._held, []
@@ -71,7 +72,7 @@ class OpenGenerators:
         return [found for _, found in sorted(held, key=_number) if is_open(found)]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all generators."""
         if self._begun:
             self._held.clear()
             self._entries.clear()

@@ -1,4 +1,4 @@
-"""Callbacks that wait: for their turn in the loop, or for a durable timer."""
+"""Handles of callbacks that wait for their turn in the loop, or for a durable timer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ class Timers(Protocol):
     """The source of durable timers."""
 
     def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
-        """Start a durable timer; returns its number. See `TimerHandle`."""
+        """Start a durable timer, and return its number. See `TimerHandle`."""
         ...
 
     def cancel(self, seq: int) -> None:
-        """Give the timer up."""
+        """Cancel a timer."""
         ...
 
 
 class Handle:
-    """A callback that is ready to run. Who makes one sets what it has: there is one at every step."""
+    """A callback that is ready to run. It has no constructor, which would cost time at every step."""
 
     __slots__ = ("args", "callback", "context", "is_cancelled")
 
@@ -30,11 +30,11 @@ class Handle:
     is_cancelled: bool
 
     def cancel(self) -> None:
-        """Do not run it."""
+        """Mark the callback as cancelled, so that it does not run."""
         self.is_cancelled = True
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
+        """Return whether the callback was cancelled."""
         return self.is_cancelled
 
 
@@ -53,8 +53,8 @@ class TimerHandle:
         context: Context | None,
         timers: Timers,
     ) -> None:
-        """Fire at `when` on the loop's clock, which is `fire_at` on the real one; `wait` is None if
-        it is meant for that time, not for that many milliseconds.
+        """Start the timer. It fires at `when` by the loop's clock, which is `fire_at` by the real clock
+        (milliseconds). `wait` is its duration in milliseconds, or None if the time of the clock is meant.
         """
         ready = self._ready = Handle()
         ready.callback, ready.args, ready.is_cancelled = callback, args, False
@@ -65,32 +65,30 @@ class TimerHandle:
 
     @property
     def callback(self) -> Callable[..., Any]:
-        """What is called when it fires."""
+        """The function that is called when the timer fires."""
         return self._ready.callback
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """What it is called with."""
+        """The arguments of that function."""
         return self._ready.args
 
     def when(self) -> float:
-        """Return when it fires, in seconds on the loop's clock."""
+        """Return the time at which the timer fires, in seconds by the loop's clock."""
         return self._when / 1000
 
     def cancel(self) -> None:
-        """Give the timer up; harmless when it has fired or was cancelled before."""
+        """Cancel the timer and its callback. Has no effect on a timer that has fired or was cancelled."""
         timers, self._timers = self._timers, None
         if timers is not None and not self._ready.cancelled():
             timers.cancel(self.seq)
         self._ready.cancel()
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
+        """Return whether the callback was cancelled."""
         return self._ready.cancelled()
 
     def fired(self) -> Handle:
-        """Return what is ready to run, because its time has come: a later cancel does not give the
-        timer up any more.
-        """
+        """Return the callback, which is ready to run. A later cancel does not cancel the timer any more."""
         self._timers = None
         return self._ready

@@ -1,9 +1,9 @@
 """The deterministic asyncio loop that workflow code runs on.
 
-It has no selector and no clock of its own. Callbacks run first in, first out until none is left;
-time is set from outside and stands still in between; ``call_at`` and ``call_later`` become
-durable timers. The standard Task and Future run on it, in subclasses whose hash follows the order
-of creation, so that code which keeps them in sets behaves the same on every replay.
+The loop has no selector and no clock of its own. Callbacks run first in, first out, until none is left.
+The time is set from outside and stands still in between; ``call_at`` and ``call_later`` become durable
+timers. The standard Task and Future run on the loop, in subclasses whose hash follows the order of
+creation, so that code which keeps them in sets behaves the same in every replay.
 """
 
 from __future__ import annotations
@@ -37,49 +37,49 @@ from mini_workflow.loop.source_line import user_line, waiting_line
 
 log = logging.getLogger("mini_workflow.workflow")
 
-# Underscored, but made for those who write loops: asyncio.events lists them in __all__.
+# These have an underscore, but are meant for authors of loops: asyncio.events lists them in __all__.
 running_loop = events._get_running_loop  # pyright: ignore[reportPrivateUsage]
 _set_running_loop = events._set_running_loop  # pyright: ignore[reportPrivateUsage]
 _swap_current_task: Callable[[Any, Any], Any] | None = getattr(
     asyncio.tasks, "_swap_current_task", None
 )
-"""Since Python 3.14 a thread has one current task, whichever loops run on it; before 3.12 the
-function does not exist, and is not needed."""
+"""Since Python 3.14 a thread has one current task, whichever loops run on it. Before 3.12 the function does
+not exist and is not needed."""
 
 _enter_task: Callable[[Any, Any], None] = asyncio.tasks._enter_task  # pyright: ignore[reportPrivateUsage]
 _exit_task: Callable[[Any, Any], None] = asyncio.tasks._leave_task  # pyright: ignore[reportPrivateUsage]
 
 _PRUNE_AT: Final = 64
-"""How many finished tasks may be remembered before they are dropped."""
+"""The number of remembered tasks at which the finished ones are dropped."""
 
 _CANCELS: Final = 100
-"""How often a task is cancelled in one delivery by what cancels it in every pass of the loop. Our own
-bound."""
+"""The number of cancellations of one task in one delivery after which a callback that cancels it in every
+pass of the loop waits for the next delivery. Our own bound."""
 
 UNDER_WAY: Final = 10_000
-"""Milliseconds that an event may be under way, in a queue for example, and durations still begin
-with it. Our own bound."""
+"""Milliseconds that an event may be under way, for example in a queue, so that durations still begin at its
+time. Our own bound."""
 
 _CLOSE_ATTEMPTS: Final = 100
-"""How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
-awaits takes one."""
+"""The number of attempts to close a coroutine that waits again instead. Each nested ``finally`` that awaits
+takes one."""
 
 
 class Idle(Protocol):
-    """A source that may make something ready when nothing is."""
+    """A source that may make callbacks ready when none is: the conditions of a run."""
 
     @property
     def waiting(self) -> Sized:
-        """What waits for that: empty where there is nothing to ask."""
+        """The conditions; empty if there is none to try."""
         ...
 
     def try_all(self) -> bool:
-        """Make ready what can be; whether that is anything."""
+        """Try all conditions, and return whether any callback has become ready."""
         ...
 
 
 class Owner(Protocol):
-    """The run that the loop belongs to, as the loop sees it."""
+    """The interface of the run that the loop needs."""
 
     def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
         """Log a warning about this execution."""
@@ -107,46 +107,48 @@ _NOBODY: Final = _Nobody()
 
 @sandbox.refuse_the_rest
 class WorkflowLoop(asyncio.AbstractEventLoop):
-    """Runs callbacks in order, one delivery at a time. See the module's description."""
+    """Runs callbacks in order, one delivery at a time. See the description of the module."""
 
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
         self.first_hash = self.last_hash = hash_base(identity)
-        """The hash before that of the first task or future, and that of the last one: each has the
-        next number."""
+        """The hash of the last task or future, and the one from which they are counted: each has the next
+        number."""
         self._owner = owner
         self.timers: Timers = _NOBODY
-        """Where durable timers are taken from. To be set before code runs."""
+        """The source of durable timers. It has to be set before code runs."""
         self.fault: MiniWorkflowError | None = None
-        """Why the workflow cannot go on, or None."""
+        """The error for which the workflow cannot go on, or None."""
         self.dead = False
         """Whether the execution has been dropped from memory."""
         self.idle: Idle | None = None
-        """What is asked whenever nothing is ready, whether it has something that is."""
+        """The source that is tried whenever no callback is ready."""
         self.workflow: object | None = None
-        """What the workflow's code works with, for code that is not given it."""
+        """The context of the workflow, for code that is not given it."""
         self._ready: list[Handle] = []
         self.now = 0
         self.clock: int | None = None
-        """What the time really is, where that is known: durations begin at it. `now` is ahead of it
-        after the clock was set back, since it never goes back itself.
+        """The time of the real clock, if it is known (milliseconds since the epoch). Durations begin at it.
+        After the clock was set back `now` is ahead of it, since `now` never goes back.
         """
         self.looking = False
         self.touched = False
-        """Whether code that may only look tried something else: the run may have changed by it."""
+        """Whether code that may only read has tried to change something, so that the run may have changed."""
         self._current: Handle | None = None
         self._repeated: dict[WorkflowTask, int] | None = None
         self._repeating: Handle | None = None
         self._held: tuple[Handle, ...] = ()
-        """What goes on cancelling at the next delivery."""
+        """The callbacks that go on cancelling at the next delivery."""
         self.ended = False
-        """Whether the workflow has come to its end: nothing that is still ready runs."""
+        """Whether the workflow has ended: callbacks that are still ready do not run."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
         self.generators = OpenGenerators()
 
     def refuse(self, what: str, instead: str) -> NoReturn:
-        """Record that the workflow did what it must not, and raise the error at that place."""
+        """Raise NotAllowedInWorkflow, which becomes the `fault`. `what` names the refused action, `instead`
+        the remedy.
+        """
         error = NotAllowedInWorkflow(
             f"{what} is not allowed in a workflow, because a replay cannot repeat it; {instead}"
             f"{user_line()}"
@@ -158,10 +160,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     # Running
 
     def drain(self) -> None:
-        """Run what is ready, and what that makes ready, until nothing is.
+        """Run the ready callbacks, and those that they make ready, until none is left.
 
-        `idle`, if there is any, is asked then whether it has made something ready. Stops early when
-        there is a `fault`. Raises KeyboardInterrupt only; the run cannot go on after that.
+        Then `idle` is tried, which may make more ready. Stop early at a `fault` or the end of the
+        workflow. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = None if outer is None else _leave_task(outer)
@@ -175,7 +177,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         try:
             while True:
                 while ready:
-                    # A list that is taken as a whole: a deque would take 600 bytes while it is empty.
+                    # The list is taken as a whole. An empty deque would take 600 bytes.
                     handles = ready[:]
                     ready.clear()
                     for handle in handles:
@@ -197,7 +199,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 self.fault = DeterminismError("the turn was interrupted by KeyboardInterrupt")
             raise
         finally:
-            self._current = None  # with all that its callback holds
+            self._current = None  # frees the objects that its callback holds
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             if outer_task is not None:
@@ -211,24 +213,24 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         if isinstance(error, SystemExit) and isinstance(
             getattr(handle.callback, "__self__", None), asyncio.Task
         ):
-            return  # the task keeps it as its exception, and whoever awaits the task gets it
+            return  # the task keeps the exception for the code that awaits it
         self._owner.warn("a callback of the workflow failed: %r", error, exc_info=error)
 
     def inside(self) -> _Inside:
-        """Give a block in which code runs as part of the workflow, but only to look at it: what it must
-        not do, and whatever would make something run, is refused without harm to the run.
+        """Return a context manager in which code runs as part of the workflow, but may only read. Everything
+        else is refused without harm to the run.
         """
         return _Inside(self)
 
     def outside(self) -> _Outside:
-        """Give a block in which code runs as if it were not part of the workflow."""
+        """Return a context manager in which code runs as if it were not part of the workflow."""
         return _Outside()
 
     def drop(self) -> None:
-        """Drop everything that still waits, in order of creation.
+        """Close all coroutines that still wait, in order of creation, and drop all callbacks.
 
-        The coroutines' ``finally`` blocks run, as Python has it; but this loop runs nothing of
-        what they start, and refuses what it refuses in a workflow.
+        The ``finally`` blocks of the coroutines run. The loop runs nothing that they start, and refuses
+        what it refuses in a workflow.
         """
         if self.dead and not self.tasks:
             return
@@ -242,14 +244,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         sys.set_asyncgen_hooks(_ignore, _ignore)
         try:
-            # What ends may start new tasks. They never run, so this comes to an end.
+            # Code that ends may start new tasks. They never run, so that the loop ends.
             while self.tasks:
                 tasks, self.tasks = self.tasks, []
                 for task in tasks:
                     silence(task)
                 for task in tasks:
                     if not task.done():
-                        # asyncio's context managers want to know their task.
+                        # The context managers of asyncio read the current task.
                         _enter_task(self, task)
                         task.context.run(_close, task.get_coro())
                         _exit_task(self, task)
@@ -257,14 +259,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        # What ends is code of the workflow to its end: a library that behaves in another way there must
-        # not take it for any other code.
+        # Only now, since a library may behave differently in a workflow, also while its code ends.
         self.workflow = None
         self.generators.clear()
         self._ready.clear()
         self._owner = self.timers = _NOBODY
 
-    # What asyncio asks of a loop
+    # The interface of an asyncio loop
 
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -281,16 +282,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return handle
 
     def cancelled_again(self, task: WorkflowTask) -> None:
-        """Take note that a task is cancelled: a scope of anyio cancels again in every pass of the
-        loop until the task has left it, also while the task cleans up.
+        """Count a cancellation of a task. A scope of anyio cancels again in every pass of the loop until
+        the task has left it, also while the task cleans up.
         """
         repeated = self._repeated = self._repeated or {}
         count = repeated[task] = repeated.get(task, 0) + 1
         self._repeating = self._current if count > _CANCELS else None
 
     def _is_repeating(self, callback: Callable[..., Any]) -> bool:
-        """Return whether it is the callback that runs now, which only cancels again what has been
-        cancelled often enough in this delivery: it goes on with the next one.
+        """Return whether the callback that runs now schedules itself again, only to cancel a task that was
+        cancelled often enough in this delivery. It goes on with the next delivery.
         """
         repeating = self._repeating
         return (
@@ -302,8 +303,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         if running_loop() is not self:
             raise NotAllowedInWorkflow(
-                "call_soon_threadsafe() from outside a workflow's turn: threads cannot reach a "
-                "workflow; send it a signal, or complete a task"
+                "call_soon_threadsafe() was called from outside a workflow's turn: threads cannot "
+                "reach a workflow; send it a signal, or complete a task"
             )
         return self.call_soon(callback, *args, context=context)
 
@@ -328,13 +329,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             handle: Handle = self.call_soon(callback, *args, context=context)
             return handle
         if wait > MAXIMUM_DURATION:
-            raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
+            raise UsageError("a timer may take at most a hundred years: give the delay in seconds")
         fire_at = self.begins_at() + wait
         return TimerHandle(self.now + wait, fire_at, wait, callback, args, context, self.timers)
 
     def begins_at(self) -> int:
-        """Return when a duration that starts now begins: with the event that is delivered, unless
-        the clock was set back since, or the event was long under way.
+        """Return the begin of a duration that starts now (milliseconds since the epoch): the time of the
+        delivered event, unless the clock was set back since, or the event was long under way.
         """
         clock = self.clock
         if clock is None or 0 <= clock - self.now <= UNDER_WAY:
@@ -342,22 +343,20 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return clock
 
     def context(self) -> Context | None:
-        """Return the context of the callback that runs, for a callback that neither reads nor sets a
-        variable: to copy it takes memory for as long as that waits.
+        """Return the context of the callback that runs, for a callback that uses no context variables. A
+        copy would take memory for as long as the callback waits.
         """
         return None if self._current is None else self._current.context
 
     def call_when(
         self, fire_at: int, callback: Callable[..., Any], context: Context | None = None
     ) -> Handle | TimerHandle:
-        """Call back at a time of the clock (milliseconds since the epoch); soon, if `now` is there
-        or beyond.
-        """
+        """Call `callback` at the time `fire_at` (milliseconds since the epoch); soon, if it has passed."""
         if fire_at <= self.now:
             handle: Handle = self.call_soon(callback, context=context)
             return handle
         if fire_at - self.now > MAXIMUM_DURATION:
-            raise UsageError("a timer of more than a hundred years; a delay is meant in seconds")
+            raise UsageError("a timer may take at most a hundred years: give the delay in seconds")
         return TimerHandle(fire_at, fire_at, None, callback, (), context, self.timers)
 
     def timer_fired(self, handle: TimerHandle) -> None:
@@ -378,7 +377,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **_options: Any,
     ) -> WorkflowTask:
-        """Take any awaitable. Tasks never start eagerly, whatever the options say."""
+        """Create a task of any awaitable. Tasks never start eagerly, whatever the options say."""
         if self.looking:
             if asyncio.iscoroutine(coro):
                 coro.close()
@@ -392,8 +391,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         task = WorkflowTask(coro, loop=self, name=name, context=context)
         if future is not None:
             task.add_done_callback(_Passing(future))
-        # Kept until it is done: asyncio's own references are weak, and the garbage collector
-        # must not decide what happens.
+        # The task is kept until it is done. asyncio's own references are weak, and the garbage collector
+        # must not decide the behaviour.
         self.tasks.append(task)
         if len(self.tasks) > self._tasks_prune:
             self.tasks = [t for t in self.tasks if not t.done() or unseen(t)]
@@ -404,12 +403,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.touched = True
         raise NotAllowedInWorkflow(
             "the handler of a query, or a validator, tried to start or to wake something; it may "
-            "only look at the workflow's variables: use an update handler for what changes them"
+            "only read the workflow's variables: use an update handler to change them"
             f"{user_line()}"
         )
 
     def _generator_abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """Close a generator that nothing refers to any more, in the next pass, as asyncio does."""
+        """Close an abandoned generator in the next pass of the loop, as asyncio does."""
         if self.dead or self.ended or not self.generators.leave(generator):
             return
         if running_loop() is self and not self.looking:
@@ -423,7 +422,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         except BaseException as error:
             self._owner.warn("an asynchronous generator failed while it was closed", exc_info=error)
 
-    # asyncio asks it of every future: `bool` answers False, without a frame of Python's.
+    # asyncio calls this for every future. `bool` returns False without a Python frame.
     get_debug = bool  # type: ignore[assignment]
 
     def set_debug(self, enabled: bool) -> None:
@@ -451,11 +450,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return None
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
-        """asyncio calls this for its own timer handles; there are none here."""
+        """Do nothing: asyncio calls this for its own timer handles, which this loop does not use."""
 
 
 class _Inside:
-    """See `WorkflowLoop.inside`. No generator: that would set attributes of an exception on its way."""
+    """See `WorkflowLoop.inside`. A generator would set attributes of an exception that passes through it."""
 
     __slots__ = ("_fault", "_loop", "_outer", "_task")
 
@@ -497,8 +496,8 @@ class _Outside:
 
 
 class _Passing:
-    """Passes the cancellation of a task on to the future that it awaits, also when the task was
-    cancelled before its first step and so never came to await it.
+    """Passes the cancellation of a task on to the future that it awaits, also if the task was cancelled
+    before its first step and so never awaited it.
     """
 
     __slots__ = ("_future",)
@@ -516,14 +515,14 @@ async def _awaiting(awaitable: Any) -> Any:
 
 
 def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
-    """Ignore what the garbage collector finds: generators are closed in order."""
+    """Ignore generators that the garbage collector finds, since they are closed in order."""
 
 
 def _close(coroutine: Any) -> None:
-    """Close a coroutine and what it awaits, from the innermost outwards.
+    """Close a coroutine and those that it awaits, from the innermost outwards.
 
-    The other way round an inner one that awaits in a ``finally`` block would be left to the
-    garbage collector. Such a one is closed again and again.
+    In the other order an inner one that awaits in a ``finally`` block would be left to the garbage
+    collector. Such a coroutine is closed repeatedly.
     """
     ignored = 0
     while (inner := _innermost(coroutine)) is not None:
@@ -552,19 +551,19 @@ def _types_of_waiting() -> frozenset[type]:
     generator = _sample()
     samples = (generator.__anext__(), generator.athrow(GeneratorExit))
     for sample in samples:
-        cast("Any", sample).close()  # never awaited, and not to be complained of
+        cast("Any", sample).close()  # prevents a warning that it was never awaited
     return frozenset(map(type, samples))
 
 
 _IN_GENERATOR: Final = _types_of_waiting()
-"""What a coroutine waits for that is inside of an asynchronous generator: `close` of these says nothing
-to the generator (before Python 3.13), and `throw` does.
+"""The types of awaitables by which a coroutine waits inside of an asynchronous generator. Before Python 3.13
+their `close` does not reach the generator, but `throw` does.
 """
 
 
 def _make_immortal(coroutine: Any) -> None:
-    """Keep a coroutine that refuses to end. Whatever freed it, at the latest the interpreter when
-    it exits, would tell it to end once more, and might wait for that for ever.
+    """Keep a coroutine that refuses to end in memory for ever. Freeing it, at the latest when the
+    interpreter exits, would close it once more, which might never return.
     """
     import ctypes
 
@@ -572,8 +571,8 @@ def _make_immortal(coroutine: Any) -> None:
 
 
 def _innermost(coroutine: Any) -> Any:
-    """Return the last in the chain of awaits that has not ended and can be told to end; None if the
-    first one has ended.
+    """Return the last coroutine or generator in the chain of awaits that has not ended; None if the first
+    one has ended.
     """
     found: Any = None
     waits = coroutine
@@ -590,7 +589,7 @@ def _awaited_by(waits: Any) -> Any:
 
 
 def _has_ended(waits: Any) -> bool:
-    """Return whether a coroutine or a generator has ended; what is neither cannot be told to end."""
+    """Return whether a coroutine or generator has ended; True for other objects, which cannot be closed."""
     if isinstance(waits, CoroutineType):
         return waits.cr_frame is None
     generator = _generator_of(waits)
@@ -598,12 +597,12 @@ def _has_ended(waits: Any) -> bool:
 
 
 def _generator_of(waits: Any) -> AsyncGeneratorType[Any, Any] | None:
-    """Return the asynchronous generator in which something waits, if it does."""
+    """Return the asynchronous generator that an awaitable belongs to, or None."""
     if type(waits) not in _IN_GENERATOR:
         return None
-    for one in get_referents(waits):
-        if isinstance(one, AsyncGeneratorType):
-            return cast("AsyncGeneratorType[Any, Any]", one)
+    for referent in get_referents(waits):
+        if isinstance(referent, AsyncGeneratorType):
+            return cast("AsyncGeneratorType[Any, Any]", referent)
     return None
 
 

@@ -1,9 +1,9 @@
-"""Order what asyncio keeps in sets: tasks and futures by number, sets by insertion.
+"""Give an order to sets that asyncio keeps: tasks and futures hash by number, sets iterate by insertion.
 
-``asyncio.wait``, ``as_completed`` and ``TaskGroup`` keep tasks in a ``set`` and walk over it, so
-the order in which siblings are cancelled or reported would follow memory addresses. Inside a
-workflow's loop the name ``set`` in those modules gives an OrderedSet; any other loop gets the
-built-in set as before. The future of ``gather`` gets a number for a hash in the same way.
+``asyncio.wait``, ``as_completed`` and ``TaskGroup`` keep tasks in a ``set`` and iterate over it, so that
+the order in which siblings are cancelled or reported would follow memory addresses. Inside a workflow's
+loop the name ``set`` in those modules makes an OrderedSet; any other loop gets the built-in set as
+before. The future of ``gather`` hashes by a number in the same way.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _HASH_MASK: Final = (1 << 56) - 1
 
 
 def hash_base(identity: str) -> int:
-    """Return the number behind which the hashes of one execution's tasks and futures follow.
+    """Return the number from which the hashes of one execution's tasks and futures are counted.
 
-    Those of two executions begin far apart, because asyncio keeps the tasks of all loops in one set.
+    The numbers of two executions are far apart, because asyncio keeps the tasks of all loops in one set.
     """
     return crc32(identity.encode("utf-8", "surrogatepass")) * _SPREAD & _HASH_MASK
 
@@ -47,7 +47,7 @@ class WorkflowFuture(asyncio.Future[T]):
         return self._mw_hash
 
     def subject(self) -> tuple[str, str, int] | None:
-        """Return what it is the future of: a kind, a name, and the number of the operation or 0."""
+        """Return the operation of the future: its kind, its name, and its number or 0; None for none."""
         return None
 
 
@@ -75,19 +75,19 @@ class WorkflowTask(asyncio.Task[Any]):
         return self._mw_hash
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel it, as asyncio has it; the loop is told, since some cancel in every pass."""
+        """Cancel the task. The loop counts cancellations, since some code cancels in every pass."""
         if not self.done():
             self._numbering.cancelled_again(self)
         return super().cancel(msg)
 
 
 def unseen(future: asyncio.Future[Any]) -> bool:
-    """Return whether it has failed and nobody has looked at the exception."""
+    """Return whether the future has failed and its exception was not retrieved."""
     return bool(getattr(future, "_log_traceback", False))
 
 
 def silence(future: asyncio.Future[Any]) -> None:
-    """Say nothing about the future or task when the garbage collector finds it."""
+    """Stop asyncio from logging about the future or task when the garbage collector finds it."""
     # Both attributes are asyncio's own means to this end; no public one exists.
     if unseen(future):
         future._log_traceback = False  # type: ignore[attr-defined]
@@ -110,9 +110,10 @@ class NumberedGathering(_GatheringFuture):
 
 
 def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None]) -> None:
-    """Replace those names in asyncio's modules while `in_workflow` answers True.
+    """Replace the names ``set`` and ``_GatheringFuture`` in asyncio's modules. They behave as before unless
+    `in_workflow` returns True.
 
-    `refuse` is called for what has no order at all: a set of coroutines.
+    `refuse` is called for a set of coroutines, which has no order at all.
     """
 
     def make_set(items: Iterable[Any] = ()) -> set[Any]:

@@ -1,4 +1,4 @@
-"""Sets that iterate in the order of insertion, for workflow code: the same on every replay."""
+"""Sets that iterate in the order of insertion, so that workflow code behaves the same in every replay."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class OrderedSet(set[T]):
         return OrderedSet(self._order)
 
     def keep_in_step(self, others: Iterable[Iterable[T]]) -> None:
-        """Bring the order up to date after the members have changed; new ones come from `others`."""
+        """Bring the order up to date after the members have changed; new members come from `others`."""
         for element in [e for e in self._order if e not in self]:
             del self._order[element]
         for other in others:
@@ -63,7 +63,7 @@ class OrderedSet(set[T]):
 
 
 def _method(name: str) -> Callable[..., Any]:
-    """``update`` and its like: changes the members as the built-in does, then the order."""
+    """Return a method like ``update``: it changes the members as the built-in does, then the order."""
     builtin = getattr(set, name)
 
     def method(self: OrderedSet[Any], *others: Iterable[Any]) -> None:
@@ -75,12 +75,12 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _members(other: Any) -> list[Any]:
-    """Return the members of a set, in its order; none of what is not a set."""
+    """Return the members of a set in its order; an empty list for any other object."""
     return [*other] if isinstance(other, AbstractSet) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def _in_place(name: str) -> Callable[..., Any]:
-    """``|=`` and its like, which take sets only."""
+    """Return an operator like ``|=``, which takes sets only."""
     builtin = getattr(set, name)
 
     def method(self: OrderedSet[Any], other: Any) -> Any:
@@ -140,11 +140,11 @@ class OrderedFrozenSet(frozenset[T]):
     _order: tuple[T, ...]
 
     def __new__(cls, items: Iterable[T] = ()) -> OrderedFrozenSet[T]:
-        """Members in the order in which they come."""
+        """Make a set of the items, in their order."""
         order = tuple(dict.fromkeys(items))
-        made = super().__new__(cls, order)
-        made._order = order
-        return made
+        ordered = super().__new__(cls, order)
+        ordered._order = order
+        return ordered
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._order)
@@ -162,7 +162,7 @@ class OrderedFrozenSet(frozenset[T]):
 
 
 def _combined(name: str) -> Callable[..., Any]:
-    """``union`` and its like: the members as the built-in has them, in order."""
+    """Return a method like ``union``: its result has the members of the built-in's result, in order."""
     builtin = getattr(frozenset, name)
 
     def method(self: OrderedFrozenSet[Any], *others: Any) -> Any:

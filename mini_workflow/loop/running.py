@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Halt(BaseException):
-    """Stops workflow code that must not run on; the reason is the loop's `fault`."""
+    """Raised in workflow code that must not go on; the reason is the loop's `fault`."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

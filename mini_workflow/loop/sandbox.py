@@ -1,9 +1,9 @@
-"""Refuse, while workflow code runs, what a replay cannot repeat: sockets, threads, processes, sleep.
+"""Refuse calls of workflow code that a replay cannot repeat: sockets, threads, processes, sleep.
 
-Two doors lead there. The methods of a loop that a workflow cannot have are refused by name. All else
-Python announces as audit events; a hook turns them into an error when they come from a workflow.
-Older Pythons do not announce ``time.sleep`` (before 3.13) and the start of a thread (before 3.12),
-and none announces a new event loop: there the announcement is added.
+There are two ways to such calls. The methods of a loop that a workflow cannot use are refused by name.
+All others raise audit events of Python, and a hook turns an audit event from a workflow into an error.
+Older Pythons raise none for ``time.sleep`` (before 3.13) and the start of a thread (before 3.12), and
+no Python raises one for a new event loop. There this module adds the audit event.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 
 class Refuses(Protocol):
-    """A loop that can refuse."""
+    """A loop that can refuse a call."""
 
     def refuse(self, what: str, instead: str) -> NoReturn:
         """Raise NotAllowedInWorkflow."""
@@ -84,11 +84,11 @@ _NEEDLESS: Final[dict[str, str]] = {
     "set_exception_handler": "an exception handler of the loop",
     "shutdown_asyncgens": "closing all asynchronous generators",
 }
-"""What the engine does itself."""
+"""The methods whose work the engine does itself."""
 
 
 def refuse_the_rest(loop: type[L]) -> type[L]:
-    """Give a class of loops a method that refuses, for each one that a workflow cannot have."""
+    """Give a class of loops a refusing method for each one that a workflow cannot use."""
     for name, what in _REFUSED.items():
         setattr(loop, name, _refused(name, what, _TASK))
     for name, what in _NEEDLESS.items():
@@ -121,20 +121,20 @@ ADVICE: Final[dict[str, tuple[str, str]]] = {
     "_thread.start_new_thread": ("starting a thread", _TASK),
     "_thread.start_joinable_thread": ("starting a thread", _TASK),
 }
-"""Audit event -> what it is called in an error, and what to use instead."""
+"""For each audit event the words for it in an error, and the remedy."""
 
 
 def install(
     refuse: Callable[[str, str], None], outside: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Call ``refuse(what, instead)`` at each such event from now on; it raises or returns.
+    """Call ``refuse(what, instead)`` at each such audit event from now on; it raises or returns.
 
-    Log records are handled in ``outside()``: a handler may connect, or start a thread, when it
-    first emits, and no replay has to repeat that.
+    Log records are handled in ``outside()``, because a logging handler may connect or start a thread,
+    which no replay has to repeat.
     """
 
     class Announced(str):
-        """The name of an event: to find it in a dict is to compare it, and that refuses."""
+        """The name of an audit event. A dict that looks it up compares it, and the comparison refuses."""
 
         __slots__ = ()
         __hash__ = str.__hash__
@@ -145,8 +145,8 @@ def install(
             refuse(*ADVICE[str(self)])
             return True
 
-    # Called with the event and its arguments, in every thread of the process and many times in each
-    # step: so it is a function in C, in which no Python runs unless the event is one of these.
+    # The hook is called with every audit event in every thread, many times in each step. So it is a
+    # function in C, which runs Python only for the events of ADVICE.
     hook: Any = {Announced(event): None for event in ADVICE}.get
     sys.addaudithook(hook)
     handle = logging.Logger.handle
@@ -157,14 +157,14 @@ def install(
             handle(self, record)
 
     logging.Logger.handle = handle_outside
-    # A loop that is only refused its sockets is left half-made, and complains when it is collected.
+    # A loop whose sockets are refused would be left half-made, and warn when it is collected.
     asyncio.new_event_loop = asyncio.events.new_event_loop = _announced(
         "asyncio.new_event_loop", asyncio.events.new_event_loop
     )
     if sys.version_info < (3, 13):
         time.sleep = _announced("time.sleep", time.sleep)
     if sys.version_info < (3, 12):
-        # What threading.Thread calls; it has no public name.
+        # threading.Thread calls this function, which has no public name.
         name = "_start_new_thread"
         setattr(threading, name, _announced("_thread.start_new_thread", getattr(threading, name)))
 

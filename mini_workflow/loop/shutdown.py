@@ -1,4 +1,4 @@
-"""The end of a workflow function, as ``asyncio.run`` has it: what is left is cancelled and closed."""
+"""Clean up at the end of a workflow function, as ``asyncio.run`` does: cancel tasks, close generators."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Warn(Protocol):
     """Logs a warning about the execution."""
 
     def __call__(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
-        """Log it, with the exception's traceback if there is one."""
+        """Log the warning, with the traceback of the exception if there is one."""
         ...
 
 
 async def run_cleanup(loop: WorkflowLoop, warn: Warn) -> None:
-    """Cancel the tasks that still run, in order of creation, and wait for their cleanup; then close
-    the open asynchronous generators, in order. Again, until neither is left.
+    """Cancel the tasks that still run, in order of creation, and wait for their cleanup; then close the
+    open asynchronous generators, in order. Repeat this until neither is left.
 
-    A cancellation of the calling task meanwhile comes too late, and changes nothing.
+    A cancellation of the calling task meanwhile has no effect.
     """
     main = asyncio.current_task(loop)
     asked: set[asyncio.Future[Any]] = set()
@@ -52,7 +52,7 @@ async def run_cleanup(loop: WorkflowLoop, warn: Warn) -> None:
 def report_unseen(
     main: asyncio.Future[Any] | None, futures: list[asyncio.Future[Any]], warn: Warn
 ) -> None:
-    """Warn of each failure that nobody has looked at."""
+    """Log a warning for each failed future, except `main`, whose exception was not retrieved."""
     for future in futures:
         if future is not main and future.done() and unseen(future):
             silence(future)
@@ -60,7 +60,7 @@ def report_unseen(
 
 
 def name_of(future: asyncio.Future[Any]) -> str:
-    """Return what to call a future, or an asyncio.Task, in a message."""
+    """Return the name of a future or asyncio.Task for a message."""
     if isinstance(future, asyncio.Task):
         return future.get_name()
     name = getattr(future, "name", None)

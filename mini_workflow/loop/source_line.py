@@ -1,4 +1,4 @@
-"""Finds the user's own line: in the running stack, and where a suspended coroutine waits."""
+"""Find the line of user code that runs now, or at which a suspended coroutine waits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STANDARD_LIBRARY: Final = str(Path(linecache.__file__).parent) + os.sep
 _OUTERMOST: Final = frozenset(
     {(_LIBRARY + "loop/loop.py", "drain"), (_LIBRARY + "engine/engine_role.py", "_work")}
 )
-"""What runs the code of workflows, by file and function, on whatever thread."""
+"""The functions that run the code of workflows, by file and name."""
 
 
 @lru_cache(1024)
@@ -36,7 +36,8 @@ def describe_frame(frame: FrameType) -> str:
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of user code in a workflow's turn, from `frame` outwards, or None.
 
-    This library and the standard library do not count; nor does what called the loop or the engine.
+    Frames of this library and of the standard library are passed over. The search ends at the loop and the
+    engine, whose callers are no code of the workflow.
     """
     while frame is not None and not is_user_code(frame.f_code.co_filename):
         if (frame.f_code.co_filename, frame.f_code.co_name) in _OUTERMOST:
@@ -46,23 +47,23 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def user_line() -> str:
-    """Return where the running workflow code is, as a clause to append to a
-    message; may be empty.
-    """
+    """Return the running line of workflow code as a clause to append to a message; empty for none."""
     frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage] documented, for this
     return f" (at {describe_frame(frame)})" if frame is not None else ""
 
 
 def line_of(clause: str) -> str:
-    """Return the place that such a clause names, as ``file:line in function``; may be empty."""
+    """Return the place in a clause of `user_line`, as ``file:line in function``; empty for none."""
     return clause.removeprefix(" (at ").removesuffix(")")
 
 
 def waiting_line(coroutine: Any) -> str:
-    """Return where a suspended coroutine waits in user code, as ``file:line in function``."""
+    """Return the line of user code where a suspended coroutine waits, as ``file:line in function``; empty if
+    there is none.
+    """
     found = ""
     while coroutine is not None:
-        # Only the frame of user code: to look at one makes an object that stays while the code waits.
+        # Only frames of user code are read, since reading one makes an object that stays in memory.
         code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "ag_code", None)
         if code is not None and is_user_code(code.co_filename):
             frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
@@ -72,7 +73,7 @@ def waiting_line(coroutine: Any) -> str:
 
 
 def predicate_text(predicate: Callable[[], bool]) -> str:
-    """Return the text of a condition: its name, or what stands behind the ``lambda:``."""
+    """Return the text of a condition: its name, or the source behind the ``lambda:``."""
     name = getattr(predicate, "__name__", "") or type(predicate).__name__
     code = getattr(predicate, "__code__", None)
     if name != "<lambda>" or code is None:

@@ -1,5 +1,5 @@
-"""The built-in workflow of debounced starts. Its execution waits until calls have ceased, and starts what
-the last one has asked for: so every store has it, and calls that are answered survive a crash.
+"""Define the built-in workflow of debounced starts. Its execution waits until the calls have ceased, and
+makes the start of the last call. So debouncing works on every store, and answered calls survive a crash.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LONGEST_RUN: Final = 400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Asked = dict[str, Any]
-"""The last call: `args`, `kwargs`, `tags` and `headers` of the start, its `id`, and, in milliseconds since
-the epoch, when the first call came (`since`) and when it is to be started (`until`)."""
+"""The last call: `args`, `kwargs`, `tags` and `headers` of the start, its `id`, and two times in milliseconds
+since the epoch: that of the first call (`since`), and that of the start (`until`)."""
 
 
 async def debounce(ctx: Context, workflow: str, asked: Asked | None = None) -> str:
@@ -30,7 +30,7 @@ async def debounce(ctx: Context, workflow: str, asked: Asked | None = None) -> s
 
 
 class DebounceRun:
-    """One run of it."""
+    """One run of a debounced start."""
 
     def __init__(self, ctx: Context, workflow: str, asked: Asked | None) -> None:
         self._ctx = ctx
@@ -39,7 +39,7 @@ class DebounceRun:
         self._called = False
 
     async def keep(self) -> str:
-        """Do all that it does."""
+        """Take calls until they have ceased, start the execution, and return its id."""
         ctx = self._ctx
         ctx.on_update("call", self._call)
         await ctx.wait_for(lambda: self._asked is not None)
@@ -47,7 +47,7 @@ class DebounceRun:
             if ctx.info.history_length >= LONGEST_RUN:
                 ctx.continue_as_new(self._workflow, self._asked)
             self._called = False
-            # A duration, not a time: it stays what it is if the clock is set.
+            # A duration, not a time of the clock, so that a change of the clock does not change it.
             timer = ctx.sleep(timedelta(milliseconds=self._left()))
             await ctx.wait_for(lambda timer=timer: timer.done() or self._called)
             if timer.done():
@@ -73,7 +73,9 @@ class DebounceRun:
         execution_id: str,
         headers: dict[str, str] | None = None,
     ) -> str:
-        """Take a call, and answer with the id that the execution will have."""
+        """Take a call, and return the id that the execution will have. `delay` and `max_wait` are
+        milliseconds.
+        """
         now, before = self._now(), self._asked
         since = now if before is None else before["since"]
         name = execution_id if before is None else before["id"]

@@ -1,5 +1,5 @@
-"""The plan of a schedule as plain data, and the times that it gives. Pure, but for the time zones and
-the package cronsim, which are read when they are needed.
+"""Make the plan of a schedule as plain data, and compute its times. Pure, except that time zones and the
+package cronsim are loaded when they are needed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Overlap = Literal["skip", "buffer_one", "buffer_all", "allow", "cancel_other", "
 OVERLAPS: Final[tuple[str, ...]] = get_args(Overlap)
 
 Plan = dict[str, Any]
-"""What a schedule starts and when, as JSON holds it: `workflow`, `args`, `cron` and `timezone` or
-`every` (milliseconds), `overlap`, `catch_up` (milliseconds, or None for the latest time), `jitter`
-(milliseconds), and `tags` and `headers` if it has any."""
+"""The plan of a schedule as plain JSON: `workflow`, `args`, `cron` and `timezone` or `every` (milliseconds),
+`overlap`, `catch_up` (milliseconds, or None for the latest time), `jitter` (milliseconds), and `tags` and
+`headers` if it has any."""
 
 CatchUp = float | timedelta | Literal["latest"]
-"""How late a time may be made up for that was missed."""
+"""The time for which a missed start is made up: seconds, a timedelta, or "latest" for the last one only."""
 
 ON_TIME: Final = 60_000
-"""Milliseconds by which a start may come late and is not missed: a process that is busy, or opens again.
-Our own bound."""
+"""Milliseconds by which a start may be late without being missed, for example because a process is busy or is
+opened again. Our own bound."""
 
 AHEAD: Final = 20
-"""How many times are planned at once."""
+"""The number of times that are planned at once."""
 
 LONGEST_ID: Final = 70
-"""Characters of the id of a schedule: those of its executions are longer, and may have 100."""
+"""Characters of the id of a schedule. The ids of its executions are longer, and may have 100."""
 
 _LOOKS_BACK: Final = (
     3_600_000,
@@ -42,10 +42,10 @@ _LOOKS_BACK: Final = (
     400 * 86_400_000,
     9 * 366 * 86_400_000,
 )
-"""Milliseconds before now in which the latest time of a plan is looked for, one after the other."""
+"""The spans before now, in milliseconds, in which the latest time of a plan is searched, in this order."""
 
 _FINEST: Final = 1_000
-"""Milliseconds between two times at least: the ids of what is started tell seconds apart."""
+"""Milliseconds between two times at least, since the ids of the executions contain the second."""
 
 NO_CRON: Final = (
     "a cron expression needs the package cronsim, which is not installed: install "
@@ -66,9 +66,12 @@ def make_plan(
     tags: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Return the plan. Raises UsageError if it cannot be meant."""
+    """Return the plan. Numbers for `every`, `catch_up` and `jitter` are seconds.
+
+    Raises UsageError if an option is out of range or not known, or the plan has no time at all.
+    """
     if (cron is None) == (every is None):
-        raise UsageError("a schedule has times: give either cron= or every=")
+        raise UsageError("a schedule needs times: give either cron= or every=")
     if overlap not in OVERLAPS:
         raise UsageError(f"overlap={overlap!r}: choose one of {', '.join(OVERLAPS)}")
     plan: Plan = {"workflow": workflow, "args": list(args), "overlap": overlap}
@@ -87,12 +90,12 @@ def make_plan(
     if headers:
         plan["headers"] = check_headers(headers)
     if not times_after(plan, 0, 1):
-        raise UsageError(f"cron={cron!r} has no time at all")
+        raise UsageError(f"cron={cron!r} matches no time at all: give another expression")
     return plan
 
 
 def check_schedule_id(schedule_id: object) -> None:
-    """Raise InvalidIdentifier unless it can be the id of a schedule."""
+    """Raise InvalidIdentifier unless `schedule_id` can be the id of a schedule."""
     ok = isinstance(schedule_id, str) and 0 < len(schedule_id) <= LONGEST_ID
     if not ok or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in str(schedule_id)):
         raise InvalidIdentifier(
@@ -102,7 +105,7 @@ def check_schedule_id(schedule_id: object) -> None:
 
 
 def times_after(plan: Plan, after: int, count: int) -> list[int]:
-    """Return the next times behind `after`, at most `count` (milliseconds since the epoch)."""
+    """Return the next times after `after`, at most `count` (milliseconds since the epoch)."""
     return list(islice(_times(plan, after), count))
 
 
@@ -117,8 +120,8 @@ def times_between(plan: Plan, start: int, end: int, count: int) -> list[int]:
 
 
 def plan_times(plan: Plan, after: int, now: int) -> list[int]:
-    """Return the times that are to be kept behind `after`: those that are missed and made up for, those
-    that are due, and some that are to come.
+    """Return the times after `after` to start at: missed ones to make up for, those that are due, and the
+    next ones (milliseconds since the epoch).
     """
     floor = now - ON_TIME - plan["jitter"]
     catch_up: int | None = plan["catch_up"]
@@ -131,7 +134,7 @@ def plan_times(plan: Plan, after: int, now: int) -> list[int]:
 
 
 def _latest(plan: Plan, after: int, until: int) -> int | None:
-    """Return the latest time behind `after` and not behind `until`."""
+    """Return the latest time after `after` and not after `until`, or None."""
     for window in _LOOKS_BACK:
         last = None
         for at in _times(plan, max(after, until - window)):
@@ -144,7 +147,7 @@ def _latest(plan: Plan, after: int, until: int) -> int | None:
 
 
 def _times(plan: Plan, after: int) -> Iterator[int]:
-    """Return all times behind `after`, in order, each once."""
+    """Iterate over all times after `after`, in order, each once."""
     if "every" in plan:
         every: int = plan["every"]
         at = after - after % every + every
@@ -165,8 +168,8 @@ def _cron_times(cron: str, zone_name: str, after: int) -> Iterator[int]:
         zone = ZoneInfo(zone_name)
     except (KeyError, ValueError, TypeError, OSError):
         raise UsageError(
-            f"timezone={zone_name!r} is no time zone that is known here: give a name of the IANA "
-            "database, as 'Europe/Berlin' (where the system has none, install the package tzdata)"
+            f"timezone={zone_name!r} is not a time zone known here: give a name of the IANA "
+            "database, as 'Europe/Berlin' (if the system has no database, install the package tzdata)"
         ) from None
     parts = cron.split() if isinstance(cron, str) else []  # pyright: ignore[reportUnnecessaryIsInstance]
     passing = len(parts) == 6 or any(part.startswith("*") for part in parts[:2])
@@ -174,7 +177,7 @@ def _cron_times(cron: str, zone_name: str, after: int) -> Iterator[int]:
     try:
         found = CronSim(cron, begin.astimezone(_fixed(begin, zone) if passing else zone))
         while passing:
-            # By the time that passes: as where the clock is never set, from one change to the next.
+            # By the time that passes: as in a zone with a fixed offset, from one change to the next.
             for when in found:
                 if _offset(when, zone) != when.utcoffset():
                     begin = _change(begin, when, zone)
@@ -189,11 +192,11 @@ def _cron_times(cron: str, zone_name: str, after: int) -> Iterator[int]:
                 return
     except (CronSimError, AttributeError) as error:
         raise UsageError(
-            f"cron={cron!r} is no cron expression: {error}; for example '0 3 * * *' is every day at "
+            f"cron={cron!r} is not a cron expression: {error}; for example '0 3 * * *' is every day at "
             "three"
         ) from None
-    # Where the clock is set forward several times may become one; where it is set back the hour
-    # that comes twice may begin with times that are over.
+    # When the clock is set forward, several times may become one. When it is set back, the repeated hour
+    # may begin with times that have passed.
     for when in found:
         at = round(when.timestamp() * 1000)
         if at > last:
@@ -206,12 +209,12 @@ def _offset(when: datetime, zone: tzinfo) -> timedelta | None:
 
 
 def _fixed(when: datetime, zone: tzinfo) -> timezone:
-    """Return a zone that has for ever the offset of another one at that time."""
+    """Return a zone with the offset that `zone` has at the time `when`, for all times."""
     return timezone(_offset(when, zone) or timedelta(0))
 
 
 def _change(begin: datetime, end: datetime, zone: tzinfo) -> datetime:
-    """Return the time between two at which the offset changes, to the second."""
+    """Return the time between two times at which the offset of a zone changes, to the second."""
     low, high = int(begin.timestamp()), int(end.timestamp())
     before = _offset(begin, zone)
     while high - low > 1:
@@ -226,5 +229,5 @@ def _change(begin: datetime, end: datetime, zone: tzinfo) -> datetime:
 def _duration(name: str, given: Any) -> int:
     wait = milliseconds(seconds(given))
     if wait < 0:
-        raise UsageError(f"{name}={given!r} is negative")
+        raise UsageError(f"{name}={given!r} is negative: give 0 or more")
     return wait

@@ -1,5 +1,5 @@
-"""The built-in workflow of a schedule. Its execution waits for the next time, and starts executions that
-go on by themselves: so every store has schedules, and none has code for them.
+"""Define the built-in workflow of a schedule. Its execution waits for the next time, and starts detached
+executions. So schedules work on every store, and no store has code for them.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ SCHEDULE: Final = "mini_workflow.schedule"
 """The name of the workflow."""
 
 DECLARED: Final = "declared"
-"""The signal by which the code says what its plan is now."""
+"""The name of the signal with the plan that the code declares."""
 
 LONGEST_RUN: Final = 400
 """Events after which the run continues as new. Our own bound."""
 
 MOST_BUFFERED: Final = 1_000
-"""How many starts wait at most for those before them; others are left out. Our own bound."""
+"""The number of starts that may wait for the executions before them; more are skipped. Our own bound."""
 
 MOST_BACKFILLED: Final = 1_000
-"""How many times one call of backfill may start. Our own bound."""
+"""The number of starts that one call of backfill may make. Our own bound."""
 
 RECENT: Final = 10
-"""How many of the last times are kept."""
+"""The number of the last starts that are kept."""
 
 LONGEST_WAIT: Final = timedelta(days=366)
-"""After which it looks again, if the next time is further away."""
+"""The longest wait for the next time, after which the plan is examined again."""
 
 TRY_AGAIN: Final = timedelta(minutes=5)
-"""After which times are planned again where that has failed."""
+"""The wait before times are planned again after planning has failed."""
 
 State = dict[str, Any]
 
@@ -67,15 +67,15 @@ class ScheduleRun:
             "skipped": 0,
         }
         self._ahead: list[int] | None = None
-        """The times that are planned; None if they have to be planned anew."""
+        """The planned times (milliseconds since the epoch); None if they have to be planned again."""
         self._problem = ""
         self._filling = 0
-        """How many calls of backfill are at work."""
+        """The number of calls of backfill that are at work."""
         self._changed = False
         self._deleted = False
 
     async def keep(self) -> None:
-        """Do all that the schedule does."""
+        """Start executions and take messages until the run ends."""
         ctx = self._ctx
         ctx.on_signal("closed", self._closed)
         ctx.on_signal(DECLARED, self._declared)
@@ -105,11 +105,11 @@ class ScheduleRun:
             return
         plan, after = self._plan, self._state["after"]
         try:
-            # Recorded: another version of the library or of the time zones gives other times.
+            # Recorded, since other versions of the library or of the time zones compute other times.
             times = await self._ctx.task(plan_times, plan, after, now, name="plan", inline=True)
         except UsageError as error:
             self._problem = str(error)
-            self._ctx.logger.error("no times can be planned: %s", error)
+            self._ctx.logger.error("the next times of the schedule cannot be planned: %s", error)
             times = []
         else:
             self._problem = ""
@@ -117,7 +117,7 @@ class ScheduleRun:
             self._ahead = times
 
     def _at(self, planned: int) -> int:
-        """Return when what is planned for a time is started: the same jitter each time."""
+        """Return the time of the start that is planned for a time, with its jitter, which stays the same."""
         jitter: int = self._plan["jitter"]
         if not jitter:
             return planned
@@ -155,7 +155,7 @@ class ScheduleRun:
     # Starts
 
     def _ask_for(self, name: str, planned: int, overlap: str) -> str:
-        """Start an execution, or what the policy says while others run. Answers what was done."""
+        """Start an execution, or follow the `overlap` policy while others run. Return the outcome."""
         state = self._state
         running: dict[str, int] = state["running"]
         buffered: list[Any] = state["buffered"]
@@ -207,7 +207,7 @@ class ScheduleRun:
             self._start(*state["buffered"].pop(0))
         self._changed = True
 
-    # What is asked of it
+    # Updates and signals
 
     def _pause(self, reason: str) -> None:
         self._state["paused"] = reason
@@ -241,8 +241,7 @@ class ScheduleRun:
             self._changed = True
         if len(times) > MOST_BACKFILLED:
             raise UsageError(
-                f"backfill: there are more than {MOST_BACKFILLED:,} times in that interval; give a "
-                "shorter one"
+                f"backfill: the interval has more than {MOST_BACKFILLED:,} times; give a shorter one"
             )
         names = [f"{self._id}@{_stamp(planned)}" for planned in times]
         for name, planned in zip(names, times, strict=True):
@@ -254,7 +253,7 @@ class ScheduleRun:
         self._plan_from_now()
 
     def _declared(self, plan: Plan) -> None:
-        # Each process that serves the workflow may say so.
+        # Each process that serves the workflow may send the declaration.
         if plan != self._plan:
             self._update(plan)
 

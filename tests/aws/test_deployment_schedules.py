@@ -144,7 +144,7 @@ def test_nothing_keeps_a_stack_from_going(monkeypatch: pytest.MonkeyPatch) -> No
         ({**HOURLY, "workflow": "nobody"}, UnknownWorkflow, "'nobody' is not registered"),
         ({**HOURLY, "args": []}, InvalidArguments, "kind"),
         ({**HOURLY, "cron": "0 3 * * *"}, UsageError, "schedules: bad: .*either cron= or every="),
-        ({**NIGHTLY, "cron": "61 3 * * *"}, UsageError, "schedules: bad: .*no cron expression"),
+        ({**NIGHTLY, "cron": "61 3 * * *"}, UsageError, "schedules: bad: .*not a cron expression"),
         ({**HOURLY, "often": 1}, UsageError, "schedules: bad: .*often"),
     ],
 )

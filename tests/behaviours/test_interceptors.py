@@ -170,7 +170,7 @@ def test_111_without_headers_there_are_none(runtime: Stage) -> None:
         ({"tenant": 7}, "header 'tenant' has the value '7': give a text"),
         ({"a tenant": "t"}, "'a tenant' cannot be the name of a header"),
         ({"tenant": "line\nline"}, "printable"),
-        ({f"h{i}": "x" * 1000 for i in range(5)}, "headers of 5,010 bytes"),
+        ({f"h{i}": "x" * 1000 for i in range(5)}, "headers take 5,010 bytes"),
         (["tenant"], "give a mapping"),
     ],
 )

@@ -243,7 +243,7 @@ def test_102_what_cannot_be_meant_is_refused(runtime: Stage) -> None:
     assert "ctx.map(): priority= works with a limit only" in mapped[1]
     assert "no limit 'behaviours.undeclared' is declared: write Limit(" in undeclared
     assert "priority=1000" in priority
-    assert "nor limited" in inline
+    assert "takes no retry, timeout, undo, worker or limit" in inline
     assert "give limit= too" in alone
     assert "cannot be the name of a limit" in name
     assert LEDGER == []

@@ -249,7 +249,7 @@ def test_55_what_cannot_be_retried(runtime: Stage) -> None:
         execution.restart()
     execution.signal("word", 1)
     assert execution.result(WAIT) == ["first", 1, "last"]
-    with pytest.raises(ExecutionClosed, match="nothing is left to try again"):
+    with pytest.raises(ExecutionClosed, match="nothing is left to retry"):
         execution.retry()
     assert execution.describe().run == 1
 

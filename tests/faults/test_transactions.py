@@ -210,7 +210,7 @@ async def refused(ctx: Context, url: str, how: str) -> Any:
     [
         ("begun", "commit it or roll it back first"),
         ("other", "give a psycopg.Connection"),
-        ("coroutine", "has to be a plain function"),
+        ("coroutine", "runs plain functions only"),
         ("elsewhere", "connect to that of the runtime"),
         ("inline", "not inline"),
     ],

@@ -236,7 +236,7 @@ def test_law_06_predicates_start_nothing(use: str) -> None:
 
         await ctx.wait_for(predicate)
 
-    with pytest.raises(NotAllowedInWorkflow, match="only look at the workflow's variables"):
+    with pytest.raises(NotAllowedInWorkflow, match="only read the workflow's variables"):
         Driver(workflow)
 
 

@@ -67,7 +67,7 @@ LIMITS: dict[str, tuple[Callable[[LocalRuntime], None], type[Exception], str]] =
         "1 to 64",
     ),
     "a tag": (lambda r: started(r, echo, 1, tags={"x": "x" * 257}), UsageError, "1 to 256"),
-    "a duration": (lambda r: started(r, sleeps, 1e10), UsageError, "seconds are meant"),
+    "a duration": (lambda r: started(r, sleeps, 1e10), UsageError, "give seconds"),
     "a pause between attempts": (
         lambda r: RetryPolicy(maximum=1e9) and None,
         UsageError,

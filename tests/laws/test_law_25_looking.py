@@ -53,7 +53,7 @@ def test_law_25_whoever_looks_draws_and_registers_nothing(attempt: str, way: str
             execution = env.start_execution(draws, attempt, id="d")
             if asked:
                 ask = execution.query if way == "query" else execution.update
-                with pytest.raises(NotAllowedInWorkflow, match="may only look"):
+                with pytest.raises(NotAllowedInWorkflow, match="may only read"):
                     ask("look" if way == "query" else "check")
             execution.signal("go")
             results.append(execution.result(timeout=60))

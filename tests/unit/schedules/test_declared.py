@@ -125,4 +125,4 @@ def test_what_cannot_be_planned_hinders_no_execution(caplog: pytest.LogCaptureFi
         world.settle()
         assert execution.result(timeout=0) == "weekly"
         assert schedules(world) == []
-    assert "a schedule that a workflow declares cannot be made" in caplog.text
+    assert "a schedule that a workflow declares cannot be created" in caplog.text
