@@ -147,7 +147,7 @@ class Takeover:
             # It stays in the mailbox, for a process that can read it.
             log.error("[%s] an unreadable message: %s", entry.execution_id, error)
             return
-        delivery.entries.append(entry.number)
+        delivery.entries = [*delivery.entries, entry.number]
         if message is None:
             delivery.resume = True
         else:
@@ -179,7 +179,7 @@ class Takeover:
             if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
                 continue
             if isinstance(message, ABOUT_PROMISES) and not self._is_open(name, message):
-                delivery.refused.append(message)
+                delivery.refused = [*delivery.refused, message]
             else:
                 bodies.append(wire.encode(to_forward(message)))
         if not bodies:

@@ -240,6 +240,20 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._held = ()
         self._repeated = None
         self._current = self._repeating = None
+        if all(task.done() for task in self.tasks):
+            for task in self.tasks:
+                silence(task)
+            self.tasks.clear()
+        else:
+            self._close_tasks()
+        # What ends is code of the workflow to its end: a library that behaves in another way there must
+        # not take it for any other code.
+        self.workflow = None
+        self.generators.clear()
+        self._ready.clear()
+        self._owner = self.timers = _NOBODY
+
+    def _close_tasks(self) -> None:
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
@@ -260,12 +274,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        # What ends is code of the workflow to its end: a library that behaves in another way there must
-        # not take it for any other code.
-        self.workflow = None
-        self.generators.clear()
-        self._ready.clear()
-        self._owner = self.timers = _NOBODY
 
     # What asyncio asks of a loop
 
