@@ -20,7 +20,6 @@ from mini_workflow.engine.requests import Input, Start
 from mini_workflow.errors import TurnTimeout, WireError
 from mini_workflow.ports import Commit, Head, QueuedMessage, Stored
 
-
 NONE_FAILED: Final[Mapping[int, str]] = {}
 """Of a turn to which no failure was reported. One for all, as with the tuples that are empty here: what each
 execution has is gone through by the garbage collector as long as a commit takes.
