@@ -38,17 +38,17 @@ test: tools ## The test suite on every Python found; PYTHONS="3.11 3.12" restric
 	@$(NOX) --session test -- $(ARGS); status=$$?; $(RUN) tests.left_out; exit $$status
 
 test-fast: env ## The test suite on one Python; ARGS="-k retry -x" goes to pytest
-	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 $(ARGS)
+	@$(RUN) pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal $(ARGS)
 
 sweep: env ## All that the sweeps have go wrong, of which make test runs a part; ARGS go to pytest
-	@SWEEP=all $(RUN) pytest --numprocesses=auto --maxprocesses=8 tests/laws tests/aws tests/faults $(ARGS)
+	@SWEEP=all $(RUN) pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal tests/laws tests/aws tests/faults $(ARGS)
 
 e2e: env ## What is deployed to AWS on loopback, end to end (make test has it too)
-	@$(RUN) pytest --numprocesses=2 --durations=10 tests/e2e $(ARGS)
+	@$(RUN) pytest --numprocesses=2 --dist=worksteal --durations=10 tests/e2e $(ARGS)
 
 e2e-pulumi: env ## The deployment by Pulumi's own engine, which Go builds once (make test has it too)
 	@$(RUN) tests.pulumi.e2e.build
-	@$(RUN) pytest --numprocesses=2 --durations=10 tests/pulumi/e2e $(ARGS)
+	@$(RUN) pytest --numprocesses=2 --dist=worksteal --durations=10 tests/pulumi/e2e $(ARGS)
 
 browser: ## Chromium, which tests drive, from Debian's packages; only as root, and where there is none
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }

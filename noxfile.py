@@ -62,6 +62,7 @@ def test(session: nox.Session, python: str) -> None:
             scope += ["-m", "not aws and not local and not postgres"]
     session.run(
         *(str(interpreter), "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8"),
+        "--dist=worksteal",  # neighbours share what a module or a folder starts, such as a server
         *(*scope, *session.posargs),
         env={"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {}),
         external=True,

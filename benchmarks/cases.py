@@ -537,22 +537,24 @@ CASES: Final[dict[str, Case]] = {
         ),
         Case(
             "execution-page",
-            "the page of an execution of N events, beside its bare query: looked at first, and again",
-            (
-                Figure("first_ms", "page of {size:,} events, first: ms"),
-                Figure("first_query_ms", "page of {size:,} events, first: rows read, ms"),
-                Figure(
-                    "first_times",
-                    "page of {size:,} events, first: times its rows read",
-                    (AtMost(5, "times", from_size=50_000),),
-                ),
-                Figure("again_ms", "page of {size:,} events, again: ms"),
-                Figure("again_query_ms", "page of {size:,} events, again: rows read, ms"),
-                Figure(
-                    "again_times",
-                    "page of {size:,} events, again: times its rows read",
-                    (AtMost(5, "times", from_size=50_000),),
-                ),
+            "the page of an execution of N events, closed and with tasks that run, beside its bare query",
+            tuple(
+                figure
+                for what, about in (
+                    ("first", "page of {size:,} events, first"),
+                    ("again", "page of {size:,} events, again"),
+                    ("open_first", "page of {size:,} events that runs tasks, first"),
+                    ("open_again", "page of {size:,} events that runs tasks, again"),
+                )
+                for figure in (
+                    Figure(f"{what}_ms", f"{about}: CPU, ms"),
+                    Figure(f"{what}_query_ms", f"{about}: rows read, CPU, ms"),
+                    Figure(
+                        f"{what}_times",
+                        f"{about}: times its rows read",
+                        (AtMost(5, "times", from_size=50_000),),
+                    ),
+                )
             ),
             sizes=(50_000,),
             quick=(2_000,),

@@ -84,11 +84,14 @@ class Plan:
                             yield key
 
 
-def measure(plan: Plan, interpreters: Mapping[str, Path], scratch: Path) -> Measured:
+def measure(
+    plan: Plan, interpreters: Mapping[str, Path], scratch: Path, *, server: str | None = None
+) -> Measured:
     """Do all measurements of the plan, reporting progress on standard error.
 
     `interpreters` maps the profiles of the systems to the interpreters of their environments.
-    Files are written under `scratch`, which decides the disk, and removed.
+    Files are written under `scratch`, which decides the disk, and removed. `server` is the address of
+    the Postgres server to use; by default one is started if a case needs it.
     """
     measured = Measured()
     keys = list(plan.measurements())
@@ -97,7 +100,7 @@ def measure(plan: Plan, interpreters: Mapping[str, Path], scratch: Path) -> Meas
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch)))
         more: dict[str, str] = {}
         if any(CASES[name].on_server for name, *_ in keys):
-            more[SERVER] = stack.enter_context(_server(interpreters[MAIN]))
+            more[SERVER] = server or stack.enter_context(_server(interpreters[MAIN]))
         started = time.monotonic()
         for number, key in enumerate(keys, 1):
             system = SYSTEMS[key[2]]

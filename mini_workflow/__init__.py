@@ -2,9 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from mini_workflow.context import Context
-from mini_workflow.core.limit import Limit
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import (
     ChildFailed,
     ChunkTooLarge,
@@ -66,10 +63,13 @@ from mini_workflow.task import CurrentTask, current_task
 from mini_workflow.workflow import Workflow, current_workflow, workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.context import Context
     from mini_workflow.core.children import Child
     from mini_workflow.core.handlers import ANY
     from mini_workflow.core.info import ExecutionInfo
+    from mini_workflow.core.limit import Limit
     from mini_workflow.core.promises import Promise
+    from mini_workflow.core.retry import RetryPolicy
     from mini_workflow.engine.aio import AsyncClient, AsyncExecution, AsyncUpdateHandle
     from mini_workflow.engine.description import Description
     from mini_workflow.engine.execution import Execution
@@ -202,6 +202,7 @@ _LATER = {
     "Chunk": "mini_workflow.engine.streams",
     "ClientCall": "mini_workflow.interceptors",
     "Committed": "mini_workflow.interceptors",
+    "Context": "mini_workflow.context",
     "Description": "mini_workflow.engine.description",
     "Entry": "mini_workflow.engine.timeline",
     "Execution": "mini_workflow.engine.execution",
@@ -209,6 +210,7 @@ _LATER = {
     "ExecutionStream": "mini_workflow.engine.streams",
     "Interceptor": "mini_workflow.interceptors",
     "KeyCount": "mini_workflow.engine.limits",
+    "Limit": "mini_workflow.core.limit",
     "LimitDescription": "mini_workflow.engine.limits",
     "LimitHandle": "mini_workflow.engine.limits",
     "LocalClient": "mini_workflow.runtimes.local_client",
@@ -217,6 +219,7 @@ _LATER = {
     "PostgresRuntime": "mini_workflow.runtimes.postgres",
     "Promise": "mini_workflow.core.promises",
     "Recording": "mini_workflow.engine.recording",
+    "RetryPolicy": "mini_workflow.core.retry",
     "Schedule": "mini_workflow.engine.schedules",
     "ScheduleDescription": "mini_workflow.engine.schedules",
     "ScheduledStart": "mini_workflow.engine.schedules",

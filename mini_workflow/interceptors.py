@@ -6,16 +6,18 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.endings import Ended, Endings
 from mini_workflow.core.events import Event
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.records import record
-from mini_workflow.core.run import Definition, Run
 from mini_workflow.errors import UsageError
 from mini_workflow.task import CurrentTask
+
+if TYPE_CHECKING:
+    from mini_workflow.core.endings import Ended
+    from mini_workflow.core.run import Definition, Run
 
 log = logging.getLogger("mini_workflow.interceptors")
 
@@ -340,6 +342,8 @@ class InterceptedWorkflow:
         code = self._definition.begin(run, args, kwargs)
         interceptors = self._interceptors
         if interceptors.hear:
+            from mini_workflow.core.endings import Endings
+
             run.state.endings = Endings(run.recorder)
         if not interceptors.stand_around:
             return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.heartbeat_buffer import HeartbeatBuffer
-from mini_workflow.loop.loop import running_loop
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import Answer
 from mini_workflow.ports.streams import MAXIMUM_CHUNKS, MAXIMUM_STREAM_BYTES, MAXIMUM_STREAMS
 
@@ -163,6 +162,8 @@ class StreamBuffer:
 
     async def drain(self, key: Key) -> None:
         """See `StreamSink.drain`."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 

@@ -13,7 +13,7 @@ from mini_workflow.core.streams import (
     check_stream,
 )
 from mini_workflow.errors import StreamFull
-from mini_workflow.loop.loop import running_loop
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import TaskRequest
 from mini_workflow.stream_buffer import Key, StreamSink
 

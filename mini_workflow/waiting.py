@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
 
 from mini_workflow.errors import UsageError
+from mini_workflow.loop.running import running_loop
 from mini_workflow.task import CURRENT
+
+if TYPE_CHECKING:
+    import asyncio
 
 Fail = Callable[[BaseException], None]
 """Ends the wait with an error. Any thread; does not block."""
@@ -78,11 +81,3 @@ def _thread_waits() -> AbstractContextManager[None]:
     if task is None or task.on_wait is None:
         return nullcontext()
     return task.on_wait(task.request)
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs on this thread, if there is one."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Final,
@@ -20,9 +21,7 @@ from typing import (
     overload,
 )
 
-from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit, declare_for, wish_of
-from mini_workflow.core.run import Run
 from mini_workflow.core.start_options import BoundWorkflow
 from mini_workflow.errors import (
     DuplicateWorkflow,
@@ -31,12 +30,16 @@ from mini_workflow.errors import (
     UnknownWorkflow,
     UsageError,
 )
-from mini_workflow.loop.loop import WorkflowLoop, running_loop
+from mini_workflow.loop.running import running_loop
+
+if TYPE_CHECKING:
+    from mini_workflow.context import Context
+    from mini_workflow.core.run import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Handler = Callable[Concatenate[Context, P], Coroutine[Any, Any, R]]
+Handler = Callable[Concatenate["Context", P], Coroutine[Any, Any, R]]
 
 ChangedValues = Literal["warn", "block"]
 
@@ -80,14 +83,15 @@ def current_workflow() -> Context:
 
     Raises UsageError outside of workflow code, such as in a task, and in an ordinary program.
     """
+    from mini_workflow.loop.loop import WorkflowLoop
+
     loop = running_loop()
-    context = loop.workflow if isinstance(loop, WorkflowLoop) else None
-    if not isinstance(context, Context):
+    if not isinstance(loop, WorkflowLoop) or loop.workflow is None:
         raise UsageError(
             "current_workflow() was called outside a workflow: call it in code that a workflow awaits or "
             "calls. The code of a task has current_task(), and is given what it needs by its arguments"
         )
-    return context
+    return cast("Context", loop.workflow)
 
 
 class Workflow(Generic[P, R]):
@@ -159,6 +163,8 @@ class Workflow(Generic[P, R]):
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine of a new run. Raises InvalidArguments."""
+        from mini_workflow.context import Context
+
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
         run.loop.workflow = context = Context(run)
         try:

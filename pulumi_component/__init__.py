@@ -1,4 +1,4 @@
-"""Deploys mini-workflow to AWS: Pulumi components for the engine and for functions that use it."""
+"""Deploy mini-workflow to AWS: Pulumi components for the engine and for functions that use it."""
 
 try:
     from pulumi_component.args import FunctionArgs, Link, Permission, WorkflowEngineArgs

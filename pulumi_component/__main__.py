@@ -1,7 +1,7 @@
-"""The package for programs in other languages: Pulumi starts this and asks it for components.
+"""Serve the components to Pulumi programs in other languages.
 
-The language host runs this folder as a script, which puts it on the path in place of its parent.
-Its modules would then be importable by their short names, instead of others that have the same.
+Pulumi's language host runs this folder as a script, which puts the folder on the path in place of its
+parent. The modules here would then hide other modules with the same short names.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Calls of an account that are the orchestrator's own, where nobody has said how many."""
+"""Reserve calls of an account for the orchestrator, unless an option says how many."""
 
 import importlib
 from dataclasses import dataclass, replace

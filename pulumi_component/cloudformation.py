@@ -1,4 +1,4 @@
-"""From what the components register to a template of CloudFormation: each type of resource.
+"""Write a template of CloudFormation from the registered resources of the components.
 
 Values that only AWS knows are references, in the form `@{Name.Attribute}` inside of texts, until
 the template is written (see `resolved`).
@@ -34,7 +34,7 @@ Properties = dict[str, Any]
 
 @dataclass(slots=True)
 class Resource:
-    """A resource as it was registered. `after` are the names of those that have to be there before."""
+    """A resource as it was registered. `after` has the names of the resources that come before it."""
 
     type: str
     name: str

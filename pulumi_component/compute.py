@@ -65,7 +65,7 @@ class Compute:
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any], python: str) -> "Compute":
-        """Raise BadOption, and names the option."""
+        """Return the checked options. Raises BadOption, which names the option."""
         snap_start = units.flag("snap_start", given.get("snap_start"))
         provisioned = given.get("provisioned_concurrency")
         storage = given.get("storage")

@@ -1,7 +1,7 @@
-"""From a handler string to the module and function that it names, without running any of it.
+"""Find the module and the function that a handler names, without running them.
 
-The module is read, not imported: at deployment neither its environment variables nor its
-dependencies have to be there.
+The module is read, not imported, since its environment variables and dependencies may be missing where
+the program deploys.
 """
 
 import ast

@@ -1,6 +1,4 @@
-"""The bucket with the histories, and their table where there is one: made, taken on from another engine,
-or, for a bucket, one that others own.
-"""
+"""Make the bucket and the table of the histories, or take on those of another engine or a bucket of yours."""
 
 import pulumi
 import pulumi_aws as aws

@@ -1,6 +1,6 @@
-"""Lists and maps among the arguments, which may be outputs as a whole: not known yet.
+"""Handle lists and maps among the arguments that are outputs as a whole, and not known yet.
 
-Programs in other languages hand them over like that as soon as one part is an output.
+Programs in other languages pass such outputs as soon as one part is an output.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A lock between processes, by the means of the operating system."""
+"""Lock a file between processes, by the operating system."""
 
 import sys
 import time

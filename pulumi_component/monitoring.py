@@ -1,4 +1,4 @@
-"""Alarms for what needs a person, a dashboard, and saved queries of the logs."""
+"""Make alarms for problems that need a person, a dashboard, and saved queries of the logs."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The arguments of the components, checked and with defaults, before anything is created."""
+"""Check the arguments of the components and add defaults, before anything is created."""
 
 import re
 import sys
@@ -136,7 +136,7 @@ class FunctionOptions:
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any]) -> "FunctionOptions":
-        """Raise BadOption, and names the option."""
+        """Return the checked options. Raises BadOption, which names the option."""
         units.known("a Function", given, _FUNCTION)
         if not given.get("handler"):
             raise BadOption('a Function needs a handler, such as "package.module.function"')
@@ -211,7 +211,7 @@ class EngineOptions:
 
     @classmethod
     def from_args(cls, given: Mapping[str, Any]) -> "EngineOptions":
-        """Raise BadOption, and names the option."""
+        """Return the checked options. Raises BadOption, which names the option."""
         _refuse_what_belongs_to_functions(given)
         units.known("a WorkflowEngine", given, _ENGINE)
         checked = _checked_environment("environment", given, settings.MEANING, "The engine sets it")

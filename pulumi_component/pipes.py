@@ -1,4 +1,4 @@
-"""Pipes from a queue into the queue of events, with the roles by which they do it."""
+"""Make pipes from a queue into the queue of events, with their roles."""
 
 from collections.abc import Mapping
 from typing import Any

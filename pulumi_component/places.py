@@ -1,6 +1,4 @@
-"""The places of histories that the options of an engine name, a bucket and a table, and who else may use
-them.
-"""
+"""Read the options of an engine that name the bucket and the table of its histories, and share them."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -63,9 +63,7 @@ def _document(statements: Sequence[Mapping[str, Any]]) -> str:
 
 
 def trust(service: str, account: str = "", source: str = "") -> str:
-    """Return a service may assume the role; with an account and an ARN, on behalf of that resource
-    only.
-    """
+    """Let a service assume a role; with an account and an ARN, on behalf of that resource only."""
     allowed: dict[str, Any] = {
         "Effect": "Allow",
         "Principal": {"Service": f"{service}.amazonaws.com"},
@@ -101,9 +99,7 @@ def signing_key(arn: str) -> list[Grant]:
 
 
 def network() -> list[Grant]:
-    """Return a function in a network of its own: Lambda makes interfaces there, in
-    the role's name.
-    """
+    """Return the permissions of a function in a network of yours, where Lambda makes interfaces."""
     # Neither what lists takes resources, nor do interfaces have names beforehand.
     actions = [
         *("CreateNetworkInterface", "DeleteNetworkInterface", "DescribeNetworkInterfaces"),
@@ -113,7 +109,7 @@ def network() -> list[Grant]:
 
 
 def file_system(access_point: str) -> list[Grant]:
-    """Return a function with a file system: use it, through this access point."""
+    """Return the permissions of a function with a file system: use it, through this access point."""
     systems = access_point.partition(":access-point/")[0] + ":file-system/*"
     actions = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
     through = {"StringEquals": {"elasticfilesystem:AccessPointArn": access_point}}
@@ -121,7 +117,7 @@ def file_system(access_point: str) -> list[Grant]:
 
 
 def tracing() -> list[Grant]:
-    """Return a function that is traced: X-Ray takes no resources."""
+    """Return the permissions of a function that is traced. X-Ray takes no resources."""
     return [grant("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], ["*"])]
 
 
@@ -139,7 +135,7 @@ def orchestrator(
     table: str | None = None,
     **workers: str,
 ) -> list[Grant]:
-    """Return the function that runs workflows.
+    """Return the permissions of the function that runs workflows.
 
     All arguments are ARNs; `history` is that of the bucket with the prefix of the engine's objects,
     such as "arn:aws:s3:::b/flows/". `unreadable` is that of the queue for messages that nobody can
@@ -188,8 +184,9 @@ def orchestrator(
 
 
 def versions_of(function: str) -> list[Grant]:
-    """Return an orchestrator with versions: see where its alias leads, and hand over to another of its
-    versions what that has to take. `function` is its own ARN.
+    """Return the permissions of an orchestrator with versions: read its alias, and call its other versions.
+
+    `function` is its own ARN.
     """
     return [
         grant("SeeAlias", ["lambda:GetAlias"], [function, f"{function}:live"]),
@@ -204,7 +201,7 @@ def _key_of_schedules(key: str) -> list[Grant]:
 def worker(
     *, bucket: str, history: str, events: str, failures: str, table: str | None = None
 ) -> list[Grant]:
-    """Return the function that runs tasks, which may start executions and send them signals."""
+    """Return the permissions of the function that runs tasks, which may start and signal executions."""
     return [
         grant("SendEvents", ["sqs:SendMessage"], [events]),
         # Lambda itself sends, with the function's role, when an attempt has died.
@@ -216,7 +213,7 @@ def worker(
 def queue_worker(
     *, queue: str, bucket: str, history: str, events: str, table: str | None = None
 ) -> list[Grant]:
-    """Return a machine that takes the tasks of a worker from its queue."""
+    """Return the permissions of a machine that takes the tasks of a worker from its queue."""
     actions = ["ReceiveMessage", "DeleteMessage", "ChangeMessageVisibility"]
     return [
         grant("TakeTasks", [f"sqs:{action}" for action in actions], [queue]),
@@ -226,19 +223,17 @@ def queue_worker(
 
 
 def reader_of_history(*, bucket: str, history: str, table: str | None = None) -> list[Grant]:
-    """Return a function that is linked to the histories: it reads them, and writes those that it
-    starts.
-    """
+    """Return the permissions of a link to the histories: read them, and write those of new executions."""
     return _histories(bucket, history, table)
 
 
 def sender_of_events(*, events: str) -> list[Grant]:
-    """Return a function that is linked to the queue of events."""
+    """Return the permissions of a link to the queue of events."""
     return [grant("SendEvents", ["sqs:SendMessage"], [events])]
 
 
 def asker(*, orchestrator: str) -> list[Grant]:
-    """Return a function that is linked to the orchestrator: queries and updates."""
+    """Return the permissions of a link to the orchestrator: queries and updates."""
     return [grant("AskOrchestrator", ["lambda:InvokeFunction"], [orchestrator])]
 
 
@@ -265,7 +260,7 @@ def _tell_missing_from_forbidden(bucket: str) -> Grant:
 
 
 def pipe(*, source: str, target: str) -> list[Grant]:
-    """Return a pipe: take from one queue, put into another."""
+    """Return the permissions of a pipe: take from one queue, and send to another."""
     return [
         grant(
             "Take", ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [source]
@@ -275,7 +270,7 @@ def pipe(*, source: str, target: str) -> list[Grant]:
 
 
 def scheduler(*, events: str, undelivered: str) -> list[Grant]:
-    """Return the schedules of long timers: send an event, or tell that it could not be sent."""
+    """Return the permissions of the schedules of long timers: send an event, or report that it failed."""
     return [grant("Send", ["sqs:SendMessage"], [events, undelivered])]
 
 

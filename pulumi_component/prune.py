@@ -1,4 +1,4 @@
-"""Deletes versions of an engine's functions that nothing needs, once a deployment has made another one."""
+"""Delete versions of an engine's functions that are no longer needed, after a deployment of another one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,10 +26,10 @@ def pruning(name: str, keep: int | None) -> pulumi.ResourceHook | None:
 
 
 def prune(deployed: Mapping[str, Any], keep: int) -> None:
-    """Delete what nothing needs, except for the newest `keep` versions of each function. The orchestrator
-    is `deployed` with these outputs.
+    """Delete versions that are no longer needed, except for the newest `keep` of each function.
 
-    A failure is a warning: the deployment has been made, and the next one prunes again.
+    `deployed` has the outputs of the orchestrator. A failure becomes a warning, since the deployment is
+    done and the next one prunes again.
     """
     try:
         called = {settings.ORCHESTRATOR_FUNCTION_NAME: f"{deployed['name']}:{settings.LIVE}"}

@@ -1,4 +1,4 @@
-"""The schedules that an engine is deployed with: its orchestrator is called when they change."""
+"""Deploy schedules with an engine, whose orchestrator is called when they change."""
 
 import re
 from collections.abc import Mapping, Sequence

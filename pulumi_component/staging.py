@@ -1,8 +1,8 @@
-"""From a handler to a folder with all that its function needs, the same bytes every time.
+"""Make the folder with the code of a function, the same bytes every time.
 
-`plan` decides what goes into it and changes nothing; `stage` makes the folder, or finds that it is
-there. A folder is named for what is in it, so that the second time costs the reading of the
-sources, and functions with the same code share one.
+`plan` chooses the files and changes nothing; `stage` makes the folder, unless it exists. The name of a
+folder is a hash of its content. So a second call only reads the sources, and functions with the same code
+share a folder.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Durations, sizes and other options, from what users write to the numbers that AWS takes."""
+"""Read durations, sizes and other options of users as the numbers that AWS takes."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""Refuses another minor version of Python for an engine while executions are open, before it is deployed."""
+"""Refuse another minor version of Python for an engine while executions are open, before a deployment."""
 
 import importlib
 import sys

@@ -1,7 +1,7 @@
-"""Third-party packages for a function: wheels of its platform and Python, resolved by pip.
+"""Install packages for a function: wheels for its platform and Python, resolved by pip.
 
-Only wheels: a source distribution would be built for the machine that deploys, and would run there
-what the package's author wrote.
+Only wheels are installed: a source distribution would be built for the machine that deploys, and its
+author's code would run there.
 """
 
 import importlib.util

@@ -2,7 +2,8 @@
 
 A request goes through the whole application, without a socket. The bare query of the list is its two
 questions to the file, each by an index: the newest executions of each status, and how many there are of it.
-That of an execution reads the rows of its events, and parses none of them.
+That of an execution reads the rows of its events, and parses none of them. Its time is that of the process:
+nothing else that the machine does counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import statistics
+import time
 from typing import Any
 
 from benchmarks.systems.script import Figures, Job, expect, seconds
@@ -19,6 +21,9 @@ from mini_workflow.ui import app
 
 TIMES = 7
 """Requests and queries of each kind; they take turns."""
+
+OPEN = 10
+"""Tasks that are open at the end of an execution whose tasks run."""
 
 _COPY = """
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
@@ -59,30 +64,59 @@ def measure_list(job: Job) -> Figures:
     return _figures(requests, rows, "")
 
 
+@workflow("paged-open")
+async def paged_open(ctx: Context, n: int) -> None:
+    """Tasks that complete, beside some that no process runs."""
+    done = [ctx.task(lambda: number, name="part") for number in range(n - OPEN)]  # noqa: B023
+    left = [ctx.task(int, name="part", worker="nobody") for _ in range(OPEN)]
+    await asyncio.gather(*done, *left)
+
+
 def measure_execution(job: Job) -> Figures:
-    """The page of an execution of so many events: looked at first, and again."""
+    """The pages of executions of so many events, of one that has closed and of one whose tasks run: looked
+    at first, and again.
+    """
     path, tasks = job.folder / "execution.db", (job.size - 2) // 2
     with LocalRuntime(path, history_limit=4 * job.size + 100) as runtime:
         runtime.start_execution(paged, 1, id="small").result()
         runtime.start_execution(paged, tasks, id="large").result()
-    with sqlite3.connect(path) as file:
-        times: dict[str, list[float]] = {"rows": [], "first": [], "again": []}
-        with LocalClient(path) as client:
-            for _ in range(TIMES):
-                pages = Pages(client)
-                pages.get("/executions/small", "4 of 4")  # the templates are compiled
-                shown = f"of {2 * tasks + 2:,}"
-                for name, call in (
-                    ("rows", lambda: _rows(file, 2 * tasks + 2)),
-                    ("first", lambda: pages.get("/executions/large", shown)),  # noqa: B023
-                    ("again", lambda: pages.get("/executions/large", shown)),  # noqa: B023
-                ):
-                    times[name].append(seconds(call))
-                pages.close()
+        runs = runtime.start_execution(paged_open, tasks, id="open")
+        while len(runs.history()) < _events(tasks, runs.id):
+            time.sleep(0.1)
+    figures: Figures = {}
+    with sqlite3.connect(path) as file, LocalClient(path) as client:
+        for name, prefix in (("large", ""), ("open", "open_")):
+            events = _events(tasks, name)
+            times = _alternated(file, client, name, events)
+            for look in ("first", "again"):
+                figures |= _figures(times[look], times["rows"], f"{prefix}{look}_")
     file.close()
-    return _figures(times["first"], times["rows"], "first_") | _figures(
-        times["again"], times["rows"], "again_"
-    )
+    return figures
+
+
+def _events(tasks: int, name: str) -> int:
+    return 1 + 2 * tasks + (1 if name == "large" else -OPEN)
+
+
+def _alternated(
+    file: sqlite3.Connection, client: LocalClient, name: str, events: int
+) -> dict[str, list[float]]:
+    """CPU seconds of the bare query and of both looks at a page, which take turns."""
+    times: dict[str, list[float]] = {"rows": [], "first": [], "again": []}
+    shown = f"of {events:,}"
+    for _ in range(TIMES):
+        pages = Pages(client)
+        pages.get("/executions/small", "4 of 4")  # the templates are compiled
+        for what, call in (
+            ("rows", lambda: _rows(file, name, events)),
+            ("first", lambda: pages.get(f"/executions/{name}", shown)),  # noqa: B023
+            ("again", lambda: pages.get(f"/executions/{name}", shown)),  # noqa: B023
+        ):
+            began = time.process_time()
+            call()
+            times[what].append(time.process_time() - began)
+        pages.close()
+    return times
 
 
 class Pages:
@@ -155,8 +189,8 @@ def _ask(file: sqlite3.Connection) -> None:
     expect(len(file.execute(_COUNTS).fetchall()), 3, "statuses")
 
 
-def _rows(file: sqlite3.Connection, events: int) -> list[str]:
-    rows = [body for (body,) in file.execute(_EVENTS, ("large",)).fetchall()]
+def _rows(file: sqlite3.Connection, name: str, events: int) -> list[str]:
+    rows = [body for (body,) in file.execute(_EVENTS, (name,)).fetchall()]
     expect(len(rows), events, "events")
     return rows
 

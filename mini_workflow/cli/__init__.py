@@ -14,13 +14,13 @@ def main() -> None:
     for name in ("click", "rich"):
         if find_spec(name) is None:
             print(
-                f"mini-workflow: the command line needs the package {name}: "
+                f"mini-workflow: the command line needs the package {name}: run "
                 'pip install "mini-workflow[cli]"',
                 file=sys.stderr,
             )
             sys.exit(6)
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed by whoever started this process
+        if getattr(sys, name) is None:  # the parent process has closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     try:
         from mini_workflow.cli.app import cli

@@ -34,6 +34,11 @@ from mini_workflow.cli.session import Session
 
 @click.group(
     cls=Application,
+    examples=(
+        "mini-workflow run orders:order order_id=o-17 --id order-17",
+        "mini-workflow get order-17",
+        "mini-workflow --backend sqlite:orders.db ls --status blocked",
+    ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
@@ -47,7 +52,7 @@ from mini_workflow.cli.session import Session
     "--direct-url",
     envvar="MINI_WORKFLOW_DIRECT_URL",
     metavar="URL",
-    help="On postgresql, where the backend is a pooler in transaction mode: the server itself, by which "
+    help="On postgresql behind a pooler in transaction mode: the address of the server itself, by which "
     "workers are woken.",
 )
 @click.option(
@@ -69,15 +74,15 @@ from mini_workflow.cli.session import Session
     envvar="MINI_WORKFLOW_MODULES",
     multiple=True,
     metavar="MODULE",
-    help="Import it first, for its workflows; may be repeated.",
+    help="Import this module first, for its workflows; may be repeated.",
 )
 @click.option(
     "--codec",
     envvar="MINI_WORKFLOW_CODEC",
     metavar="MODULE:NAME",
-    help="What the runtime's codec= is: a payload codec, a list of them, or a function that makes one.",
+    help="The codec= of the runtime: a payload codec, a list of them, or a function that makes them.",
 )
-@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error, too.")
 @click.version_option(package_name="mini-workflow", prog_name="mini-workflow")
 @click.pass_context
 def cli(
@@ -93,7 +98,7 @@ def cli(
     """Start, watch and steer durable workflows, and debug them by replay.
 
     Settings come from options, from environment variables, and from the table [tool.mini-workflow]
-    in pyproject.toml, in this order.
+    in pyproject.toml, in this order. `mini-workflow COMMAND --help` has examples of each command.
     """
     source = ctx.get_parameter_source("backend")
     from_environment = source is click.core.ParameterSource.ENVIRONMENT

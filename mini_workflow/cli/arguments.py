@@ -1,4 +1,4 @@
-"""Workflows and arguments as they are written on a command line."""
+"""Read workflows and arguments as they are written on a command line."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ def import_modules(names: Iterable[str]) -> None:
         except MiniWorkflowError:
             raise
         except (Exception, SystemExit) as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name
+            remedy = (
+                f"change from {here} to the folder where {missing} is, or put that into PYTHONPATH"
+                if missing and (module == missing or module.startswith(f"{missing}."))
+                else "fix the module, or its requirements"
+            )
             raise Failed(
-                f"cannot import {module}: {type(error).__name__}: {error} (looked in {here} too)",
-                USAGE,
+                f"cannot import {module}: {type(error).__name__}: {error}; {remedy}", USAGE
             ) from error
 
 
@@ -43,17 +48,22 @@ def _module_name(name: str) -> str:
         return name
     path, here = Path(name).resolve(), Path.cwd().resolve()
     if not path.is_file():
-        raise UsageError(f"there is no file {name}")
+        raise UsageError(f"there is no file {name}: give a file that exists, or a module's name")
     if not path.is_relative_to(here):
-        raise UsageError(f"{name} is not below {here}, where modules are found: go to its folder")
+        raise UsageError(
+            f"{name} is not below {here}, where modules are found: change to its folder"
+        )
     return ".".join(path.relative_to(here).with_suffix("").parts)
 
 
 def find_workflow(place: str) -> Workflow[Any, Any]:
-    """Return the workflow that MODULE:WORKFLOW names, by its variable or by its own name."""
+    """Return the workflow that MODULE:WORKFLOW names, by its variable or by its own name.
+
+    Raises UsageError, UnknownWorkflow, and Failed if the module cannot be imported.
+    """
     module, colon, name = place.partition(":")
     if not colon or not module or not name:
-        raise UsageError(f"{place!r} is not MODULE:WORKFLOW, as in orders:order")
+        raise UsageError(f"{place!r} names no workflow: give MODULE:WORKFLOW, as in orders:order")
     import_modules([module])
     value = getattr(sys.modules.get(_module_name(module)), name, None)
     return cast("Workflow[Any, Any]", value) if isinstance(value, Workflow) else REGISTRY.get(name)
@@ -64,9 +74,9 @@ def read_arguments(
 ) -> tuple[list[Any], dict[str, Any]]:
     """Return positional and keyword arguments from key=value, JSON arrays and JSON objects.
 
-    For a function whose parameters are annotated, values are built to the annotations (see
-    `annotations.build`); the context of a workflow is none of them. Others are JSON where they can
-    be, and text otherwise. Raises UsageError.
+    Values of annotated parameters are built to the annotations (see `annotations.build`), the
+    context of a workflow left out. Other values are JSON where they can be, and text otherwise.
+    Raises UsageError.
     """
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
@@ -114,17 +124,17 @@ def _json(text: str) -> Any:
     except ValueError:
         return _NOT_JSON
     except RecursionError as error:
-        raise UsageError(f"{text[:20]!r}... is nested too deeply") from error
+        raise UsageError(f"{text[:20]!r}... is nested too deeply: give flatter JSON") from error
 
 
 def handler_of(
     client: Client, execution_id: str, kind: str, name: str
 ) -> Callable[..., Any] | None:
-    """Return the function of a workflow that handles a signal, query or update of that name, for
-    its annotations; None where it is not known.
+    """Return the function with which an execution handles a signal, query or update of that name.
 
-    It is known where the module of the workflow is imported: the history is replayed to find it, by a
-    client that only reads.
+    Replays the history to find it, so that the module of the workflow has to be imported and the
+    client has to be one that only reads. None for a handler that is not found. `kind` is "signal",
+    "query" or "update".
     """
     from mini_workflow.testing.handlers import handlers_of
 

@@ -25,15 +25,15 @@ NEEDED: Final = (
     settings.ORCHESTRATOR_FUNCTION_NAME,
     settings.SIGNING_KEY,
 )
-"""What it takes to see and to steer executions; what else is set is looked at as well."""
+"""The settings that every client of an engine needs. The others are examined where they are set."""
 
 DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "AccessDeniedFault"})
 
 
 def examine_aws(target: AWSTarget) -> Iterator[Finding]:
-    """Look at everything but the executions. Nothing is changed, and no function runs."""
+    """Check settings, queues, functions and dead letters. Change nothing, and run no function."""
     if find_spec("boto3") is None:
-        return  # opening the store says so
+        return  # opening the store reports that
     environment = {**os.environ, **target.environment()}
     found = settings.Settings(environment)
     missing = [name for name in settings.MEANING if not _is_set(found, name)]
@@ -74,7 +74,7 @@ def _remedy(error: Exception, permission: str) -> str:
     response: Any = getattr(error, "response", {})
     if response.get("Error", {}).get("Code") in DENIED:
         return f"allow {permission} to the role or user of this process"
-    return "check the names, the region (AWS_REGION) and the credentials; `pulumi up` makes them"
+    return "check the names, the region (AWS_REGION) and the credentials; `pulumi up` makes what is missing"
 
 
 def _dead_letters(queues: list[DeadLetterQueue]) -> Iterator[Finding]:
@@ -144,4 +144,4 @@ _CALLS: Final = (
         _may_invoke(settings.ORCHESTRATOR_FUNCTION_NAME),
     ),
 )
-"""(what, the settings that it needs, the service, the permission, the call)"""
+"""(what is checked, the settings that it needs, the service, the permission, the call)"""

@@ -1,4 +1,4 @@
-"""Opens what executions are kept in, by its name; imports it only then."""
+"""Open a backend by its name; import its packages only then."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 PULUMI_TIMEOUT: Final = 120
 """Seconds that `pulumi stack output` may take; a backend far away answers within a few."""
 
-
 DEFAULT_GRACE: Final = 10
-"""Seconds that tasks from a queue get to end when their worker is told to: then another one goes on."""
+"""Seconds that tasks from a queue get to end when their worker stops; another worker takes the rest."""
 
 
 class Backend(Protocol):
@@ -44,7 +43,7 @@ class Backend(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it keeps executions, for people."""
+        """The place of the executions, for people: a path or an address."""
         ...
 
     def reader(self, *, trust: bool = False) -> Any:
@@ -56,13 +55,15 @@ class Backend(Protocol):
         ...
 
     def server(self, workers: Mapping[str, int], labels: Sequence[str] = ()) -> Any:
-        """Return a runtime that runs executions in this process, with tasks in so many others for each
-        worker that is named, and those of the labels as those that name none.
+        """Return a runtime that runs executions in this process.
+
+        `workers` has the number of processes for the tasks of each worker, 0 for threads. `labels`
+        are workers whose tasks run like those that name no worker.
         """
         ...
 
     def is_served(self, client: Client) -> bool:
-        """Return whether somebody runs the executions now."""
+        """Return whether any process runs the executions now."""
         ...
 
 
@@ -81,8 +82,9 @@ def open_backend(config: Config) -> Backend:
 
 
 def load_codec(name: str | None) -> Codecs | None:
-    """Return the payload codecs that ``module:name`` says, which may be a function that makes them.
-    Raises UsageError.
+    """Return the payload codecs at ``module:name``, or those that a function there makes.
+
+    None for no name. Raises UsageError.
     """
     if name is None:
         return None
@@ -119,9 +121,7 @@ class SQLiteTarget:
         """See `Backend.client`."""
         from mini_workflow.runtimes.local_client import LocalClient
 
-        if create:
-            self._make_folder()
-        else:
+        if not create:
             self._check_is_there()
         return LocalClient(self.path, codec=load_codec(self._codec))
 
@@ -129,7 +129,6 @@ class SQLiteTarget:
         """See `Backend.server`."""
         from mini_workflow.runtimes.local import LocalRuntime
 
-        self._make_folder()
         codec = load_codec(self._codec)
         return LocalRuntime(self.path, workers=workers, labels=labels, codec=codec)
 
@@ -146,15 +145,11 @@ class SQLiteTarget:
                 "`run`, `start` and `worker` make a new one"
             )
 
-    def _make_folder(self) -> None:
-        # Of the default path alone: a folder that is missing elsewhere is more likely a mistake.
-        if self.path.parent.name == ".mini_workflow":
-            self.path.parent.mkdir(exist_ok=True)
-
 
 class PostgresTarget:
-    """Executions in a Postgres database. The parameter ``schema`` of the address names another schema
-    than the default one.
+    """Executions in a Postgres database.
+
+    The parameter ``schema`` of the address names another schema than the default one.
     """
 
     def __init__(self, url: str, codec: str | None = None, direct_url: str | None = None) -> None:
@@ -227,7 +222,10 @@ def _check_psycopg() -> None:
     from importlib.util import find_spec
 
     if find_spec("psycopg") is None:
-        raise Failed("a database takes psycopg: pip install 'mini-workflow[postgres]'", UNAVAILABLE)
+        raise Failed(
+            "a database needs the package psycopg: run pip install 'mini-workflow[postgres]'",
+            UNAVAILABLE,
+        )
 
 
 class AWSTarget:
@@ -238,7 +236,7 @@ class AWSTarget:
         self.name = self.place = "aws" + (f" (stack {config.stack})" if config.stack else "")
 
     def reader(self, *, trust: bool = False) -> AWSRuntime:
-        """See `Backend.reader`. What is unpickled has to be signed."""
+        """See `Backend.reader`. Pickled values have to be signed to be loaded, also with `trust`."""
         return self.client()
 
     def client(self, *, create: bool = False) -> AWSRuntime:
@@ -249,20 +247,26 @@ class AWSTarget:
         return AWSRuntime.from_env({**os.environ, **self.environment()}, codec=codec)
 
     def server(self, workers: Mapping[str, int], labels: Sequence[str] = ()) -> Any:
-        """See `Backend.server`: AWS runs them. Workers that take their tasks from a queue run here."""
+        """See `Backend.server`. Functions on AWS run executions; here run workers with a queue alone.
+
+        Raises UsageError if no worker is named.
+        """
         named = {name: count for name, count in workers.items() if name != DEFAULT_WORKER}
         named = {**dict.fromkeys(labels, 1), **named}
         if not named:
             raise UsageError(
-                "on AWS the functions of the engine run the executions: there is nothing to serve here "
-                "but workers that take their tasks from a queue, with --worker NAME or --label NAME"
+                "on AWS the functions of the engine run the executions; only workers that take their "
+                "tasks from a queue run here: name one with --worker NAME or --label NAME"
             )
         return self.pull(self.environment(), named)
 
     def pull(
         self, variables: Mapping[str, str], workers: Mapping[str, int]
     ) -> AbstractContextManager[AWSRuntime]:
-        """Run the tasks of these workers, so many of each at a time, of the engine of these settings."""
+        """Return a runtime that runs the tasks of these workers, so many of each at a time.
+
+        `variables` are settings of the engine, which come before those of the environment.
+        """
         from mini_workflow.runtimes.aws import AWSRuntime
 
         return _pulling(AWSRuntime.from_env({**os.environ, **variables}), workers)
@@ -318,7 +322,7 @@ def stack_settings(stack: str) -> dict[str, str]:
 
 
 def _settings_in(outputs: object) -> list[tuple[str, str]]:
-    """Return settings by their variables' names, at whatever depth they were exported."""
+    """Return settings by their variables' names, at any depth of the outputs."""
     if not isinstance(outputs, Mapping):
         return []
     found: list[tuple[str, str]] = []

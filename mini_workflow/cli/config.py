@@ -53,7 +53,10 @@ def find_config(
     modules: tuple[str, ...] = (),
     codec: str | None = None,
 ) -> Config:
-    """Put what was given before what pyproject.toml says. Raises UsageError."""
+    """Return the configuration: given values first, then those of pyproject.toml at or above a folder.
+
+    `backend_origin` names the source of `backend`, for people. Raises UsageError.
+    """
     file, table = _table(folder)
     origin = backend_origin
     if backend is not None:
@@ -86,8 +89,8 @@ def _table(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     """Return the nearest pyproject.toml upwards that has the table, up to the boundary of the
     project.
 
-    A file or a folder of another user is not asked: it would say from which store, and with which
-    modules, this user's commands run.
+    Files and folders of other users are not read: they would choose the store and the modules of
+    this user's commands.
     """
     for place in _places(folder):
         file = place / "pyproject.toml"
@@ -130,9 +133,7 @@ def _device(place: Path) -> int | None:
 
 
 def _is_own(place: Path) -> bool:
-    """Return whether this user owns it. Of systems without owners that are numbers, all are one's
-    own.
-    """
+    """Return whether this user owns a file or folder; always where the system has no user numbers."""
     me: Callable[[], int] | None = getattr(os, "geteuid", None)
     try:
         return me is None or place.stat().st_uid == me()

@@ -1,4 +1,4 @@
-"""Debug replays with a pdb that stops in the user's code only, and leaves the workflow's loop alone."""
+"""Debug replays with a pdb that stops in the user's code only, never in the workflow's loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Debugger(pdb.Pdb):
         self.left = False
 
     def stop_here(self, frame: FrameType) -> bool:
-        """Stop unless it is in the library, behind the workflow's loop, or while a run is dropped."""
+        """Return whether to stop: not in the library, not outside of a workflow, not in a dropped run."""
         loop = running_loop()
         if not isinstance(loop, WorkflowLoop) or loop.dead:
             return False
@@ -36,7 +36,7 @@ class Debugger(pdb.Pdb):
         return filename != "<string>" and is_user_code(filename) and super().stop_here(frame)
 
     def user_exception(self, frame: FrameType, exc_info: Any) -> None:
-        """Stop at exceptions, other than the one by which Python drops a coroutine."""
+        """Stop at exceptions, except for the one by which Python drops a coroutine."""
         if exc_info[0] is not GeneratorExit:
             super().user_exception(frame, exc_info)
 
@@ -51,7 +51,7 @@ class Debugger(pdb.Pdb):
         return stack[begin:], at - begin
 
     def interaction(self, *args: Any, **kwargs: Any) -> None:
-        """Talk to the user, outside the workflow: the prompt may do what a workflow must not."""
+        """Ask the user outside the workflow, so that the prompt may do what a workflow must not."""
         loop = running_loop()
         if isinstance(loop, WorkflowLoop):
             with loop.outside():
@@ -60,18 +60,18 @@ class Debugger(pdb.Pdb):
             super().interaction(*args, **kwargs)
 
     def set_quit(self) -> None:
-        """Quit; the code that is being debugged is made to end."""
+        """Quit, and end the code that is being debugged."""
         self.left = True
         super().set_quit()
 
     def stop_soon(self) -> None:
-        """Stop at the next line of the user's, wherever that is."""
+        """Stop at the next line of the user's code."""
         self.set_trace(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
     def stop_at(self, frame: FrameType) -> None:
-        """Talk to the user now, about a frame of the user's; go on as they say."""
+        """Ask the user now, at a frame of their code, and go on as they choose."""
         self.set_trace(frame)
-        # What the user calls at the prompt must not be stopped in.
+        # Do not stop in functions that the user calls at the prompt.
         sys.settrace(None)
         self.interaction(frame, None)
         if not self.left:

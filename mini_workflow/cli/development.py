@@ -1,4 +1,4 @@
-"""Development: a worker and the page in a process that is started anew whenever the code changes."""
+"""Run a worker and the page in a process that is started anew whenever the code changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.cli.commands.doctor import examine
-from mini_workflow.cli.commands.run import prepare_logging, until_told
+from mini_workflow.cli.commands.run import prepare_logging, until_stopped
 from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.cli.output import note, say
 from mini_workflow.cli.session import Session
@@ -39,40 +39,44 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 BLOCKED: Final = 100
-"""So many blocked executions are tried with the code as it is now."""
+"""The number of blocked executions that are tried with the code as it is now."""
 
 MOST_OPENED: Final = 5
-"""Pages of failed executions that are opened until the code changes: a fan-out may fail as a whole."""
+"""Pages of failed executions that are opened until the code changes: all of a fan-out may fail at once."""
 
 GRACE: Final = 15.0
-"""Seconds in which the process has to end before it is killed: a little more than tasks get to end."""
+"""Seconds after which the process is killed if it has not ended: a little more than tasks get to end."""
 
-EXTRA: Final = "dev needs what the pages need, and watchfiles: pip install 'mini-workflow[cli,ui]'"
+EXTRA: Final = (
+    "dev needs the packages of the pages, and watchfiles: run pip install 'mini-workflow[cli,ui]'"
+)
 
 
 def supervise(
     command: Sequence[str], variables: dict[str, str], listening: socket.socket, folder: Path
 ) -> None:
-    """Run a command that serves the socket, and begin it anew whenever a Python file in the folder changes,
-    until Ctrl-C or SIGTERM. Its last argument will be ``SOCKET,PIPE``, two numbers of files. What has
-    ended by itself, such as by code that cannot be imported, begins anew with the next change.
+    """Run a command that serves the socket, and start it anew whenever a Python file in the folder changes.
+
+    Returns after Ctrl-C or SIGTERM. The command gets one more argument, ``SOCKET,PIPE``, with the
+    numbers of two open files. A command that ends by itself, for example because the code cannot be
+    imported, is started again at the next change. `variables` are added to its environment.
     """
-    told: SimpleQueue[AbstractSet[str] | None] = SimpleQueue()
+    changes: SimpleQueue[AbstractSet[str] | None] = SimpleQueue()
 
-    def tell(_number: int, _frame: FrameType | None) -> None:
-        told.put(None)
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        changes.put(None)
 
-    before = {n: signal.signal(n, tell) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
     ending = threading.Event()
     watching = threading.Thread(
-        target=_watch, args=(folder, ending, told), name="mini-workflow-watch", daemon=True
+        target=_watch, args=(folder, ending, changes), name="mini-workflow-watch", daemon=True
     )
     watching.start()
     try:
         child = _Child(command, variables, listening)
         try:
-            while (changed := told.get()) is not None:
-                note(f"{', '.join(sorted(changed))} changed: the code begins anew")
+            while (changed := changes.get()) is not None:
+                note(f"{', '.join(sorted(changed))} changed: the code is started anew")
                 child.end()
                 for name in changed:
                     _forget_compiled(folder / name)
@@ -87,27 +91,29 @@ def supervise(
 
 
 def _forget_compiled(source: Path) -> None:
-    """Remove what Python has compiled of a module. It knows a change by the second and the size of the
-    source, and would take the old one for the new where both are the same.
+    """Remove the compiled file of a module.
+
+    Python recognizes a change by the second and the size of the source; a change that keeps both
+    would go unnoticed.
     """
     if source.suffix == ".py":
         Path(cache_from_source(str(source))).unlink(missing_ok=True)
 
 
 def _watch(
-    folder: Path, ending: threading.Event, told: SimpleQueue[AbstractSet[str] | None]
+    folder: Path, ending: threading.Event, changes: SimpleQueue[AbstractSet[str] | None]
 ) -> None:
     from watchfiles import PythonFilter, watch
 
     found = watch(
         folder, watch_filter=PythonFilter(), stop_event=ending, rust_timeout=200, debounce=400
     )
-    for changes in found:
-        told.put({os.path.relpath(path, folder) for _, path in changes})
+    for batch in found:
+        changes.put({os.path.relpath(path, folder) for _, path in batch})
 
 
 class _Child:
-    """The process that serves. It ends when its pipe is closed, so it outlives nobody."""
+    """The process that serves. It ends when its pipe is closed, also because its supervisor has died."""
 
     def __init__(
         self, command: Sequence[str], variables: dict[str, str], listening: socket.socket
@@ -119,14 +125,14 @@ class _Child:
                 [*command, ",".join(map(str, handed))],
                 pass_fds=handed,
                 env={**os.environ, **variables},
-                # Ctrl-C is for whoever supervises it, which then ends it.
+                # Ctrl-C reaches the supervisor alone, which then ends this process.
                 start_new_session=True,
             )
         finally:
             os.close(theirs)
 
     def end(self) -> None:
-        """Have it end in order, or kill it."""
+        """Ask the process to end, and kill it after `GRACE` seconds."""
         os.close(self._ours)
         try:
             self._process.wait(GRACE)
@@ -138,9 +144,10 @@ class _Child:
 def serve(
     session: Session, modules: tuple[str, ...], handed: str, url: str, *, opens: bool = False
 ) -> None:
-    """Run executions and serve the page until the other end of the pipe is closed, or Ctrl-C: what is begun
-    anew after each change. `handed` are the numbers of the socket and the pipe, and `opens` says that a
-    browser shows what has failed.
+    """Run executions and serve the page, in the process that `supervise` starts anew after each change.
+
+    Returns after Ctrl-C, or when the other end of the pipe is closed. `handed` has the numbers of
+    the socket and the pipe; with `opens` a browser shows the executions that fail. Raises UsageError.
     """
     import uvicorn
 
@@ -153,9 +160,9 @@ def serve(
     session.import_modules(*modules)
     known = REGISTRY.names()
     if not known:
-        raise UsageError("no workflow is defined: name the modules that define them")
+        raise UsageError("no workflow is defined: name the modules that define workflows")
     blocked = _blocked(session)
-    with until_told() as told, session.backend.server({"default": 0}) as runtime:
+    with until_stopped() as stop, session.backend.server({"default": 0}) as runtime:
         say(f"serving {session.backend.name}: {', '.join(known)}")
         for line in continue_blocked(runtime, blocked):
             say(line)
@@ -170,16 +177,16 @@ def serve(
 
         def end() -> None:
             os.read(pipe, 1)
-            told.tell()
+            stop.request()
 
         threading.Thread(target=end, name="mini-workflow-pipe", daemon=True).start()
-        told.wait()
+        stop.wait()
         server.should_exit = True
         serving.join()
 
 
 def _blocked(session: Session) -> list[Description]:
-    """Return the executions that are blocked before anything runs; none if there is no store yet."""
+    """Return the executions that are blocked already; none if there is no store yet."""
     try:
         with session.backend.reader() as client:
             found: list[Description] = client.list_executions(status="blocked", limit=BLOCKED)
@@ -189,8 +196,9 @@ def _blocked(session: Session) -> list[Description]:
 
 
 def continue_blocked(client: Client, blocked: Sequence[Description]) -> Iterator[str]:
-    """Resume executions that the code, as it is now, can go on with; say which, why they were blocked, and
-    why the others still are. Those that a person has paused are left alone.
+    """Resume the executions that fit today's code, and leave alone those that a person has paused.
+
+    Returns a line for each: why it was blocked, or why it still is.
     """
     for one in blocked:
         if one.blocked_kind == ExecutionPaused.__name__:
@@ -211,8 +219,9 @@ def continue_blocked(client: Client, blocked: Sequence[Description]) -> Iterator
 
 
 class Addresses(logging.Filter):
-    """Adds the address of the page to what is told of executions that went wrong, and has it opened: once for
-    each failure, and at most MOST_OPENED of them.
+    """A filter that adds the page's address to log records of failed and blocked executions.
+
+    `show` opens the page in a browser: once for each failure, and at most MOST_OPENED times.
     """
 
     def __init__(self, url: str, show: Callable[[str], object] | None = None) -> None:
@@ -223,14 +232,14 @@ class Addresses(logging.Filter):
         self._blocked: set[tuple[str, str]] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the address to a record of an execution that has failed or is blocked. Keeps all."""
+        """Add the address to a record of an execution that has failed or is blocked. Keep all records."""
         name = getattr(record, "execution_id", None)
         said = record.getMessage()
         has_failed = "] failed" in said
         if name and (has_failed or record.levelno >= logging.ERROR):
             address = f"{self._url}executions/{name}"
             record.msg, record.args = f"{said}  {address}", ()
-            # That it has failed is told once; that it is blocked, again at each resume that is in vain.
+            # A failure is logged once, but a block again at each resume that does not help.
             if has_failed or (name, said) not in self._blocked:
                 self._blocked.add((name, said))
                 self._show(address)
@@ -243,25 +252,28 @@ class Addresses(logging.Filter):
 
 
 def open_page(address: str) -> None:
-    """Open a page in the user's browser, on a thread of its own, and say so if there is none."""
+    """Open a page in the user's browser, on a thread of its own; print the address if there is none."""
 
     def show() -> None:
         if not webbrowser.open(address):
-            note(f"no browser can be opened here: open {address}")
+            note(f"no browser can be started here: open {address}")
 
     threading.Thread(target=show, name="mini-workflow-browser", daemon=True).start()
 
 
 def has_window() -> bool:
-    """Return whether a person looks at a terminal, and a browser would not take that terminal over."""
+    """Return whether the output is a terminal, and a browser would open in a window of its own."""
     windows = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     return sys.stdout.isatty() and windows
 
 
 def check_extra() -> None:
-    """Raise Failed unless all is installed, on a system that can hand over a socket."""
+    """Raise Failed unless all packages are installed, and the system can hand a socket to a process."""
     if os.name != "posix":
-        raise Failed("dev needs a system that hands sockets to processes, such as Linux or macOS")
+        raise Failed(
+            "dev needs a system that hands sockets to processes, such as Linux or macOS: use "
+            "`mini-workflow worker` and `mini-workflow ui` here"
+        )
     for name in ("jinja2", "starlette", "uvicorn", "watchfiles"):
         if find_spec(name) is None:
             raise Failed(f"{EXTRA} ({name} is missing)", UNAVAILABLE)

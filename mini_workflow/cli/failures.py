@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.output import discard, say
+from mini_workflow.cli.output import Command, discard, say
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -25,6 +25,7 @@ from mini_workflow.errors import (
     MiniWorkflowError,
     SettingMissing,
     StoreError,
+    UnknownWorkflow,
     UsageError,
     ValueNotSerializable,
 )
@@ -40,17 +41,17 @@ UNAVAILABLE: Final = 6
 INTERRUPTED: Final = 130
 
 MEANING: Final[dict[int, str]] = {
-    OK: "it worked; the workflow completed, the replay fits, nothing is wrong",
+    OK: "the command worked; the workflow completed, the replay fits, nothing is wrong",
     FAILED: "the workflow failed, was cancelled or terminated; a handler refused; the replay does "
     "not fit; `doctor` has found something",
     USAGE: "the command or its arguments are wrong; nothing was changed",
     NOT_FOUND: "there is no such execution, or it has closed",
     BLOCKED: "the execution is blocked",
-    TIMEOUT: "it is not done after the time given",
+    TIMEOUT: "the time given is over, and the request is not done",
     UNAVAILABLE: "the store, AWS or a file cannot be used; a setting or a package is missing",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
-"""What each exit status means, for the documentation."""
+"""The meaning of each exit status, for the documentation."""
 
 _STATUS: Final[tuple[tuple[tuple[type[BaseException], ...], int], ...]] = (
     ((ExecutionNotFound, ExecutionClosed), NOT_FOUND),
@@ -68,11 +69,11 @@ _OF_OUTPUT: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
 
 _NO_ARGUMENTS: Final[Any] = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What a group without a command raises, with its help as message; earlier versions print it."""
+"""The error of a group without a command, with its help as message; earlier versions of click print it."""
 
 
 class Failed(Exception):
-    """Something to tell and an exit status, where no error of the library says it."""
+    """A message and an exit status, where no error of the library has them."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
@@ -80,7 +81,7 @@ class Failed(Exception):
 
 
 class NotDone(Failed):
-    """An action is not done after the time that was given."""
+    """A request that is not done after the time that was given."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, TIMEOUT)
@@ -88,7 +89,7 @@ class NotDone(Failed):
 
 @contextmanager
 def using(path: Path) -> Generator[None]:
-    """Have errors about a file of the user's name it, and say what to do."""
+    """Turn errors of the operating system into Failed, with the user's file and a remedy."""
     try:
         yield
     except OSError as error:
@@ -109,12 +110,13 @@ def status_of(error: BaseException) -> int:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return what an error says, on one line; where the library names a call, the command in its
-    place.
-    """
+    """Return the message of an error on one line, with commands in the place of the library's calls."""
     text = printable(" ".join(str(error).split()))
     if isinstance(error, ExecutionNotFound) and error.execution_id:
-        return f"there is no execution {error.execution_id!r}; `mini-workflow ls` lists those there are"
+        kind, name, command = _parted(error.execution_id)
+        return f"there is no {kind} {name!r}; `mini-workflow {command}` lists those there are"
+    if isinstance(error, UnknownWorkflow):
+        return f"{text}; name that module before the command, as in `mini-workflow -m MODULE ...`"
     if isinstance(error, ExecutionClosed) and error.execution_id:
         return f"{text}; `mini-workflow result {error.execution_id}` shows what came of it"
     if isinstance(error, (MiniWorkflowError, Failed)):
@@ -122,8 +124,16 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _parted(execution_id: str) -> tuple[str, str, str]:
+    """Return what an id is of, its name, and the command that lists these."""
+    for kind, command in (("limit", "limits"), ("schedule", "schedule ls")):
+        if execution_id.startswith(f"{kind}:"):
+            return kind, execution_id.removeprefix(f"{kind}:"), command
+    return "execution", execution_id, "ls"
+
+
 def report(error: BaseException, debug: bool) -> None:
-    """Tell of an error on the standard error stream; with `debug`, where it comes from as well."""
+    """Print an error to the standard error stream; with `debug` its traceback, too."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     _echo_error(in_one_line(error))
@@ -134,18 +144,18 @@ def _echo_error(text: str) -> None:
 
 
 def _drop_output() -> None:
-    """Write no more to the standard output, which cannot take it: not when Python ends, either."""
+    """Discard further output, since the standard output takes no more; also when Python ends."""
     with suppress(OSError, ValueError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
         os.close(descriptor)
 
 
-class Application(click.Group):
-    """A group of commands whose errors are told in one line."""
+class Application(Command, click.Group):
+    """A group of commands whose errors are printed in one line."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
-        """Run, and exit with the status; what click finds wrong is told in one line, too."""
+        """Run a command and exit with its status. Errors of click are printed in one line, too."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -167,13 +177,13 @@ class Application(click.Group):
             status = INTERRUPTED
         except OSError as error:
             _drop_output()
-            if error.errno != errno.EPIPE:  # else whoever reads the output has seen enough
+            if error.errno != errno.EPIPE:  # a reader that closes its end has enough
                 _echo_error(f"the output cannot be written: {error.strerror or error}")
             status = FAILED
         sys.exit(status if isinstance(status, int) else OK)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and translate what it raises into an exit status."""
+        """Run a command, and translate its error into an exit status."""
         try:
             return super().invoke(ctx)
         except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):

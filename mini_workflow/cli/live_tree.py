@@ -1,4 +1,4 @@
-"""Draw the work of an execution as a tree on a terminal, again whenever the execution goes on."""
+"""Draw the operations of a running execution as a tree on a terminal."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mini_workflow.engine.timeline import Entry, Reader
 from mini_workflow.printable import printable
 
 LINES: Final = 24
-"""Lines of a tree. Our own bound: what has completed first makes room."""
+"""Lines of a tree. Our own bound: the lines that completed first are left out."""
 
 BAR: Final = 30
 """Columns of a bar."""
 
 PER_SECOND: Final = 4
-"""How often the tree is drawn anew, whatever comes."""
+"""How many times a second the tree is drawn anew."""
 
 _SIGNS: Final = {
     "completed": ("\N{CHECK MARK}", "green"),
@@ -47,7 +47,7 @@ _SIGNS: Final = {
 
 @mutable
 class Line:
-    """Operations of one kind and name: how many were begun, are done and have failed, and the latest."""
+    """Operations of one kind and name: the latest, and how many were started, are done and have failed."""
 
     kind: str
     name: str
@@ -63,7 +63,7 @@ class Line:
 
 
 class LiveTree:
-    """The tree of a run. Taking in an event and drawing cost the same, whatever came before."""
+    """The tree of a run. The cost of an event, and of drawing, does not grow with the history."""
 
     def __init__(self, title: str, now: Callable[[], float] = time.time) -> None:
         self._title = title
@@ -73,14 +73,14 @@ class LiveTree:
         self._lines: dict[tuple[str, str], Line] = {}
         self._ended: set[int] = set()
         self._began: datetime | None = None
-        self._told = ""
+        self._message = ""
 
     def take(self, entry: Entry) -> None:
-        """Take in what has happened next."""
+        """Add the next entry of the timeline."""
         self._began = self._began or entry.at
         self._state.apply(entry.event)
         if entry.kind in ("SignalReceived", "UpdateAccepted"):
-            self._told = f"{entry.subject} {entry.happened}"
+            self._message = f"{entry.subject} {entry.happened}"
         one = self._course.read(entry)
         if one is None:
             return
@@ -96,7 +96,7 @@ class LiveTree:
             line.done += one.state != "failed"
 
     def __rich__(self) -> RenderableType:
-        """Draw it."""
+        """Return the tree as rich draws it."""
         title = Text(printable(self._title), style="bold")
         if self._began is not None:
             title.append(
@@ -105,20 +105,20 @@ class LiveTree:
         tree = Tree(title)
         lines = list(self._lines.values())
         surplus = len(lines) - LINES
-        left = 0
+        omitted = 0
         items = {one.name: one.items for one in self._state.maps.values()}
         for line in lines:
-            if left < surplus and not line.is_open and not line.failed:
-                left += 1
+            if omitted < surplus and not line.is_open and not line.failed:
+                omitted += 1
             elif line.made > 1 or line.name in items:
                 tree.add(_bar(line, items.get(line.name) or line.made))
             else:
                 tree.add(_single(line.latest, self._now() * 1000))
         parts: list[RenderableType] = [tree]
-        if left:
-            parts.append(Text(f"{left} more have completed", style="dim"))
-        if self._told:
-            parts.append(Text(printable(self._told), style="dim"))
+        if omitted:
+            parts.append(Text(f"{omitted} more have completed", style="dim"))
+        if self._message:
+            parts.append(Text(printable(self._message), style="dim"))
         return Group(*parts)
 
 
@@ -146,7 +146,7 @@ def _bar(line: Line, total: int) -> Table:
 
 
 def follow_on_terminal(client: Client, execution: Execution[Any], name: str) -> None:
-    """Draw what an execution does to the standard error stream until it has closed or is blocked."""
+    """Draw an execution on the standard error stream until it has closed or is blocked."""
     tree = LiveTree(f"{execution.id}  {name}")
     reader: Reader = execution.reader()
     at_run = 0

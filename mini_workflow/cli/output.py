@@ -1,6 +1,4 @@
-"""Output, all of it by rich: colours and tables on a terminal, lines of text elsewhere, JSON where it
-is asked for.
-"""
+"""Print all output by rich: colours and tables on a terminal, lines of text elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, TextIO, cast
 
+import click
 from rich import box
 from rich.console import Console
 from rich.segment import Segment, Segments
@@ -44,14 +43,15 @@ def _console_on(stream: TextIO) -> Console:
 
 
 def console(*, err: bool = False) -> Console:
-    """Return what writes to the standard output, or to the standard error stream."""
+    """Return the console that writes to the standard output, or to the standard error stream."""
     return _console_on(sys.stderr if err else sys.stdout)
 
 
 @contextmanager
 def progress_bar(what: str) -> Generator[Callable[[int, int], None]]:
-    """Show a bar on the standard error stream, where that is a terminal; it is told how much is done, of
-    how much.
+    """Show a bar on the standard error stream, where that is a terminal.
+
+    Inside the block, call the function with how much is done, and of how much.
     """
     from rich.progress import Progress
 
@@ -61,8 +61,26 @@ def progress_bar(what: str) -> Generator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each on a line of its own."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+class Group(Command, click.Group):
+    """A group of commands whose help ends with examples."""
+
+
 def discard() -> None:
-    """Forget what was about to be printed when the user interrupted it."""
+    """Drop the output that an interrupt has left unprinted."""
     _console_on.cache_clear()
 
 
@@ -72,14 +90,15 @@ def is_terminal() -> bool:
 
 
 def say(*parts: Part, err: bool = False) -> None:
-    """Print a text of the answer made of its parts, without control characters; `err` writes it to
-    the standard error stream.
+    """Print a line of the answer, made of parts, without control characters.
+
+    `err` prints it to the standard error stream.
     """
     _write([(part, "") if isinstance(part, str) else part for part in parts], err)
 
 
 def _write(parts: Sequence[tuple[str, str]], err: bool = False, *, as_json: bool = False) -> None:
-    # Segments: a text of rich's would have its tabs expanded, and be cut at the width.
+    # Segments, since rich expands the tabs of a Text and cuts it at the width.
     made = [
         Segment(printable(text, line=False, json=as_json), Style.parse(style))
         for text, style in parts
@@ -126,14 +145,12 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def to_json(value: Any, path: str = "result") -> Any:
-    """Return a value as the library writes it: plain JSON as it is, the rest typed."""
+    """Return a value as the library writes it: plain JSON as it is, other values with their types."""
     return StandardCodec().encode(value, path).tree
 
 
 def shown(value: Any) -> str:
-    """Return a value for people: a text as it is, plain JSON as JSON, the rest as
-    Python shows it.
-    """
+    """Return a value for people: a text as it is, plain JSON as JSON, others as their `repr`."""
     if isinstance(value, str):
         return value
     try:
@@ -161,7 +178,7 @@ def at_second(time: datetime | None) -> str:
 
 
 def duration_text(description: Description) -> timedelta:
-    """Return how long an execution took, or has been running."""
+    """Return how long an execution took, or has been running until now."""
     return (description.closed_at or datetime.now(UTC)) - description.started_at
 
 
@@ -199,7 +216,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _plain_fields(fields: Any) -> dict[str, Any]:
-    """Return what is said of a wait, or of progress, as plain JSON."""
+    """Return the fields of a wait or of progress as plain JSON."""
     return {
         one.name: _plain(one.name, getattr(fields, one.name)) for one in dataclass_fields(fields)
     }

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from mini_workflow.stores.postgres.connection import Connection
 
 FEW_CONNECTIONS: Final = 0.8
-"""The part of max_connections from which it is too many. Our own bound, as the following ones."""
+"""The part of max_connections above which too many are in use. Our own bound, like the next ones."""
 
 LONG_TRANSACTION: Final = 600
-"""Seconds for which a transaction may be open: as long, no dead row is removed that it may see."""
+"""Seconds that a transaction may be open. Until it ends, no dead row that it may see is removed."""
 
 DEAD_ROWS: Final = 100_000
-"""Dead rows of a table that are worth a look, if they are more than the living ones."""
+"""Dead rows of a table that are reported, if they are more than the living ones."""
 
 CLOCK: Final = 5_000
-"""Milliseconds by which the clocks may differ. Leases and timers go by the server's in any case."""
+"""Milliseconds by which the clocks may differ. Leases and timers use the server's clock in any case."""
 
 NOTIFY_QUEUE: Final = 0.5
-"""The part of the queue of notifications that may be in use. A full one fails commits."""
+"""The part of the queue of notifications that may be in use. A full queue makes commits fail."""
 
 
 def examine_postgres(target: PostgresTarget) -> Iterator[Finding]:
@@ -54,7 +54,7 @@ def examine_postgres(target: PostgresTarget) -> Iterator[Finding]:
             abs(clock.error) > CLOCK,
             f"the clock of this machine is {abs(clock.error) / 1000:.1f} s "
             f"{'ahead of' if clock.error > 0 else 'behind'} the server's",
-            "nothing of the library depends on it, but other programs may: set it by NTP",
+            "set the clock by NTP: the library does not depend on it, but other programs may",
         )
         yield from _examine_server(connection)
         yield from _examine_tables(connection, target.schema)
@@ -76,7 +76,7 @@ def _examine_server(connection: Connection) -> Iterator[Finding]:
     yield _compared(
         queue > NOTIFY_QUEUE,
         f"the queue of notifications is {queue:.0%} full",
-        "a connection listens, and does not read: end the oldest transaction of one that listens",
+        "a session has called LISTEN, and does not read: end the oldest transaction of such a session",
     )
     rows: list[Any] = connection.rows(_OLDEST, (LONG_TRANSACTION,))
     for pid, name, state, seconds in rows:
@@ -84,7 +84,7 @@ def _examine_server(connection: Connection) -> Iterator[Finding]:
             "problem",
             f"a transaction of process {pid} ({name or 'without a name'}, {state}) is open for "
             f"{seconds:.0f} s, so that no dead row is removed",
-            f"find out what it does, or SELECT pg_terminate_backend({pid})",
+            f"find out what it does and end it, or run SELECT pg_terminate_backend({pid})",
         )
     if not rows:
         yield Finding("ok", f"no transaction is open for more than {LONG_TRANSACTION} s")
@@ -95,7 +95,7 @@ def _examine_tables(connection: Connection, schema: str) -> Iterator[Finding]:
         yield _compared(
             dead > max(DEAD_ROWS, living),
             f"{name}: {size}, rows: about {living}, dead ones: {dead}",
-            f"VACUUM {schema}.{name}; autovacuum is off, too slow, or held up by a long transaction",
+            f"run VACUUM {schema}.{name}; autovacuum is off, too slow, or held up by a long transaction",
         )
 
 

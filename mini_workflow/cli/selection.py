@@ -1,4 +1,4 @@
-"""Selection: the executions that a command is for, one by its id or all that match filters."""
+"""Select the executions of a command: one by its id, or all that match filters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Selection:
     yes: bool
 
     def check(self) -> None:
-        """Raise UsageError unless either one is named, or it is said which."""
+        """Raise UsageError unless there is exactly one of an id, filters, and --all."""
         found = sorted(name for name, value in self.filters.items() if value is not None)
         if self.execution_id is None and not found and not self.everything:
             raise UsageError(
@@ -55,7 +55,7 @@ class Action:
 
 
 def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which executions are meant; it gets a Selection."""
+    """Give a command the options that select executions, and pass them to it as a Selection."""
 
     @wraps(function)
     def with_selection(
@@ -72,9 +72,9 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
     decorated: Callable[..., Any] = with_selection
     for decorate in (
-        click.option("--yes", is_flag=True, help="Go on without being asked."),
+        click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
         click.option(
-            "--all", "everything", is_flag=True, help="All executions in which it makes sense."
+            "--all", "everything", is_flag=True, help="All executions whose status allows it."
         ),
         filter_options,
         click.argument("execution_id", metavar="[ID]", required=False, shell_complete=complete_id),
@@ -90,8 +90,9 @@ _NAMES: Final = (
 
 
 def act(session: Session, client: Client, chosen: Selection, action: Action, as_json: bool) -> None:
-    """Do it to all that match, after their number was told and agreed to. One that fails does not keep
-    the others from it; the exit status is 1 then.
+    """Do an action to all executions that match, once the user has agreed to their number.
+
+    After an error the others are still done; the exit status is 1 then.
     """
     matching = Matching.of(client, action.verb, chosen.filters, datetime.now(UTC))
     matched = matching.count()
@@ -118,11 +119,11 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
 
 
 def agreed(verb: str, matched: int) -> bool:
-    """Ask whether that many executions are meant. Raises UsageError where nobody can be asked."""
+    """Ask whether that many executions are meant. Raises UsageError where there is no terminal."""
     what = f"{matched} execution{'s' if matched > 1 else ''}"
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{what} would be asked to {verb}: add --yes to go on; there is no terminal to ask at, and "
+            f"this would {verb} {what}, and there is no terminal to ask at: add --yes to go on; "
             "nothing was changed"
         )
     return click.confirm(f"{verb} {what}?", err=True)

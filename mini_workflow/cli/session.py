@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 from mini_workflow.cli.arguments import import_modules
 from mini_workflow.cli.backends import Backend, open_backend
 from mini_workflow.cli.config import Config, find_config
-from mini_workflow.cli.output import note
+from mini_workflow.cli.output import Command, note
 from mini_workflow.core.records import frozen
 from mini_workflow.engine.client import Client
 from mini_workflow.ports import STATUSES
@@ -36,8 +36,9 @@ class Session:
         import_modules((*self.config.modules, *names))
 
     def remark_unserved(self, client: Client, *, saved: bool = False) -> bool:
-        """Return whether a worker is running; say so if none is. `saved` is for a request just
-        sent.
+        """Return whether a worker is running, and print a note if none is.
+
+        `saved` says that a request was just stored for it.
         """
         if self.backend.is_served(client):
             return True
@@ -52,24 +53,13 @@ class Session:
 pass_session: Final = click.make_pass_decorator(Session)
 
 
-class Command(click.Command):
-    """A command whose help ends with examples."""
-
-    def __init__(self, *args: Any, examples: tuple[str, ...] = (), **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, each on a line of its own."""
-        with formatter.section("Examples"):
-            for example in self.examples:
-                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
-
-
 def command(
     name: str, *examples: str, group: click.Group | None = None
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Make a command of a function, in a group if one is given; its docstring is the help."""
+    """Make a command of a function, in a group if one is given.
+
+    Its help is the docstring of the function, followed by the examples.
+    """
 
     def make(function: Callable[..., Any]) -> Command:
         made = click.command(name, cls=Command, examples=examples)(function)
@@ -86,7 +76,7 @@ class Seconds(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Refuse what is no number of seconds."""
+        """Return the seconds; refuse everything that is not a finite number in the range."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a number of seconds.", param, ctx)
@@ -96,9 +86,7 @@ class Seconds(click.FloatRange):
 def complete_id(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the ids of the newest executions that begin so; none where the store
-    cannot be read.
-    """
+    """Return those of the newest 200 ids that begin with a text; none where the store cannot be read."""
     options = ctx.find_root().params
     try:
         config = find_config(
@@ -118,8 +106,9 @@ def complete_id(
 
 
 class Moment(click.ParamType[datetime]):
-    """A moment: a date, with a time or without, in UTC unless it says otherwise; or how long ago it
-    is, as in 90s, 15m, 2h, 7d; not for one that is `to_come`.
+    """A date with or without a time, in UTC unless it has a zone, or an age: 90s, 15m, 2h, 7d.
+
+    With `to_come` ages are refused.
     """
 
     name = "moment"
@@ -142,8 +131,8 @@ class Moment(click.ParamType[datetime]):
             when = datetime.fromisoformat(value)
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no moment: give 2026-05-04, 2026-05-04T12:00+02:00, or how long ago it is "
-                "(90s, 15m, 2h, 7d).",
+                f"{value!r} is no time: give 2026-05-04, or 2026-05-04T12:00+02:00"
+                f"{'' if self._to_come else ', or an age (90s, 15m, 2h, 7d)'}.",
                 param,
                 ctx,
             )
@@ -177,7 +166,7 @@ _UNITS: Final = {
 
 
 def timeout_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare for how long an answer is waited for; `text` says what comes after that."""
+    """Declare the option --timeout, in seconds, with a help text."""
     return click.option(
         "--timeout",
         type=Seconds(0, min_open=True),
@@ -192,10 +181,13 @@ json_option: Final = click.option("--json", "as_json", is_flag=True, help="Answe
 trust_option: Final = click.option(
     "--trust",
     is_flag=True,
-    help="Load values as themselves, which may run code that is stored.",
+    help="Load stored values as Python objects, which may run code from the store.",
 )
 modules_option: Final = click.option(
-    "-m", "--module", "modules", multiple=True, metavar="MODULE", help="Import it first."
+    *("-m", "--module", "modules"),
+    multiple=True,
+    metavar="MODULE",
+    help="Import this module first; may be repeated.",
 )
 id_argument: Final = click.argument("execution_id", metavar="ID", shell_complete=complete_id)
 arguments_argument: Final = click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
@@ -208,10 +200,10 @@ tag_option: Final = click.option(
     type=Tag(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="Only executions that have this tag; repeated, all of them.",
+    help="Only executions that have this tag; repeated, those that have all of them.",
 )
 status_option: Final = click.option(
-    "--status", type=click.Choice(STATUSES), help="Only executions of this status."
+    "--status", type=click.Choice(STATUSES), help="Only executions with this status."
 )
 
 _FILTERS: Final = (
@@ -225,18 +217,23 @@ _FILTERS: Final = (
         help="Started then or later: 2026-05-04, 2026-05-04T12:00Z, or an age such as 2h or 7d.",
     ),
     click.option(
-        "--started-before", "--older-than", type=Moment(), metavar="WHEN", help="Started before."
+        "--started-before",
+        "--older-than",
+        type=Moment(),
+        metavar="WHEN",
+        help="Started before then.",
     ),
     click.option("--closed-after", type=Moment(), metavar="WHEN", help="Closed then or later."),
-    click.option("--closed-before", type=Moment(), metavar="WHEN", help="Closed before."),
+    click.option("--closed-before", type=Moment(), metavar="WHEN", help="Closed before then."),
     click.option("--parent", metavar="ID", help="Only children of this execution."),
-    click.option("--id-prefix", metavar="TEXT", help="Only those whose ids begin so."),
+    click.option("--id-prefix", metavar="TEXT", help="Only executions whose ids begin with it."),
 )
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which executions are meant; it gets them as the keyword
-    arguments of `Client.list_executions`, by name.
+    """Give a command the options that filter executions.
+
+    It gets them as keyword arguments, named as those of `Client.list_executions`.
     """
 
     @wraps(function)

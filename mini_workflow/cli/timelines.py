@@ -1,4 +1,4 @@
-"""Timelines for people, whole or as they grow, and what comes of an execution in the end."""
+"""Print timelines, whole or as they grow, and the outcome of an execution."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mini_workflow.errors import (
 )
 
 LOOK_AGAIN: Final = 0.1
-"""Seconds between two looks at a history that is followed; more where reading it takes long."""
+"""Seconds between two reads of a history that is followed; more where reading takes long."""
 
 WIDTH: Final = 100
 """Characters of a value in a timeline, unless all are asked for."""
@@ -81,14 +81,14 @@ def _style(entry: Entry) -> str:
 def growth(
     client: Client, execution_id: str, *, while_running: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    """Return the lines of a history as they come, each time with the number of the run.
+    """Return the lines of a history, then new ones as they come, each time with the number of the run.
 
-    Ends with what there is, or, `while_running`, when the execution has closed or is blocked.
+    Ends after the first read, or, with `while_running`, once the execution has closed or is blocked.
     """
     run, seen = 0, 0
     while True:
         began = time.monotonic()
-        # The head first: what has settled has its whole history behind it.
+        # The head first: once it says that the execution has settled, the history is whole.
         head = client.head(execution_id)
         lines = client.lines(execution_id)
         if client.head(execution_id).run != head.run:
@@ -116,8 +116,9 @@ def print_timeline(
     trust: bool = False,
     err: bool = False,
 ) -> None:
-    """Print the timeline of an execution; with `follow` until it has closed or is blocked. `err`
-    prints it to the standard error stream.
+    """Print the timeline of an execution; with `follow` until it has closed or is blocked.
+
+    Values are cut at `width` characters, 0 for no limit. `err` prints to the standard error stream.
     """
     reader, at_run = execution.reader(trust=trust), 0
     for run, lines in growth(client, execution.id, while_running=follow):
@@ -130,23 +131,23 @@ def print_timeline(
 
 
 def workers_of(execution: Execution[Any]) -> tuple[str, ...]:
-    """Return the workers that tasks in flight of an execution are with, or wait for."""
+    """Return the workers that the running and waiting tasks of an execution name."""
     tasks = execution.history().state().tasks.values()
     return tuple(sorted({task.worker for task in tasks if task.worker and task.retry_at is None}))
 
 
 def print_waiting(execution: Execution[Any]) -> None:
-    """Print which tasks of an execution that runs are with a worker that they name, or wait for it."""
+    """Print which running or waiting tasks of an execution name a worker."""
     for seq, task in execution.history().state().tasks.items():
         if task.worker and task.retry_at is None:
             say(
-                f"task #{seq} {task.name!r} is with worker {task.worker!r}, or waits for it: if nobody "
-                f"serves it, {task_message(task.worker)}"
+                f"task #{seq} {task.name!r} runs on worker {task.worker!r}, or waits for it: if no "
+                f"process runs that worker, {task_message(task.worker)}"
             )
 
 
 def print_outcome(execution: Execution[Any], as_json: bool, *, trust: bool = False) -> int:
-    """Print what has come of an execution that has closed or is blocked; answers the exit status.
+    """Print the outcome of an execution that has closed or is blocked. Return the exit status.
 
     Without `trust` values and errors are shown as they are stored, and not loaded.
     """
@@ -173,25 +174,24 @@ def print_outcome(execution: Execution[Any], as_json: bool, *, trust: bool = Fal
         return OK
     if as_json:
         kind = type(failure)
-        told: dict[str, Any] = {"type": name_of(kind), "message": str(failure)}
+        shown_error: dict[str, Any] = {"type": name_of(kind), "message": str(failure)}
         raised = execution.describe().failure
         if raised is not None:
-            told |= {"traceback": raised.traceback, "task_traceback": raised.task_traceback}
-            told["cause"] = None if raised.cause is None else asdict(raised.cause)
-        say_json({**answer, "error": told})
+            shown_error |= {"traceback": raised.traceback, "task_traceback": raised.task_traceback}
+            shown_error["cause"] = None if raised.cause is None else asdict(raised.cause)
+        say_json({**answer, "error": shown_error})
     else:
         _tell_failure(execution, status, failure)
     return code
 
 
 def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: bool) -> int:
-    """Return the same of one that has completed or failed, by what is stored alone."""
+    """Print the stored result or failure without loading it. Return the exit status."""
     closing = execution.history()[-1]
     if isinstance(closing, events.ExecutionFailed):
         failure = readable(execution.codec, closing.failure)
         if as_json:
-            told = asdict(RaisedError.of(failure, execution.codec))
-            say_json({**answer, "error": told})
+            say_json({**answer, "error": asdict(RaisedError.of(failure, execution.codec))})
         else:
             _tell_failure(execution, answer["status"], execution.codec.show_failure(failure))
         return FAILED
@@ -217,8 +217,10 @@ def _tell_failure(execution: Execution[Any], status: str, failure: BaseException
 
 
 def print_stacks(execution: Execution[Any], *, err: bool = False) -> None:
-    """Print where a workflow failed: the stack of the task whose error ended it, if one did, its own,
-    and those of the errors behind it, of children for example. Nothing of one that has not failed.
+    """Print the stacks of a failed workflow; nothing for one that has not failed.
+
+    First the stack of the task whose error ended it, if one did, then its own, then those of the
+    errors that caused it, for example in children.
     """
     closing = execution.history()[-1]
     failure = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.codecs.kinds import Kind, Tagged, Unencodable, short_name
 from mini_workflow.codecs.names import factory_name, load_factory
-from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
+from mini_workflow.loop.ordered_set import OrderedFrozenSet, OrderedSet
 
 if TYPE_CHECKING:
     from mini_workflow.codecs.decoding import Decoder

@@ -12,7 +12,7 @@ from mini_workflow.codecs.pickled import decode_opaque
 from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.codecs.table import KINDS
 from mini_workflow.errors import PayloadNotReadable
-from mini_workflow.loop.ordered import OrderedFrozenSet, OrderedSet
+from mini_workflow.loop.ordered_set import OrderedFrozenSet, OrderedSet
 
 _ORDERED: Final[dict[type[Any], type[Any]]] = {set: OrderedSet, frozenset: OrderedFrozenSet}
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})

@@ -1,4 +1,4 @@
-"""Ask other executions from a workflow, and answer the asks of others."""
+"""Ask other executions from a workflow, and answer the asks of other executions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class AskFuture(WorkflowFuture[Any]):
-    """The answer of another execution. Cancelling it gives up waiting; what was asked for takes place."""
+    """A future of the answer of another execution. Cancelling it ends the wait; the request stands."""
 
     __mini_workflow_refused__ = "the answer of another execution"
 
@@ -50,7 +50,7 @@ class AskFuture(WorkflowFuture[Any]):
 
 
 def subject_of(kind: str, name: str, target: str) -> tuple[str, str]:
-    """Return what is waited for, as a kind and a name."""
+    """Return the kind and the name of an awaited answer, for descriptions."""
     return ("result", target) if kind == "result" else ("answer", f"{kind} {name} of {target}")
 
 
@@ -64,7 +64,7 @@ class Asks:
         self._open: dict[int, AskFuture] = {}
 
     def result(self, target: str) -> AskFuture:
-        """Ask for the result of an execution. Raises UsageError if it is this one."""
+        """Ask for the result of an execution. Raises UsageError if `target` is this one."""
         if target == self._recorder.execution_id:
             raise UsageError(
                 f"ctx.execution({target!r}).result(): the execution would wait for itself for ever; ask for "
@@ -75,12 +75,15 @@ class Asks:
     def call(
         self, kind: str, name: str, target: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AskFuture:
-        """Ask an execution for an "update", or put a "query" to it."""
+        """Send an "update" or a "query" to an execution, and return a future of the answer.
+
+        Raises UsageError if `name` cannot be the name of one, and ValueNotSerializable.
+        """
         check_name(kind, name)
         return self._ask(kind, name, target, [list(args), kwargs])
 
     def signal(self, name: str, target: str, value: Any) -> AskFuture:
-        """Send a signal whose receipt is confirmed."""
+        """Send a signal, and return a future that is done when it has arrived. Raises like `call`."""
         check_name("signal", name)
         return self._ask("signal", name, target, value)
 
@@ -118,7 +121,7 @@ class Asks:
             self._recorder.fail(future, error)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all asks."""
         self._open.clear()
 
     def _codec_of(self, target: str) -> Codec:
@@ -126,8 +129,8 @@ class Asks:
 
 
 def failure_of_result(codec: Codec, failure: Failure, execution_id: str) -> BaseException:
-    """Return what whoever waits for the result of an execution gets that has failed: its own exception, if
-    that can be rebuilt here. `codec` is that of the execution.
+    """Return the exception for those that wait for the result of a failed execution: its own one, or
+    ExecutionFailed if that cannot be rebuilt here. `codec` is the codec of the execution.
     """
     plain = codec.plain_failure(failure)
     error = codec.decode_failure(failure)
@@ -142,13 +145,13 @@ def failure_of_result(codec: Codec, failure: Failure, execution_id: str) -> Base
 
 
 NOTHING = Payload(tree=None)
-"""What confirms a signal."""
+"""The answer that confirms a signal."""
 
 Outcome = Payload | Failure
 
 
 def answer(ask_id: str, at: int, outcome: Outcome, place: object) -> SendMessage:
-    """Return the answer to an ask. `place` tells it from another one to the same ask."""
+    """Return the message with the answer to an ask. `place` makes its key differ from other answers."""
     asker, seq = read_ask(ask_id)
     message: Event
     if isinstance(outcome, Failure):
@@ -159,13 +162,13 @@ def answer(ask_id: str, at: int, outcome: Outcome, place: object) -> SendMessage
 
 
 def nobody(ask_id: str, target: str, at: int, place: object = "nobody") -> SendMessage:
-    """Return the answer to an ask of an execution that does not exist."""
+    """Return the answer to an ask whose target does not exist."""
     why = f"there is no execution {target!r} to ask: it was never started, or it was deleted"
     return answer(ask_id, at, failure_of(ExecutionNotFound(why)), place)
 
 
 def outcome_of(end: Event, execution_id: str) -> Outcome:
-    """Return what an execution has come to, by the event that it has closed with."""
+    """Return the result or failure of an execution from its closing event."""
     if isinstance(end, events.ExecutionCompleted):
         return end.result
     if isinstance(end, events.ExecutionFailed):
@@ -179,7 +182,7 @@ def outcome_of(end: Event, execution_id: str) -> Outcome:
 
 
 def answers_at_end(execution_id: str, state: ExecutionState, end: Event) -> Iterable[SendMessage]:
-    """Return what those are told who wait for an execution that closes."""
+    """Return the answers to the open asks of an execution that closes."""
     for ask_id, kind in state.askers.items():
         if kind == "result":
             yield answer(ask_id, state.now, outcome_of(end, execution_id), state.length)
@@ -194,8 +197,8 @@ def answer_of_closed(
     asked: events.Asked,
     history: Sequence[Event] = (),
 ) -> SendMessage:
-    """Return the answer of an execution that has closed, to anything but a query. What it has answered
-    before it answers once more.
+    """Return the answer of a closed execution to an ask other than a query. A repeated ask gets the
+    earlier answer again, from `history` if it is there.
     """
     outcome: Outcome = _closed(execution_id, end)
     if asked.kind == "result":
@@ -210,7 +213,7 @@ def answer_of_closed(
 def given_before(
     state: ExecutionState, update_id: str, history: Sequence[Event] = ()
 ) -> Outcome | None:
-    """Return what an update was answered with, as far as that is known; None if it was not answered."""
+    """Return the earlier answer to an update, or a failure if it is not kept; None if there was none."""
     for event in history:
         if isinstance(event, events.UpdateCompleted) and event.id == update_id:
             return event.result
@@ -223,7 +226,7 @@ def given_before(
         return Payload(tree=about["result"])
     if "failure" in about:
         return Failure.from_plain(about["failure"])
-    why = "it was handled, and the answer is too long, or too old, to be told once more"
+    why = f"update {update_id!r} was handled, but its answer is too long or too old to be kept"
     return failure_of(ExecutionClosed(why))
 
 
@@ -233,12 +236,11 @@ def _closed(execution_id: str, end: Event) -> Failure:
 
 
 class OtherExecution:
-    """Another execution, as seen from a workflow. What is sent leaves after the commit.
+    """A handle to another execution, for workflow code. Messages leave after the commit of the turn.
 
-    What is asked is answered once: `result`, `update`, `query` and a confirmed `signal` return futures,
-    which raise ExecutionNotFound if there is no execution of that id. An execution that is blocked or
-    paused answers once it goes on; limit the wait by ``asyncio.timeout``. Cancelling a future gives up
-    waiting, and nothing else.
+    `result`, `update`, `query` and a confirmed `signal` return futures, which raise ExecutionNotFound if
+    there is no execution of that id. An execution that is blocked or paused answers once it goes on;
+    limit the wait by ``asyncio.timeout``. Cancelling a future only ends the wait for it.
     """
 
     __slots__ = ("_children", "id")
@@ -251,25 +253,27 @@ class OtherExecution:
         self._children = children
 
     def result(self) -> AskFuture:
-        """Return a future of its result, also if it has closed before, and over `continue_as_new`.
+        """Return a future of the execution's result, across `continue_as_new`. It may have closed before.
 
-        It raises what ``runtime.get_execution(id).result()`` does: the workflow's own exception, or
-        ExecutionFailed where that cannot be rebuilt, ExecutionCancelled, ExecutionTerminated.
-        Raises UsageError at once for the execution itself.
+        The future raises like ``runtime.get_execution(id).result()``: the workflow's own exception or,
+        where that cannot be rebuilt, ExecutionFailed; ExecutionCancelled or ExecutionTerminated. Raises
+        UsageError at once if the execution asks for its own result.
         """
         return self._children.asks.result(self.id)
 
     def update(self, name: str, /, *args: Any, **kwargs: Any) -> AskFuture:
-        """Have its workflow handle a request, once, and return a future of the answer.
+        """Send an update, which the workflow handles once, and return a future of the answer.
 
-        It raises what the validator or the handler raises, UnknownHandler, or ExecutionClosed.
+        The future raises the exception of the validator or the handler, UnknownHandler or
+        ExecutionClosed.
         """
         return self._children.asks.call("update", name, self.id, args, kwargs)
 
     def query(self, name: str, /, *args: Any, **kwargs: Any) -> AskFuture:
-        """Query its workflow, also one that has closed, and return a future of the answer.
+        """Query the workflow, also of an execution that has closed, and return a future of the answer.
 
-        It raises what the handler raises, UnknownHandler, or what keeps the code from being run.
+        The future raises the exception of the handler, UnknownHandler, or the fault of an execution
+        whose code cannot be run.
         """
         return self._children.asks.call("query", name, self.id, args, kwargs)
 
@@ -278,10 +282,11 @@ class OtherExecution:
     @overload
     def signal(self, name: str, value: Any = None, *, confirm: Literal[True]) -> AskFuture: ...
     def signal(self, name: str, value: Any = None, *, confirm: bool = False) -> AskFuture | None:
-        """Send a signal; it arrives once, after this turn's commit. One for nobody is only logged.
+        """Send a signal. It arrives once, after this turn's commit; if there is no such execution, a
+        warning is logged.
 
-        With `confirm` a future is returned, which is done when the other execution has the signal. It
-        raises ExecutionNotFound, or ExecutionClosed.
+        With `confirm`, return a future that is done when the other execution has the signal. The future
+        raises ExecutionNotFound or ExecutionClosed.
         """
         if confirm:
             return self._children.asks.signal(name, self.id, value)
@@ -289,9 +294,12 @@ class OtherExecution:
         return None
 
     def cancel(self, reason: str = "") -> None:
-        """Ask it to cancel itself."""
+        """Ask the execution to cancel itself. Raises UsageError if `reason` is not a text."""
         self._children.send_cancel(self.id, reason)
 
     def terminate(self, reason: str = "") -> None:
-        """End it at once, without running any of its code; it takes place after this turn's commit."""
+        """Terminate the execution without running any of its code, after this turn's commit.
+
+        Raises UsageError if `reason` is not a text.
+        """
         self._children.send_cancel(self.id, reason, terminates=True)

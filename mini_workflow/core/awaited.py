@@ -1,7 +1,7 @@
-"""Describe the awaits of a run when a turn has ended, as a store keeps them with the head.
+"""Describe the awaits of a run at the end of a turn, as a store keeps them with the head.
 
-Only looks at coroutines and futures; nothing of it is recorded. A step after another costs nothing
-here: that the code awaits a task is in the history.
+The module only reads coroutines and futures; nothing is recorded. It costs next to nothing for code that
+awaits one task after another, which the history shows anyway.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from mini_workflow.core.run import Run
 
 DEEPEST: Final = 50
-"""How many futures behind each other are followed. Our own bound."""
+"""The number of futures, each awaiting the next, that are followed. Our own bound."""
 
 WIDEST: Final = 100
-"""How many futures beside each other are looked at. Our own bound."""
+"""The number of futures awaited together that are examined. Our own bound."""
 
 SHOWN: Final = 3
-"""How many of those that are awaited together are kept."""
+"""The number of further futures awaited together that are described."""
 
 LONGEST: Final = 200
-"""Characters of a name that are kept."""
+"""Characters that are kept of a name. Our own bound."""
 
 _TASK: Final = '{"kind":"task"'
 _ALSO: Final = ',"also":['
@@ -41,17 +41,17 @@ _ALSO: Final = ',"also":['
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 _quote: Final[Callable[[str], str]] = encode_basestring_ascii
 _quoted: Final = lru_cache(256)(encode_basestring_ascii)
-"""The same for texts that come again and again."""
+"""`_quote` with a cache, for texts that are often repeated."""
 
 
 @record
 class Awaited:
-    """Something that code awaits: a `kind`, the `name` and number of the operation as far as it has any,
-    and since when (milliseconds since the epoch, as all times here).
+    """An operation that code awaits: its `kind`, its `name` and number if it has them, and the time `since`
+    which the code awaits it. All times are milliseconds since the epoch.
 
-    `until` is when a timer fires, `deadline` when the code gives up, `line` the user's line as
-    ``file:line in function``. `also` are others that are awaited together with it, as pairs of kind and
-    name, and `count` how many they all are.
+    `until` is the time at which a timer fires, `deadline` the time at which the code gives up, `line` the
+    user's line as ``file:line in function``. `also` are other operations that are awaited together with
+    it, as pairs of kind and name, and `count` is the number of them all.
     """
 
     kind: str
@@ -65,18 +65,18 @@ class Awaited:
     count: int = 1
 
     def to_text(self) -> str:
-        """Return the JSON text of it."""
+        """Return the JSON text, which `from_text` reads."""
         text = f'{{"kind":{_quote(self.kind)}'
         for name, defaults in _FIELDS:
             value = getattr(self, name)
             if value not in defaults:
-                told = _quote(value) if type(value) is str else value
-                text += f',"{name}":{_dump(value) if type(value) is tuple else told}'
+                scalar = _quote(value) if type(value) is str else value
+                text += f',"{name}":{_dump(value) if type(value) is tuple else scalar}'
         return text + "}"
 
     @classmethod
     def from_text(cls, text: str) -> Awaited | None:
-        """Return what a text says; None if it is empty, or says nothing that is known here."""
+        """Return the await that a text describes; None if the text is empty or not readable."""
         try:
             plain = json.loads(text)
             plain["also"] = tuple((str(kind), str(name)) for kind, name in plain.get("also", ()))
@@ -86,7 +86,7 @@ class Awaited:
         return found if all(type(getattr(found, k)) in t for k, t in _TYPES.items()) else None
 
     def same(self, other: Awaited | None) -> bool:
-        """Return whether it is the same operation, awaited at the same place."""
+        """Return whether both are the same operation, awaited at the same place."""
         return other is not None and _place(self) == _place(other)
 
 
@@ -112,24 +112,24 @@ _DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
 _FIELDS: Final = tuple((n, _DEFAULTS[n]) for n in defaults_of(Awaited) if n != "kind")
 
 
-def _place(one: Awaited) -> tuple[Any, ...]:
-    return one.kind, one.name, one.seq, one.line
+def _place(awaited: Awaited) -> tuple[Any, ...]:
+    return awaited.kind, awaited.name, awaited.seq, awaited.line
 
 
 @lru_cache(256)
 def is_of_task(text: str) -> bool:
-    """Return whether a text says no more than the history does: that a task is awaited. Remembered, since
-    it is asked at every step.
+    """Return whether a text says only that a task is awaited, as the history does too. Cached, since the
+    question comes at every step.
     """
     return not text or (text.startswith(_TASK) and _ALSO not in text)
 
 
 def waits_of(run: Run) -> str:
-    """Return the text of what the code of a run awaits; empty if it awaits nothing."""
+    """Return a text that describes what the code of a run awaits; empty if it awaits nothing."""
     waiter = run.waiter()
     known = run.awaited
     if type(waiter) is TaskFuture and run.main is not None and not run.state.timers:
-        # What most code awaits most of the time, written out.
+        # A short way for the most frequent case.
         if known is not None and known[0] is waiter and known[1] == 1:
             return known[2]
         name, seq, at = waiter.name, waiter.seq, run.state.now
@@ -148,13 +148,13 @@ def waits_of(run: Run) -> str:
 
 
 def _task_text(name: str, line: str, seq: int, at: int) -> str:
-    """Return what `Awaited.to_text` returns of a task with that line."""
+    """Return the same text as `Awaited.to_text` for a task with that line."""
     named, placed = _quoted(name[:LONGEST]), _quoted(line)
     return f'{_TASK},"name":{named},"seq":{seq},"since":{at},"line":{placed}}}'
 
 
 def recall(run: Run, text: str) -> None:
-    """Have a run that was replayed know what it awaited before: since when it does."""
+    """Give a replayed run the description `text` from before, which has the begin of its wait."""
     if not text:
         return
     leaves = _leaves(run, run.main) if run.waiter() is not None else []
@@ -165,7 +165,7 @@ def recall(run: Run, text: str) -> None:
 
 
 class _Leaf:
-    """A future that is awaited in the end, what it is the future of, and the asyncio tasks on the way."""
+    """A future that awaits no other one, with its operation and the asyncio tasks which await it."""
 
     __slots__ = ("future", "subject", "tasks")
 
@@ -201,14 +201,14 @@ def _text(run: Run, leaves: list[_Leaf]) -> str:
         line=_line(leaf.tasks),
     )
     if len(leaves) > 1:
-        others = (one.subject or ("", "", 0) for one in leaves[1 : 1 + SHOWN])
+        others = (other.subject or ("", "", 0) for other in leaves[1 : 1 + SHOWN])
         also = tuple((kind, name[:LONGEST]) for kind, name, _ in others)
         found = replace(found, also=also, count=len(leaves))
     return found.to_text()
 
 
 def _line(tasks: Sequence[asyncio.Task[Any]]) -> str:
-    """Return where the innermost of tasks waits that waits in the user's code."""
+    """Return the line where the innermost task waits that waits in the user's code."""
     for task in reversed(tasks):
         if line := waiting_line(task.get_coro()):
             return line
@@ -219,7 +219,7 @@ _RANKS: Final = {
     kind: rank
     for rank, kind in enumerate(("task", "map", "signal", "promise", "child", "condition", "timer"))
 }
-"""Which of several is told of first; kinds that are not named come behind the first two."""
+"""The order in which several operations are described. Kinds that are missing come behind the first two."""
 
 
 def _rank(leaf: _Leaf) -> float:
@@ -227,7 +227,7 @@ def _rank(leaf: _Leaf) -> float:
 
 
 def _leaves(run: Run, main: asyncio.Task[Any] | None) -> list[_Leaf]:
-    """Return what a task awaits in the end, what is told of first in front."""
+    """Return the futures that a task awaits in the end, in the order of their description."""
     found: list[_Leaf] = []
     if main is not None:
         _follow(run, main, (), found, 0)
@@ -256,7 +256,7 @@ def _follow(
     subject = _subject(run, future)
     members: Iterable[Any] = ()
     if subject is None:
-        # Only what a task itself awaits is named by the frames of the task.
+        # The frames of a task name the futures that the task itself awaits, and no others.
         members = _members(future, None if tasks is before else tasks[-1])
     if not members:
         if isinstance(future, asyncio.Task):
@@ -270,9 +270,9 @@ def _follow(
 
 
 def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
-    """Return what a future is the future of: a kind, a name and a number."""
-    told = getattr(future, "subject", None)
-    if told is not None and (subject := told()) is not None:
+    """Return kind, name and number of the operation that a future is of; None if it is of none."""
+    subject_of_future = getattr(future, "subject", None)
+    if subject_of_future is not None and (subject := subject_of_future()) is not None:
         found: tuple[str, str, int] = subject
         return found
     queues: dict[str, Any] = getattr(run.messages, "_queues")  # noqa: B009 - only looked at
@@ -283,7 +283,7 @@ def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
 
 
 def _members(future: Any, task: asyncio.Task[Any] | None) -> Iterable[Any]:
-    """Return the futures that one stands for: of `gather`, `wait`, `wait_for` or a task group."""
+    """Return the futures that a future of `gather`, `wait`, `wait_for` or a task group stands for."""
     children = getattr(future, "_children", None)  # gather
     if children is not None:
         return children
@@ -322,11 +322,11 @@ _WAITERS: Final[dict[CodeType, Callable[[dict[str, Any]], Iterable[Any]]]] = {
     _code(getattr(asyncio.tasks, "_wait")): _of_wait,  # noqa: B009 - it has no public name
     _code(asyncio.wait_for): _of_wait_for,
 }
-"""How those coroutines of asyncio that wait on a future of their own name what they wait for."""
+"""For coroutines of asyncio that wait on a future of their own: how their variables name the real futures."""
 
 
 def _deadline(run: Run, tasks: tuple[asyncio.Task[Any], ...]) -> int | None:
-    """Return when the first of the timeouts around the awaits ends: the code's, and the execution's."""
+    """Return the earliest end of the timeouts around the awaits, the execution's own among them."""
     timers = run.state.timers
     if not timers:
         return None
@@ -334,7 +334,7 @@ def _deadline(run: Run, tasks: tuple[asyncio.Task[Any], ...]) -> int | None:
     waiters = [getattr(task, "_fut_waiter", None) for task in tasks]
     for handle in islice(run.timers.handles(), WIDEST):
         owner = getattr(handle.callback, "__self__", None)
-        # The second is what wait_for() does before Python 3.12.
+        # Before Python 3.12 wait_for() has no Timeout, but a callback with its future as argument.
         if (isinstance(owner, asyncio.Timeout) and getattr(owner, "_task", None) in tasks) or (
             handle.args and any(handle.args[0] is waiter for waiter in waiters)
         ):

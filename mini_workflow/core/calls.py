@@ -1,11 +1,10 @@
 """Name a call: by its function, and for a lambda by the functions that its code calls.
 
-Read from the bytecode, so that comments and formatting make no difference.
+The names are read from the bytecode, so that comments and formatting make no difference.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dis
 import functools
 import inspect
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypedDict, TypeVar, overload
 from zlib import crc32
 
 from mini_workflow.core.limit import Limit
@@ -21,18 +20,21 @@ from mini_workflow.core.records import frozen
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable, UsageError
 
+if TYPE_CHECKING:
+    import asyncio
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LAMBDA: Final = "<lambda>"
-"""What Python calls every lambda, and a task is called whose lambda calls nothing by a name."""
+"""The name that Python gives to every lambda. A task has it if its lambda calls nothing by a name."""
 
 NAME_LENGTH: Final = 60
-"""Characters of the default name of a lambda's task; the rest is cut. Our own bound."""
+"""Characters of the default name of a lambda's task; a longer one is cut. Our own bound."""
 
 _REMEMBERED: Final = 2048
 _NULL_COMES_LATER: Final = sys.version_info >= (3, 13)
-"""Whether PUSH_NULL, which marks what is called, follows the load of it or comes before."""
+"""Whether PUSH_NULL, which marks a callee, follows the load of the callee or comes before."""
 _METHOD_MARKED: Final = sys.version_info >= (3, 12)
 _BEGINS: Final = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FAST")
 _FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
@@ -40,8 +42,8 @@ _FOLLOWS: Final = ("LOAD_ATTR", "LOAD_METHOD")
 
 @frozen
 class Code:
-    """Facts about a lambda's code: whom it `calls`, the `name` of its tasks, and a checksum of its
-    other `details`, which are the names and the constants in it.
+    """Facts about a lambda's code: the functions that it `calls`, the `name` of its tasks, and a checksum of
+    its other `details`, which are the names and the constants in it.
     """
 
     code: CodeType
@@ -51,23 +53,23 @@ class Code:
 
 
 _known: dict[int, Code] = {}
-"""By the identity of the code, which is kept alive by that."""
+"""The facts by the id() of the code. Each entry keeps its code alive, so that the id stays its own."""
 
 
 def inner_function(function: Any) -> Any:
-    """Return what is called in the end: behind partials, and the function of a method."""
+    """Return the callable inside of partials."""
     while isinstance(function, functools.partial):
         function = function.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return function  # pyright: ignore[reportUnknownVariableType]
 
 
 def is_lambda(function: Any) -> bool:
-    """Return whether it has no name but that of every lambda."""
+    """Return whether the callable is a lambda, also inside of partials."""
     return getattr(inner_function(function), "__name__", None) == LAMBDA
 
 
 def default_name(function: Callable[..., Any]) -> str:
-    """Return what a task is called that is given no name."""
+    """Return the name of a task that is given none."""
     inner = function if type(function) is FunctionType else inner_function(function)
     name = getattr(inner, "__name__", None)
     if name == LAMBDA and type(inner) is FunctionType:
@@ -77,7 +79,7 @@ def default_name(function: Callable[..., Any]) -> str:
 
 
 def name_of_call(function: Callable[..., Any]) -> str:
-    """Return whom it calls: its own name, with that of its class; for a lambda, those that it calls."""
+    """Return the name of a function with that of its class; for a lambda, the names that it calls."""
     inner = inner_function(function)
     if isinstance(inner, MethodType):
         inner = inner.__func__
@@ -90,7 +92,7 @@ def name_of_call(function: Callable[..., Any]) -> str:
 
 
 def about_code(code: CodeType) -> Code:
-    """Return what is known of a lambda's code. Remembered, by identity."""
+    """Return the facts about a lambda's code. Cached by the identity of the code."""
     known = _known.get(id(code))
     if known is not None:
         return known
@@ -120,7 +122,7 @@ def _callees(code: CodeType) -> list[str]:
             name = step.argval if isinstance(step.argval, str) else ""
             calls = operation.startswith("LOAD_GLOBAL") and bool((step.arg or 0) & 1)
         elif follows:
-            # What the attribute is of may have no name, as in "a b".split().
+            # The object of the attribute may have no name, as in "a b".split().
             name = f"{name}.{step.argval}" if name else str(step.argval)
             calls = operation == "LOAD_METHOD" or (_METHOD_MARKED and bool((step.arg or 0) & 1))
         elif operation == "PUSH_NULL":
@@ -199,9 +201,10 @@ class TaskDecorator(Protocol):
 def check_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: set[str]
 ) -> None:
-    """Raise UsageError if the call cannot mean what it says.
+    """Check the call of a task. `options` are the names of the engine's own arguments that were given.
 
-    `options` are the engine's own arguments that were given with it.
+    Raises ClosureNotSerializable if the function assigns a captured variable, and UsageError if an
+    argument could be an option of the engine or a parameter of the function, or is neither.
     """
     if (
         type(function) is FunctionType
@@ -221,12 +224,12 @@ def check_call(
         return
     parameters, takes_more = known
     for option in options - _bound(function):
-        # What is given by position, or is bound, is not meant twice.
+        # A parameter that is given by position, or is bound, has its value already.
         if option in parameters and parameters[option] >= len(args):
             raise UsageError(
                 f"{option}= is an option of ctx.task(), and {name_of_call(function)} has a parameter "
                 f"of that name: for the function write ctx.task(...options...)(function, {option}=...); "
-                "for the option give the function its own by position"
+                "for the option pass the function's own argument by position"
             )
     if takes_more:
         return
@@ -239,7 +242,7 @@ def check_call(
 
 
 def _bound(function: Any) -> set[str]:
-    """Return the parameters that a partial has bound by their names."""
+    """Return the names of the parameters that a partial has bound by name."""
     return set(function.keywords) if isinstance(function, functools.partial) else set()  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
@@ -271,8 +274,8 @@ _POSITION_OF_KEYWORDS: Final = sys.maxsize
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | None:
-    """Return the parameters that can be given by name, with their positions, and whether it takes
-    any other; None if that is not known.
+    """Return the parameters that can be given by name with their positions, and whether the function takes
+    any other; None if its signature is not known.
     """
     if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
         code = function.__code__
@@ -298,20 +301,20 @@ def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | N
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether calling it gives a coroutine: through partials, methods and callable objects
-    too.
+    """Return whether a call of the function returns a coroutine. Looks into partials, methods and callable
+    objects too.
     """
     if type(function) is FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if inspect.iscoroutinefunction(function):
         return True
     inner: object = inner_function(function)
-    # A class with an asynchronous __call__ still gives an instance when it is called itself.
+    # A call of a class returns an instance, even if its __call__ is asynchronous.
     return not isinstance(inner, type) and inspect.iscoroutinefunction(type(inner).__call__)
 
 
 def takes_result(undo: Callable[..., Any]) -> bool:
-    """Return whether an undo wants the result of the task that it takes back."""
+    """Return whether an undo takes the result of its task as an argument."""
     try:
         inspect.signature(undo).bind(None)
     except (TypeError, ValueError):
@@ -320,7 +323,7 @@ def takes_result(undo: Callable[..., Any]) -> bool:
 
 
 def takes(function: Callable[..., Any], count: int) -> bool:
-    """Return whether it can be called with that many arguments, as far as that is known."""
+    """Return whether the function takes `count` positional arguments; True if its signature is not known."""
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:
@@ -331,7 +334,9 @@ def takes(function: Callable[..., Any], count: int) -> bool:
 
 
 def required_arguments(function: Callable[..., Any]) -> int | None:
-    """Return how many positional arguments it must have; None if it takes some by name only."""
+    """Return the number of positional arguments that the function requires; None if it requires some by
+    name, or its signature is not known.
+    """
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -1,14 +1,26 @@
-"""Chance: random numbers that are the same on replay, and that nobody draws who may only look."""
+"""Draw random numbers that are the same in a replay. Queries, validators and predicates may draw none."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+SEED_BITS: Final = 53
+"""Bits of the seed of a run's random numbers, which JSON numbers hold in every language."""
+
+ENTROPY_BITS: Final = SEED_BITS + 128
+"""Random bits that a run takes: for its seed, and for the key of the tokens of its promises."""
+
+
+def seed_and_key(entropy: int) -> tuple[int, str]:
+    """Return what a run takes from ENTROPY_BITS random bits. The seed tells nothing of the key."""
+    key = entropy >> SEED_BITS
+    return entropy & ((1 << SEED_BITS) - 1), f"{key:032x}" if key else ""
 
 
 class WorkflowRandom(random.Random):
-    """A generator that asks before each draw. A copy of it, in a task, asks nobody."""
+    """A generator of random numbers that calls `check` before each draw. A copy, in a task, does not."""
 
     def __init__(self, seed: str, check: Callable[[str], None]) -> None:
         self._check: Callable[[str], None] | None = check

@@ -1,4 +1,4 @@
-"""Children: executions that an execution starts, and others that it sends signals to."""
+"""Children: executions that an execution starts, and messages that it sends to others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class Child(WorkflowFuture[R]):
-    """The result of a child execution, whose id is `id`. Cancelling it cancels the child."""
+    """A future of the result of a child execution, whose id is `id`. Cancelling it cancels the child."""
 
     __mini_workflow_refused__ = "the future of a child"
     __mini_workflow_instead__ = "pass its .id, or await it in the workflow and pass its result"
@@ -50,11 +50,14 @@ class Child(WorkflowFuture[R]):
         return "child", self.id, self.seq
 
     def signal(self, name: str, value: Any = None) -> None:
-        """Send the child a signal. It arrives after the commit of this turn."""
+        """Send a signal to the child, once this turn is committed.
+
+        Raises UsageError if `name` cannot be the name of a signal, and ValueNotSerializable.
+        """
         self._children.send_signal(self.id, name, value)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Ask the child to cancel itself, and wait for it no longer."""
+        """Ask the child to cancel itself, and stop waiting for it."""
         if self.done():
             return False
         self._children.cancel(self.seq, msg if isinstance(msg, str) else "")
@@ -62,7 +65,7 @@ class Child(WorkflowFuture[R]):
 
 
 class Children:
-    """The child executions of one run, and what it sends to executions."""
+    """The child executions of one run, and the messages that it sends to other executions."""
 
     __slots__ = ("_open", "_recorder", "asks")
 
@@ -81,7 +84,11 @@ class Children:
         headers: dict[str, str] | None = None,
         limit: dict[str, Any] | None = None,
     ) -> Child[Any]:
-        """Start a child execution now, with the arguments that `encode` encodes by its codec."""
+        """Start a child execution, and return the future of its result.
+
+        `encode` encodes its arguments by the codec of the child. `child_id` is None for a made-up id.
+        `on_parent_close` is "cancel", "terminate" or "abandon".
+        """
         recorder = self._recorder
         seq = recorder.seq + 1
         name = made_up_id(recorder.execution_id, recorder.state.seed, seq)
@@ -111,7 +118,10 @@ class Children:
         tags: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> OtherExecution:
-        """Start an execution that goes on without this one, once this turn is committed."""
+        """Start an execution that does not depend on this one, once this turn is committed.
+
+        Raises UsageError if `notify` cannot be the name of a signal.
+        """
         recorder = self._recorder
         if notify is not None:
             check_name("signal", notify)
@@ -136,13 +146,16 @@ class Children:
         return OtherExecution(name, self)
 
     def cancel(self, seq: int, reason: str) -> None:
-        """Ask a child to cancel itself, and wait for it no longer."""
+        """Ask a child to cancel itself, and stop waiting for it."""
         if seq in self._recorder.state.children and self._recorder.may_give_up():
             self._open.pop(seq, None)
             self._recorder.emit(events.ChildCancelled(seq, reason))
 
     def send_signal(self, target: str, name: str, value: Any) -> None:
-        """Send a signal to another execution, once this turn is committed."""
+        """Send a signal to another execution, once this turn is committed.
+
+        Raises UsageError if `name` cannot be the name of a signal, and ValueNotSerializable.
+        """
         check_name("signal", name)
         recorder = self._recorder
         if recorder.may_start():
@@ -153,7 +166,10 @@ class Children:
             recorder.emit(events.SignalSent(seq, target, name, payload, headers))
 
     def send_cancel(self, target: str, reason: str, *, terminates: bool = False) -> None:
-        """Ask another execution to cancel itself, or end it, once this turn is committed."""
+        """Ask another execution to cancel itself, or terminate it, once this turn is committed.
+
+        Raises UsageError if `reason` is not a text.
+        """
         check_reason(reason)
         recorder = self._recorder
         if recorder.may_start():
@@ -174,7 +190,7 @@ class Children:
             failure = codec.plain_failure(event.failure)
             cause = codec.decode_failure(event.failure)
             error = ChildFailed(
-                f"child execution {child.id!r} of workflow {child.name!r} came to a bad end: "
+                f"child execution {child.id!r} of workflow {child.name!r} failed: "
                 f"{failure.type.rpartition(':')[2]}: {failure.message}",
                 execution_id=child.id,
             )
@@ -184,12 +200,12 @@ class Children:
     def _headers(
         self, kind: str, name: str, target: str, given: dict[str, str] | None = None
     ) -> dict[str, str] | None:
-        """Return those of what is sent; None for those of the execution, and of a signal for none."""
+        """Return the headers of a message. None stands for those of the execution; for a signal, for none."""
         hooks = self._recorder.hooks
         return given if hooks is None else hooks.sending(kind, name, target, given)
 
     def _beside(self, headers: dict[str, str] | None) -> dict[str, str] | None:
-        """Return the headers of the execution with others beside them; None if there are no others."""
+        """Return the headers of the execution together with others; None if there are no others."""
         own = self._recorder.state.headers or {}
         return check_headers({**own, **headers}) if headers else None
 
@@ -202,21 +218,19 @@ class Children:
 
 
 def made_up_id(execution_id: str, seed: int, seq: int) -> str:
-    """Return the id of an execution that operation `seq` of another one starts, and for which no other is
-    chosen.
-    """
+    """Return the id for an execution that operation `seq` of another one starts without giving an id."""
     return f"{execution_id[:80]}.{seed % 100_000_000:08d}.{seq}"
 
 
 def sender_of(execution_id: str, state: ExecutionState) -> str:
-    """Return what the keys of messages about the end of a run begin with: another one in each run, also
-    of those that begin with the events of another one.
+    """Return the beginning of the keys of messages about the end of a run. Each run has its own, also a
+    run that begins with the events of an earlier one.
     """
     return f"{execution_id}/{state.generation()}"
 
 
 def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.SendMessage]:
-    """Return what is to become of the children that are open when their parent closes."""
+    """Return the messages that cancel or terminate the open children of an execution that closes."""
     reason = f"its parent {execution_id!r} has closed"
     for seq, child in state.family().items():
         key = f"{sender_of(execution_id, state)}/{seq}/close"
@@ -230,7 +244,7 @@ def end_children(execution_id: str, state: ExecutionState) -> Iterable[commands.
 def tell_parent(
     execution_id: str, started: events.ExecutionStarted | None, state: ExecutionState, end: Event
 ) -> Iterable[commands.SendMessage]:
-    """Return the message to the parent about the end of its child."""
+    """Return the message about the end of an execution to its parent, or to the one to notify."""
     if started is None or started.parent is None or started.forked_from is not None:
         return
     parent, seq = started.parent["id"], started.parent["seq"]
@@ -257,7 +271,7 @@ def tell_parent(
 
 
 def is_child(started: events.ExecutionStarted) -> bool:
-    """Return whether it is the child of another execution, and not only started by it."""
+    """Return whether an execution is a child: not detached, and not a fork."""
     if started.forked_from is not None:
         return False
     return started.parent is not None and "notify" not in started.parent
@@ -266,6 +280,6 @@ def is_child(started: events.ExecutionStarted) -> bool:
 def closed_signal(
     parent: dict[str, Any], execution_id: str, status: str, at: int, key: str
 ) -> events.SignalReceived:
-    """Return the signal which tells whoever has started an execution how it has closed."""
+    """Return the signal to the execution that started a detached one, which has closed with `status`."""
     value = Payload(tree={"id": execution_id, "status": status})
     return events.SignalReceived(at, parent["notify"], value, key)

@@ -1,4 +1,4 @@
-"""Define the commands of a decision: frozen, imperative, sent only after the commit."""
+"""Define the commands of a decision: immutable, named by verbs, sent only after the commit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mini_workflow.core.timing import UNTIMED, Timing
 class RunTask:
     """Run one attempt of a task. `payload` is the captured call; the timeouts are milliseconds.
 
-    `heartbeat` encodes the details that the attempts before have given last with a heartbeat.
-    `worker` names the worker that is to run it; empty is the default one. `headers` are those of the
-    execution. `scheduled_at` is when it was to be made (milliseconds since the epoch).
+    `heartbeat` encodes the details of the last heartbeat of the attempts before. `worker` names the
+    worker that is to run the attempt; empty is the default one. `headers` are those of the execution.
+    `scheduled_at` is the time at which the attempt was due (milliseconds since the epoch).
     """
 
     seq: int
@@ -35,7 +35,7 @@ class RunTask:
 
 @record
 class CancelTask:
-    """Tell whoever runs the task that nobody waits for it any more, and why if that is known."""
+    """Tell the runner of a task that its result is not needed any more, with the reason if there is one."""
 
     seq: int
     reason: str = ""
@@ -51,18 +51,18 @@ class StartTimer:
 
 @record
 class CancelTimer:
-    """A timer is not needed any more; it may still fire, to no effect."""
+    """Cancel a timer. It may still fire, without effect."""
 
     seq: int
 
 
 @record
 class StartChild:
-    """Start an execution whose parent this one is; tell the parent what becomes of it. `worker` is
-    that of all its tasks, if they are for one.
+    """Start a child execution, whose parent receives its outcome. `worker` names the worker of all its
+    tasks; empty leaves the choice to each task.
 
-    One that is `detached` has no parent: with `notify`, the name of a signal, the execution that has
-    started it is told when it has closed.
+    A `detached` execution has no parent. `notify` may name a signal that the execution which started it
+    receives when it has closed.
     """
 
     seq: int
@@ -77,7 +77,7 @@ class StartChild:
     headers: dict[str, str] | None = None
 
     def parent(self, execution_id: str) -> dict[str, Any] | None:
-        """Return what the first event says of the execution that has started it."""
+        """Return the `parent` of its first event: the execution that starts it, as plain JSON."""
         about: dict[str, Any] = {"id": execution_id, "seq": self.seq}
         if self.detached:
             return {**about, "notify": self.notify} if self.notify else None
@@ -86,7 +86,7 @@ class StartChild:
 
 @record
 class SendMessage:
-    """Deliver a message to another execution. `key` is the same whenever it is sent again."""
+    """Deliver a message to another execution. `key` stays the same when the message is sent again."""
 
     execution_id: str
     message: Event | UnrecordedMessage | Request

@@ -1,9 +1,9 @@
 """Compare the calls that code makes now with the recorded ones, and describe a mismatch.
 
-Kind, number and name say which operation is which; the values that it is given say whether its
-result may be taken. Other values are an edit of the code, which may be meant, or they mean that the
-results have got to other calls. It is the second if the recorded call is made somewhere else, or
-the call that is made now is recorded somewhere else: that is refused in any case.
+Kind, number and name identify an operation; the values that it is given decide whether its recorded
+result may be taken. Different values mean either that the code was edited, perhaps on purpose, or that
+results would go to other calls. The second is certain if the code makes the recorded call elsewhere, or
+the new call is recorded elsewhere. That is always refused.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _CALLS: Final = (
 )
 _SENT: Final = (events.SignalSent, events.CancelSent, events.CompletionSent, events.AskSent)
 COMPARED: Final = frozenset({*_CALLS, events.ChildStarted, events.StartSent, *_SENT})
-"""The events that say more than their kind, number and name."""
+"""The events that are compared by more than their kind, number and name."""
 
 
 class Comparison:
-    """Compares what the code of one run asks for with what is recorded.
+    """Compares the operations of one run with the recorded ones.
 
-    `outline` gives a text that is the same for equal values of an execution. With `strict`, other values
-    are refused even if they are an edit.
+    `outline` returns a text that is the same for equal values of an execution. With `strict`, different
+    values are refused even if the code was edited on purpose. `warn` logs a tolerated difference.
     """
 
     __slots__ = ("_outline", "_strict", "_warn", "moved")
@@ -45,10 +45,10 @@ class Comparison:
         self._strict = strict
         self._warn = warn
         self.moved: dict[tuple[Any, ...], str] = {}
-        """The recorded calls in whose place the code has made another one, with that one."""
+        """The keys of recorded calls in whose place the code has made another call, which is described."""
 
     def check(self, recorded: Event, asked: Event, later: Callable[[], Sequence[Event]]) -> None:
-        """Compare with the counterpart that is recorded, and with what is recorded `later`.
+        """Compare the event `asked` with its recorded counterpart, and with the events recorded `later`.
 
         Raises NonDeterminismError, without the place in the code.
         """
@@ -85,7 +85,7 @@ class Comparison:
         )
 
     def check_new(self, asked: Event) -> None:
-        """Compare something that is not recorded. Raises like `check`."""
+        """Check that the result of a call was not taken for another one. Raises like `check`."""
         if self.moved and type(asked) in COMPARED and not _says_nothing(asked):
             instead = self.moved.get(self._key(asked))
             if instead is not None:
@@ -98,7 +98,7 @@ class Comparison:
                 )
 
     def _key(self, event: Any) -> tuple[Any, ...]:
-        """Return what is equal for equal calls."""
+        """Return a key that only equal calls share."""
         if isinstance(event, _CALLS):
             return ("task", event.name, event.call)
         if isinstance(event, (events.ChildStarted, events.StartSent)):
@@ -118,7 +118,7 @@ class Comparison:
 
 
 def _says_nothing(event: Event) -> bool:
-    """Return whether it was recorded before calls had fingerprints."""
+    """Return whether the event is of a task without a fingerprint, as older histories have it."""
     return isinstance(event, _CALLS) and not event.call
 
 
@@ -127,8 +127,8 @@ def _called(event: Any) -> str:
 
 
 def _calls_another(recorded: Any, asked: Any) -> bool:
-    """Return whether another function is called. A task may keep the name of a function that was
-    renamed.
+    """Return whether another function is called. Not so if the task keeps the name of a function that
+    was renamed.
     """
     if _called(recorded) == _called(asked):
         return False
@@ -159,8 +159,9 @@ def _shown(event: Any) -> str:
 
 @record
 class Mismatch:
-    """The two sides in words: what the history has `recorded` at the event of that number (0 if it is none),
-    and what the code has `asked` for; each is empty for nothing more. `line` is the user's, if it is known.
+    """The two sides of a mismatch in words: the operation `recorded` at the event of that number (0 if
+    there is none), and the one that the code has `asked` for; an empty side has nothing more. `line` is
+    the user's line, if it is known.
     """
 
     recorded: str = ""
@@ -169,7 +170,7 @@ class Mismatch:
     line: str = ""
 
     def to_text(self) -> str:
-        """Return the JSON text of it."""
+        """Return the mismatch as JSON text, which `read_mismatch` reads."""
         return json.dumps({_NAME: asdict(self)})
 
 
@@ -178,14 +179,14 @@ _TYPES: Final[dict[str, type]] = {"recorded": str, "asked": str, "event": int, "
 
 
 def mismatch_of(error: BaseException) -> Mismatch | None:
-    """Return the sides that an error tells; None if it is none about them."""
+    """Return the mismatch that an error is about; None if it is another error."""
     if not isinstance(error, NonDeterminismError) or not (error.recorded or error.asked):
         return None
     return Mismatch(error.recorded, error.asked, error.event, error.line)
 
 
 def read_mismatch(text: str) -> Mismatch | None:
-    """Return what a text says that a head has; None if it says nothing of a mismatch."""
+    """Return the mismatch in the text of a head; None if the text is about something else."""
     try:
         plain: Any = json.loads(text)[_NAME] if text.startswith(f'{{"{_NAME}"') else None
         if plain is None or any(type(plain[name]) is not kind for name, kind in _TYPES.items()):

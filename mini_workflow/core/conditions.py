@@ -1,4 +1,4 @@
-"""Conditions over a workflow's variables that somebody waits for."""
+"""Conditions over a workflow's variables, for which its code waits: `ctx.wait_for`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import predicate_text
 
 Predicate = Callable[[], bool]
 
 
 class ConditionFuture(WorkflowFuture[Any]):
-    """Done when the predicate holds."""
+    """A future that is done when the predicate holds."""
 
     def __init__(self, predicate: Predicate, *, loop: WorkflowLoop) -> None:
         super().__init__(loop=loop)
@@ -29,9 +30,9 @@ class ConditionFuture(WorkflowFuture[Any]):
 
 
 class Conditions:
-    """Tries each predicate whenever the workflow's code has come to rest.
+    """The conditions of one run: tries each predicate whenever all of the workflow's code waits.
 
-    A predicate only looks: what it would start is refused.
+    A predicate may only read variables; it is refused to start anything.
     """
 
     __slots__ = ("_recorder", "waiting")
@@ -42,7 +43,7 @@ class Conditions:
         recorder.loop.idle = self
 
     def holds(self, predicate: Predicate) -> bool:
-        """Try a predicate. Raises what it raises, and UsageError if it is asynchronous."""
+        """Try a predicate. Raises UsageError if it is asynchronous, and any exception of its own."""
         self._recorder.trying = True
         try:
             answer: Any = predicate()
@@ -52,13 +53,13 @@ class Conditions:
             answer.close()
             raise UsageError(
                 f"ctx.wait_for({predicate!r}): the predicate is asynchronous; give a plain "
-                "function that looks at the workflow's variables"
+                "function that reads the workflow's variables"
             )
         return bool(answer)
 
     def wait(self, predicate: Predicate) -> WorkflowFuture[Any]:
-        """Return a future that is done when the predicate holds, which is tried after every change,
-        in the caller's context.
+        """Return a future that is done when the predicate holds. The predicate is tried after every
+        change, with the context variables of the caller.
         """
         started = self._recorder.may_start()
         future = ConditionFuture(predicate, loop=self._recorder.loop)
@@ -67,12 +68,12 @@ class Conditions:
         return future
 
     def try_all(self) -> bool:
-        """Wake all whose predicate holds, in the order in which they began to wait; returns whether
-        there are any. One that raises wakes its waiter with the exception.
+        """Complete the futures whose predicates hold, in the order in which they began to wait. A predicate
+        that raises fails its future. Return whether any future was completed.
         """
         if not self.waiting:
             return False
-        woken = False
+        any_completed = False
         waiting: list[tuple[Predicate, Context, WorkflowFuture[Any]]] = []
         for entry in self.waiting:
             predicate, context, future = entry
@@ -86,19 +87,19 @@ class Conditions:
                 failure = RuntimeError("the predicate raised StopIteration")
                 failure.__cause__ = error
                 future.set_exception(failure)
-                woken = True
+                any_completed = True
             except BaseException as error:
                 future.set_exception(error)
-                woken = True
+                any_completed = True
             else:
                 if holds:
                     future.set_result(None)
-                    woken = True
+                    any_completed = True
                 else:
                     waiting.append(entry)
         self.waiting = waiting
-        return woken
+        return any_completed
 
     def clear(self) -> None:
-        """Forget all who wait."""
+        """Forget all conditions."""
         self.waiting = []

@@ -1,7 +1,7 @@
-"""Hand over state from a run to the next one: its open children, the updates answered last, and the ids
-of the signals received last.
+"""Hand over state from a run to the next one: open children, the last answers to updates, and the ids of
+the last signals.
 
-All stand in the first event of the next run, as plain JSON.
+The first event of the next run holds them as plain JSON.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from mini_workflow.core.state import ExecutionState
 
 CARRIED_UPDATES: Final = 100
-"""How many updates are handed over, those answered last: enough for whoever asks again because an
-answer was lost. Our own bound."""
+"""The number of updates that are handed over, the last answered ones: enough for callers that repeat an
+update because its answer was lost. Our own bound."""
 
 CARRIED_SIGNALS: Final = 100
-"""How many ids of signals are handed over, those received last: more than a queue delivers again.
-Our own bound."""
+"""The number of ids of signals that are handed over, the last received ones: more than a queue delivers
+twice. Our own bound."""
 
 CARRIED_ANSWER: Final = 2_000
-"""Characters of JSON of an answer that is handed over. Of a longer one only the id is, so that the
-first event of a run has at most about 200 KB of answers. Our own bound."""
+"""Characters of JSON that an answer may have to be handed over. For a longer one only the id is, so that
+the first event of a run has at most about 200 KB of answers. Our own bound."""
 
 Answered = events.UpdateCompleted | events.UpdateFailed | events.UpdateRefused
 
 Answers = dict[str, dict[str, Any]]
-"""The updates answered last, by id. Each has its `id`, `at` (milliseconds since the epoch) and its
-`result`, `failure` or `refusal`; none of them if the answer is too long. A refusal was not handled:
-the same id may be asked for again."""
+"""The last answered updates by id. Each has its `id`, `at` (milliseconds since the epoch) and its
+`result`, `failure` or `refusal`; none of these if the answer is too long. A refused update was not
+handled: the same id may be requested again."""
 
 
 class OpenChild:
@@ -48,7 +48,7 @@ class OpenChild:
 
 
 def remember(answers: Answers, at: int, answered: Answered) -> None:
-    """Add an answer, and forget the oldest one if there are too many."""
+    """Add an answer, given `at` milliseconds since the epoch. Drop the oldest one if there are too many."""
     about: dict[str, Any] = {"id": answered.id, "at": at}
     if isinstance(answered, events.UpdateCompleted):
         if len(answered.result.text) <= CARRIED_ANSWER:
@@ -63,7 +63,9 @@ def remember(answers: Answers, at: int, answered: Answered) -> None:
 
 
 def carried_updates(answers: Answers, cut: Iterable[str]) -> list[dict[str, Any]] | None:
-    """Return the answers for the next run. Those in `cut` were at work when the run ended."""
+    """Return the answers for the next run. The updates in `cut` were being handled when the run ended:
+    their failure counts as a refusal.
+    """
     handed = {**answers}
     for update_id in cut:
         about = handed.get(update_id)
@@ -75,9 +77,7 @@ def carried_updates(answers: Answers, cut: Iterable[str]) -> list[dict[str, Any]
 
 
 def carried_children(children: Mapping[int, OpenChild]) -> list[dict[str, Any]] | None:
-    """Return the children for the next run: those that are not to run on when their
-    parent closes.
-    """
+    """Return the children for the next run: all but those that are abandoned when their parent closes."""
     return [
         {"seq": seq, "id": child.id, "on_parent_close": child.on_parent_close}
         for seq, child in children.items()
@@ -86,15 +86,15 @@ def carried_children(children: Mapping[int, OpenChild]) -> list[dict[str, Any]] 
 
 
 def carried_signals(known: Iterable[str], waiting: Iterable[str]) -> list[str] | None:
-    """Return the ids for the next run. The signals that still wait are to arrive
-    there once more.
+    """Return the ids of signals for the next run. Those still `waiting` are left out, since the signals
+    are delivered to the next run again.
     """
     still = frozenset(waiting)
     return [name for name in known if name not in still][-CARRIED_SIGNALS:] or None
 
 
 def take_over(state: ExecutionState, started: events.ExecutionStarted) -> None:
-    """Take what the runs before have handed over. Raises WireError if it is damaged."""
+    """Take over the state of the run before from the first event. Raises WireError if it is damaged."""
     try:
         state.inherited = {
             child["seq"]: OpenChild(child["id"], child["on_parent_close"])
@@ -103,20 +103,21 @@ def take_over(state: ExecutionState, started: events.ExecutionStarted) -> None:
         state.answers = inherited_answers(started)
         state.signal_ids = dict.fromkeys(started.signals or ())
     except (KeyError, TypeError) as error:
-        raise WireError(f"what {started!r} has from the run before is damaged") from error
+        raise WireError(f"the state that {started!r} has from the run before is damaged") from error
     state.updates = {name: True for name, about in state.answers.items() if "refusal" not in about}
 
 
 def inherited_answers(started: events.ExecutionStarted) -> Answers:
-    """Return the answers of the runs before. Raises KeyError or TypeError if it is damaged."""
+    """Return the answers of the runs before. Raises KeyError or TypeError if they are damaged."""
     return {about["id"]: about for about in started.updates or ()}
 
 
 def inherited_answer(
     started: events.ExecutionStarted, update_id: str, asked: int
 ) -> Answered | None:
-    """Return what the runs before have answered to an update that was asked for at the time
-    `asked`.
+    """Return the answer of the runs before to an update; None if they have none.
+
+    `asked` is the time of the request (milliseconds since the epoch).
     """
     about = inherited_answers(started).get(update_id)
     if about is None:
@@ -125,7 +126,7 @@ def inherited_answer(
             return None
         why = (
             f"more than {CARRIED_UPDATES} others were answered, and the run has ended, since it "
-            "was asked for: whether it was handled is not known any more"
+            "was requested: whether it was handled is not known any more"
         )
         return events.UpdateRefused(asked, update_id, _closed(update_id, why))
     if "result" in about:
@@ -145,7 +146,7 @@ def inherited_answer(
 
 
 def _shortened(failure: dict[str, Any]) -> dict[str, Any]:
-    """Return the failure, without what explains it where it is too long."""
+    """Return the failure without its traceback, cause and state, as far as it is too long."""
     for part in ("traceback", "cause", "state"):
         if len(dump_json(failure)) <= CARRIED_ANSWER:
             return failure
@@ -154,7 +155,7 @@ def _shortened(failure: dict[str, Any]) -> dict[str, Any]:
 
 
 def _closed(update_id: str, why: str) -> Failure:
-    message = f"the answer to update {update_id!r} cannot be told: {why}"
+    message = f"the answer to update {update_id!r} is not available: {why}"
     kind = "mini_workflow.errors:ExecutionClosed"
     return Failure(
         type=kind,

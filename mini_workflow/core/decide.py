@@ -1,7 +1,7 @@
-"""decide(): feed messages to a live run, and say what follows. Never raises.
+"""Feed messages to a live run, and return the decision. Never raises.
 
-A decision says what to append, what to dispatch once that is committed, and what could not be taken.
-`advance` is the whole of a turn as a pure function: history and messages -> decision.
+A decision has the events to append, the commands to dispatch once these are committed, and the messages
+that could not be taken. `advance` is a whole turn as a pure function: history and messages -> decision.
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.errors import MiniWorkflowError
 
 SKEW: Final = 10_000
-"""Milliseconds by which the clocks of two machines may differ that both make turns of an execution: so
-much counts as no jump. Our own bound."""
+"""Milliseconds by which the clocks of two machines that run turns of one execution may differ. A smaller
+difference does not count as a clock that was set back. Our own bound."""
 
 Given = events.PromiseCompleted | events.PromiseFailed
-"""What is given to a promise from outside."""
-
+"""The messages that complete a promise."""
 
 Sent = (
     events.SignalSent
@@ -52,7 +51,7 @@ Sent = (
     | events.ChildCancelled
     | events.SlotsSent
 )
-"""What is recorded of messages to other executions."""
+"""The events that record messages to other executions."""
 
 NOBODY: Final[dict[str, Failure]] = {}
 
@@ -61,9 +60,9 @@ NOBODY: Final[dict[str, Failure]] = {}
 class Decision:
     """The result of one advance.
 
-    `events` are to be appended to the history and `commands` to be dispatched after that. With a
-    `fault` the run cannot go on; `left` are the messages that it could not take and that must be
-    kept. The other fields describe the execution as it is after `events`.
+    `events` are to be appended to the history, and `commands` to be dispatched after the commit. With a
+    `fault` the run cannot go on; `left` are the messages that it could not take and that must be kept.
+    `condition`, `busy` and `wake_at` (milliseconds since the epoch) describe the execution after `events`.
     """
 
     events: tuple[Event, ...]
@@ -74,20 +73,19 @@ class Decision:
     fault: MiniWorkflowError | None = None
     left: tuple[Message, ...] = ()
     refusals: tuple[tuple[str, Failure], ...] = ()
-    """The updates that were refused, by id, with the reason."""
+    """The refused updates: pairs of id and reason."""
     ignored: tuple[Message, ...] = ()
-    """The messages that said nothing new, or that came too late."""
+    """The messages that were not new, or came too late."""
     spoilt_by: tuple[str, Failure] | None = None
-    """The update whose validator tried to change the run, and its refusal. The run is of no use any
-    more, and nothing of this decision counts: another run has to decide, and be told of it."""
+    """The update whose validator tried to change the run, and its refusal. The run and the rest of this
+    decision are void: a new run has to decide, with this update among its `refused`."""
     deadline: bool = False
-    """Whether `wake_at` is the deadline of an attempt's report: then it need not be kept to the
-    moment."""
+    """Whether `wake_at` is the deadline of an attempt's report, which need not be kept exactly."""
     chunks: tuple[StreamWrite, ...] = ()
-    """What the code has written to streams."""
+    """The chunks that the code has written to streams."""
     cut: bool = False
-    """Whether the run has stopped in front of an inline task for which there is no time now. All that
-    is decided counts; a new run goes on from there, before anything that is `left`."""
+    """Whether the run has stopped before an inline task for which this turn has no time. The decision
+    counts; a new run continues there, before it takes the messages in `left`."""
 
 
 def advance(
@@ -100,7 +98,7 @@ def advance(
     inline: Inline | None = None,
     limits: ReportLimits | None = None,
 ) -> Decision:
-    """Replay the history, take the messages in order, and say what follows. Never raises."""
+    """Replay the history, take the messages in order, and return the decision. Never raises."""
     refused: dict[str, Failure] = {}
     taken = tuple(messages)
     while True:
@@ -120,11 +118,11 @@ def decide(
     now: int | None = None,
     refused: Mapping[str, Failure] = NOBODY,
 ) -> Decision:
-    """Feed messages to a live run, one at a time, until all are taken or it cannot go on.
+    """Feed messages to a live run, one at a time, until all are taken or the run cannot go on.
 
-    `now` is what the time really is (milliseconds since the epoch), which durations begin at; by
-    default the time of the last message. The validators of the updates in `refused`, by id, are not
-    asked again.
+    `now` is the time of the clock (milliseconds since the epoch), at which durations begin; by default
+    the time of the last message. The updates in `refused`, by id, are refused with that failure, without
+    a call of their validators.
     """
     loop, state, recorder = run.loop, run.state, run.recorder
     loop.clock = now
@@ -142,7 +140,7 @@ def decide(
     if loop.fault is None:
         for index, message in enumerate(messages):
             if type(message) is Tick and index and _notice_the_clock(run, messages, now):
-                # What began with a message before this one: a delayed start.
+                # Durations that began with a message before this one, such as a delayed start.
                 stale = True
                 taken += recorder.take()
             if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
@@ -169,7 +167,7 @@ def decide(
             if loop.touched:
                 return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
             if state.condition == "continued":
-                # What else has arrived is for the next run, but for the promises of this one.
+                # The other messages are for the next run, except those for promises of this one.
                 _hand_on(messages[index + 1 :], left, ignored)
                 summary = state.summary()
                 break
@@ -199,7 +197,7 @@ def decide(
 
 
 def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: int | None) -> bool:
-    """Take in the heartbeat of a promise, and return whether that is open."""
+    """Take the heartbeat of a promise, and return whether the promise is open."""
     is_open = admit(state, heartbeat) is not None
     if is_open:
         state.hear(heartbeat, now)
@@ -207,23 +205,22 @@ def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: in
 
 
 def _hand_on(others: Iterable[Message], left: list[Message], ignored: list[Message]) -> None:
-    """Keep messages for the next run, unless they are for a promise of this one."""
+    """Keep messages for the next run in `left`; those for a promise of this run are `ignored`."""
     for message in others:
         of_promise = isinstance(message, Given | events.PromiseHeartbeat)
         (ignored if of_promise else left).append(message)
 
 
 def _is_cut(run: Run) -> bool:
-    """Return whether it has stopped for want of time, in front of an inline task."""
+    """Return whether the run has stopped before an inline task for which its turn has no time."""
     return type(run.loop.fault) is OutOfTime
 
 
 def _before_the_stop(
     run: Run, event: Event, written: int
 ) -> tuple[Sequence[Event], Summary | None]:
-    """Return what counts of a step in which the run has stopped, and how the execution stands then,
-    if that is not as before. What the step has written to streams, behind the first `written` chunks, does
-    not count.
+    """Return the events that remain of a step in which the run has stopped, and the summary of the state
+    after them if it has changed. Drops the chunks of this step: those behind the first `written` ones.
     """
     recorded = run.recorder.take()
     if _is_cut(run):
@@ -231,14 +228,13 @@ def _before_the_stop(
     if run.recorder.streams is not None:
         del run.recorder.streams.out[written:]
     if isinstance(event, events.ExecutionStarted):
-        # An execution is never without its first event: what the code decided at it is found out
-        # again when the cause is fixed.
+        # An execution always keeps its first event. The code decides again when the cause is fixed.
         return (event,), ("running", False, None, False)
     return (), None
 
 
 def _notice_the_clock(run: Run, messages: Sequence[Message], now: int | None) -> bool:
-    """Have the run know that the clock was set back, and return whether it was."""
+    """Deliver ClockSetBack to the run if the clock was set back, and return whether it was."""
     if run.loop.fault is None and now is not None and run.state.durations.latest > now:
         step = _look_at_clock(run.state, messages, now)
         if step is not None:
@@ -250,8 +246,8 @@ def _notice_the_clock(run: Run, messages: Sequence[Message], now: int | None) ->
 def _look_at_clock(
     state: ExecutionState, messages: Sequence[Message], now: int
 ) -> events.ClockSetBack | None:
-    """Say what to record of a clock that is behind what has begun: it was set back, unless it only
-    differs from the one of another machine.
+    """Return the event to record if durations have begun after `now`: the clock was set back, unless the
+    difference is small enough to be that of two machines.
     """
     by = sum(message.set_back for message in messages if isinstance(message, Tick))
     if state.durations.begun_after(now if by else now + SKEW):
@@ -284,8 +280,8 @@ def _asked(
     refused: Mapping[str, Failure],
     said: list[Command],
 ) -> Event | None:
-    """Return what an ask of another execution becomes, and say what it is answered at once. A query is
-    answered when all else has been taken.
+    """Return the event that an ask of another execution becomes, and add an immediate answer to `said`.
+    The engine answers a query after all other messages.
     """
     name, state = run.execution_id, run.state
     if asked.kind == "query":
@@ -318,7 +314,9 @@ def _validated(
     refusals: list[tuple[str, Failure]],
     refused: Mapping[str, Failure],
 ) -> Event | None:
-    """Ask the validator of a new update. A refusal leaves no history."""
+    """Call the validator of a new update, and return its event. A refusal is recorded only if the update was
+    forwarded from an earlier run.
+    """
     failure = refused.get(message.id) or run.messages.refusal(message)
     if failure is None:
         return accepted
@@ -327,7 +325,7 @@ def _validated(
 
 
 def _commands(run: Run, taken: Iterable[Event]) -> list[Command]:
-    """Return what is to be done for the events, leaving out what is over already."""
+    """Return the commands for the events, without those for operations that have ended already."""
     found: list[Command] = []
     started: set[int] = set()
     for event in taken:
@@ -463,19 +461,17 @@ _FOLLOW: Final[dict[type[Event], Callable[[Run, Any, set[int], list[Command]], N
     events.SlotsGranted: _slots,
     **dict.fromkeys(CLOSING, _end),
 }
-"""What follows from an event: (run, event, numbers of what has started before it in this delivery, the
-commands found so far).
+"""Functions that add the commands for an event: (run, event, the numbers of the operations started before it
+in this delivery, the commands so far).
 """
 
 
 def start_of(
     event: events.ChildStarted | events.StartSent, state: ExecutionState
 ) -> commands.StartChild:
-    """Return the start of another execution that the event has asked for, with the worker and the headers of
-    the one that starts it.
-    """
+    """Return the command for the start of another execution, with the worker and headers of this one."""
     worker, headers = state.worker, event.headers
-    if headers is None and event.name != LIMIT:  # a limit is nobody's: others ask it too
+    if headers is None and event.name != LIMIT:  # other executions use the limit too
         headers = state.headers
     asked = (event.seq, event.id, event.name, event.arguments)
     if isinstance(event, events.ChildStarted):
@@ -486,7 +482,7 @@ def start_of(
 
 
 def message_to(run: Run, event: Sent) -> commands.SendMessage:
-    """Return what the event has sent to another execution."""
+    """Return the command for the message that the event records."""
     key = f"{run.execution_id}/{run.state.seed}/{event.seq}"
     at = run.state.now
     if isinstance(event, events.SignalSent):
@@ -516,7 +512,7 @@ def message_to(run: Run, event: Sent) -> commands.SendMessage:
 
 
 def ask_of(run: Run, event: events.AskSent) -> commands.SendMessage:
-    """Return an ask as it is sent: while it is open, as it is asked now."""
+    """Return the command for an ask, with the id of its latest repetition while it is open."""
     state, at = run.state, run.state.now
     part = part_of(state, event.seq) if event.seq in state.asks else f"{state.seed}/{event.seq}"
     ask_id = f"{run.execution_id}/{part}"

@@ -1,7 +1,7 @@
-"""Duplicates: for each kind of message, when it says something new, and the event it becomes then.
+"""Ignore duplicate and late messages: a rule for each kind says whether one is new, and its event.
 
-Messages may arrive twice, late, or when nobody waits for them any more: what is not new is ignored.
-The table is printed in docs/design.md from the docstrings of its functions.
+A message that is not new is ignored: it is a duplicate, too late, or not waited for any more. The table
+in docs/design.md is written from the docstrings of the functions here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Rule(NamedTuple):
-    """A rule by which one kind of message is taken: `to_event` is asked only of messages that are new."""
+    """A rule for one kind of message. `to_event` is called for new messages only."""
 
     is_new: Callable[[ExecutionState, Any], bool]
     to_event: Callable[[ExecutionState, Any], Event]
@@ -243,13 +243,13 @@ RULES: Final[dict[type[Any], Rule]] = {
     events.AskFailed: Rule(_is_open_ask, _without_id),
     events.SlotsGranted: Rule(_grants_more, as_it_is),
 }
-"""By kind. Other kinds are decided in a turn: as messages they are never new. What a Tick brings about
-says `ExecutionState.due`.
+"""The rules by the kind of the message. Messages of other kinds are never new: such events come from the
+code or the engine. For a Tick, `ExecutionState.due` returns the events.
 """
 
 
 def admit(state: ExecutionState, message: Message) -> Event | None:
-    """Return the event that a message becomes, or None if it says nothing new: see `RULES`."""
+    """Return the event that a message becomes, or None if the message is not new: see `RULES`."""
     rule = RULES.get(type(message))
     if rule is None or not rule.is_new(state, message):
         return None

@@ -1,6 +1,6 @@
-"""Tell listeners of commits which operations have ended in a run, and when each had begun.
+"""Collect, for the observers of commits, the operations of a run that have ended, with their begin.
 
-A history says both, in events that may be months apart. This notes the end together with the beginning.
+A history has the begin and the end of an operation in two events, which may be months apart.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ HowEnded = Literal["completed", "failed", "cancelled", "left"]
 
 @record
 class Ended:
-    """An attempt of a task, or an update, that has come to its end: it began at `since` and ended at `at`,
-    in milliseconds since the epoch.
+    """An attempt of a task, or an update, that has ended. It began at `since` and ended at `at`
+    (milliseconds since the epoch).
 
-    Of an attempt, `name`, `seq` and `worker` are those of the task, and `since` is when it was to be made.
-    Of an update, `id` and `headers` are its own, and `since` is when it was accepted. `how` it ended is
-    "left" where the run has ended first. With a `failure` another attempt follows if it is `again`.
+    For an attempt, `name`, `seq` and `worker` are those of the task, and `since` is the time at which it
+    was due. For an update, `id` and `headers` are its own, and `since` is the time of its acceptance.
+    `how` is "left" if the run ended first. After a `failure` with `again` another attempt follows.
     """
 
     kind: Literal["attempt", "update"]
@@ -45,7 +45,7 @@ class Ended:
 
 
 class Endings:
-    """Of one run, from the beginning of its code on. What a replay repeats is not noted."""
+    """The ended operations of one run. Events that a replay repeats add none."""
 
     __slots__ = ("_recorder", "_updates", "ended", "reset_at")
 
@@ -54,16 +54,16 @@ class Endings:
         self._updates: Final[dict[str, events.UpdateAccepted]] = {}
         self.ended: list[Ended] = []
         self.reset_at: int | None = None
-        """When the run began that begins with events of another one."""
+        """The time of its reset (milliseconds since the epoch), if the run begins with events of another."""
 
     def note(self, state: ExecutionState, event: Event) -> None:
-        """Take an event into account, before the state does."""
+        """Take an event into account. Called before the event is applied to the state."""
         note = self._NOTES.get(type(event))
         if note is not None:
             note(self, state, event)
 
     def take(self) -> list[Ended]:
-        """Return what has ended since the last time."""
+        """Return the operations that have ended since the last call."""
         ended, self.ended = self.ended, []
         return ended
 

@@ -1,11 +1,11 @@
-"""Define the events of a history: frozen, in the past tense.
+"""Define the events of a history: immutable, named in the past tense.
 
-Two kinds make up a history. *Incoming* events arrive from outside and are delivered to the
-workflow one at a time; each carries `at`, its time in milliseconds since the epoch. *Recorded*
-events are what the workflow's code decided while one incoming event was delivered; they follow it
-in the history, in the order in which the code asked for them.
+A history has two kinds of events. *Incoming* events arrive from outside and are delivered to the
+workflow one at a time; each has `at`, its time in milliseconds since the epoch. *Recorded* events are
+the decisions of the workflow's code while an incoming event is delivered. They follow it in the
+history, in the order in which the code made them.
 
-`seq` numbers the operations of a run (tasks, timers) from 1 in the order they were started.
+`seq` numbers the operations of an execution (such as tasks and timers) from 1, in the order of their start.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import fact
 
 BEHAVIOUR: Final = 1
-"""What new runs are recorded with. From 1 on an asynchronous generator that nothing refers to any more is
-closed in the next pass of the loop, as asyncio does; before, all were closed at the end."""
+"""The behaviour that new runs are recorded with. From 1 on, an asynchronous generator without references is
+closed in the next pass of the loop, as asyncio does it; with 0, at the end of the run."""
 
 
 @fact
 class ExecutionStarted:
     """The first event of every run. `arguments` encodes ``[[positional...], {keyword...}]``.
 
-    `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution; with ``"notify"``, the
-    name of a signal, it is not a child, and the other one is told by that signal when it has closed.
-    The numbers of operations go on behind `first_seq`, so that they are unique over all runs. `origin` is the
-    fingerprint of the arguments of the first run, in those that follow it. `children`, `updates` and
-    `signals` are what the run before has handed over: see the module `continuation`. `cancelled` is the
-    id of the request to cancel that it took, so that the same one is known when it comes again; `cancel`
-    is the reason of one that came when the run before had ended, and is for this one. `key` is what the
-    tokens of the run's promises are made from, and nothing else is; histories from before have none.
-    `behaviour` says which choices of this library a run was recorded with, so that a replay makes the
-    same: see BEHAVIOUR. `began_with` are the arguments of the first run, where those of this one are
-    others: what a restart begins with. `tags` are those that the run begins with. `headers` go along with the
-    execution: see the module `headers`.
+    Origin: `parent` is ``{"id": ..., "seq": ...}`` for the child of another execution. With ``"notify"``,
+    the name of a signal, the execution is detached, and the other one receives that signal when it has
+    closed. `forked_from` is ``{"id": ..., "event": ...}`` for a fork with that many events of another
+    execution; a fork is no child, whatever `parent` its code sees.
 
-    The code begins `delay` milliseconds later, or at the time `start_at`: then TimerFired with the
-    number BEGIN says so. Within `timeout` milliseconds from then it has to end, or by `deadline`, which
-    the run before hands over; TimerFired with the number DEADLINE says that it has not. `retry` is the
-    policy by which a run that fails is followed by another one, as plain JSON: this run is `attempt`, and
-    `failure` is that of the one before. `worker` names the worker that runs all tasks of the execution
-    and of its children, whichever these name; empty leaves that to them. `forked_from` is
-    ``{"id": ..., "event": ...}`` for one that began with that many events of another execution: it is
-    nobody's child then, whatever `parent` its code sees. `askers` are the ids of the asks of other
-    executions that wait for the result, handed over by the run before: see ResultAsked. `rerun` is the number
-    of the run with which somebody has last had the execution run again; 0 for none. `limit` says of which
-    limit the execution needs a slot before its code begins, as in TaskScheduled: SlotsGranted gives it. With
-    ``"held"`` it has that from the run before: the generation of the run that was granted it.
+    Runs: the numbers of operations continue behind `first_seq`, so that they are unique over all runs.
+    `origin` is the fingerprint of the arguments of the first run, in the runs that follow it. `began_with`
+    are the arguments of the first run, if this run has others; a restart begins with them. `children`,
+    `updates`, `signals` and `askers` are handed over by the run before: see the module `continuation`;
+    `askers` are the ids of the asks by other executions that wait for the result: see ResultAsked.
+    `cancelled` is the id of the request to cancel that the run before has taken, by which a repeated one is
+    recognized. `cancel` is the reason of a request that came after the end of the run before and is for
+    this run. `rerun` is the number of the last run that somebody asked for by a retry or restart; 0 for none.
+
+    Properties: the tokens of the run's promises are made from `key`; older histories have none. `behaviour`
+    is the version of this library's choices that a replay has to repeat: see BEHAVIOUR. The run begins
+    with `tags`. `headers` go along with the execution: see the module `headers`. `worker` names the worker
+    that runs all tasks of the execution and of its children, whatever they name; empty leaves it to them.
+
+    Timing: the code begins `delay` milliseconds later, or at the time `start_at`, with a TimerFired of
+    number BEGIN. It has to end within `timeout` milliseconds from then, or by `deadline`, which the run
+    before hands over; otherwise a TimerFired of number DEADLINE ends it. `retry` is the policy, as plain
+    JSON, by which another run follows a failed one: this run is number `attempt`, and `failure` is that of
+    the run before. `limit` says, as in TaskScheduled, which slot the execution needs before its code begins.
+    With ``"held"``, the generation of the run that was granted the slot, it already has the slot.
     """
 
     at: int
@@ -87,17 +87,17 @@ class ExecutionStarted:
 
 @fact
 class ExecutionReset:
-    """The run begins with `kept` events of another run, and goes on from there.
+    """The run begins with `kept` events of another run, and continues from there.
 
-    `how` says why: "retry" or "restart"; or "fork", where the other run is one of another execution: then
-    children that are open are started again. `run` is the number of this run, and `id` that of the
-    request. `highest` is the highest number that the other run has given to an operation: those of this
-    one go on behind it. `attempts` says for each task that was open at the cut, by its number, which
-    attempt it makes now; those before do not count any more. `running` are those whose attempt has begun
-    and goes on. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds
-    since the epoch); 0 for none. `asked_by` says who asked for it, if that was told. `asks` are what was
-    asked of other executions and not answered, by number, to be sent once more: asked anew in the run of
-    that number, or as before if it is 0.
+    `how` is "retry" or "restart", or "fork" if the other run is one of another execution: then its open
+    children are started again. `run` is the number of this run, and `id` is the id of the request.
+    `highest` is the highest number of an operation in the other run; the numbers of this run continue
+    behind it. `attempts` has, for each task that is open at the cut, the number of the attempt that it
+    makes now; earlier attempts do not count any more. `running` are the tasks whose attempt is still being
+    made. `timer` is the number of a timer that waits once more, until `fire_at` (milliseconds since the
+    epoch); 0 for none. `asked_by` is the caller's name, if it was given. `asks` are the numbers of the asks
+    that are not answered and are sent once more, each with the number of the run in which it is asked anew,
+    or 0 if it is sent as before.
     """
 
     at: int
@@ -116,8 +116,8 @@ class ExecutionReset:
 
 @fact
 class TaskCompleted:
-    """An attempt returned. It really began `begun` (milliseconds since the epoch; 0 if that is not known),
-    and ran on the worker `ran_on`: see the module `worker_name`.
+    """An attempt returned. It began at the time `begun` (milliseconds since the epoch; 0 if that is not
+    known), and ran on the worker `ran_on`: see the module `worker_name`.
     """
 
     at: int
@@ -130,10 +130,10 @@ class TaskCompleted:
 
 @fact
 class TaskFailed:
-    """An attempt failed. As a recorded fact it is the last one; no other follows.
+    """An attempt failed. In a history it is the last attempt of its task.
 
-    `heartbeat` encodes the details that it gave last with a heartbeat, if it gave any. `begun` and
-    `ran_on` as in TaskCompleted; neither if it was not heard of.
+    `heartbeat` encodes the details of its last heartbeat, if it had one with details. `begun` and `ran_on`
+    are as in TaskCompleted; a lost attempt has neither.
     """
 
     at: int
@@ -147,10 +147,10 @@ class TaskFailed:
 
 @fact
 class TaskRetryScheduled:
-    """An attempt failed and attempt number `attempt` will be made at `retry_at` (milliseconds).
+    """An attempt failed, and attempt number `attempt` is made at `retry_at` (milliseconds since the epoch).
 
-    `heartbeat` as in TaskFailed: what the attempts that follow may begin with. So are `begun` and `ran_on`,
-    those of the attempt that failed.
+    `heartbeat`, which the next attempts may read, and `begun` and `ran_on` of the failed attempt are as in
+    TaskFailed.
     """
 
     at: int
@@ -174,9 +174,9 @@ class TaskRetryStarted:
 
 @fact
 class TaskReleased:
-    """A runtime closed in good order before the attempt had ended; it is dispatched again.
+    """A runtime was closed before the attempt had ended; the attempt is dispatched again.
 
-    `heartbeat` as in TaskFailed, if the attempt had begun: what it goes on from.
+    `heartbeat` is as in TaskFailed, for the attempt to continue from.
     """
 
     at: int
@@ -187,8 +187,8 @@ class TaskReleased:
 
 @fact
 class TimerFired:
-    """A timer's time has come. BEGIN and DEADLINE are the numbers of those of the execution itself; that
-    of a promise says that it has ended without a value: its timeout has passed, or a heartbeat is missing.
+    """A timer fired. BEGIN and DEADLINE are the numbers of the timers of the execution itself. The timer
+    of a promise ends it without a value: its timeout has passed, or a heartbeat is missing.
     """
 
     at: int
@@ -197,9 +197,9 @@ class TimerFired:
 
 @fact
 class ClockSetBack:
-    """The clock says `at`, which is before timers and waits for a retry that are open began: it was
-    set back, by that many milliseconds; 0 if that is not known. They end by as much earlier; if that
-    is too little, or not known, as if they began `at`.
+    """The clock was set back to `at`, by `by` milliseconds; 0 if that is not known. Open timers and waits
+    for a retry that began later than `at` end by as much earlier, or, if that is too little or not known,
+    as if they began at `at`.
     """
 
     at: int
@@ -208,9 +208,9 @@ class ClockSetBack:
 
 @fact
 class SignalReceived:
-    """A signal. Its `id` is the same in every copy of the message; empty means there is one. `headers` are
-    what came with it, beside its value. `asked_by` says who has sent it, if that was told. `first_run` is the
-    number of the run that has recorded it first, and handed it on; 0 in that run itself.
+    """A signal arrived. Its `id` is the same in every copy of the message; empty means that there is one
+    copy. `headers` came with it, beside its value. `asked_by` is the caller's name, if it was given.
+    `first_run` is the number of the run that recorded it first and handed it on; 0 in that run itself.
     """
 
     at: int
@@ -239,9 +239,9 @@ class SignalUnhandled:
 
 @fact
 class UpdateAccepted:
-    """A request that its validator let pass. `arguments` as in ExecutionStarted, `headers` and `asked_by` as
-    in SignalReceived. `asker` is the execution that waits for the answer, if it is one: the id is that of its
-    ask then.
+    """An update was accepted by its validator. `arguments` are as in ExecutionStarted, `headers` and
+    `asked_by` as in SignalReceived. `asker` is the execution that waits for the answer, if there is one;
+    then `id` is the id of its ask.
     """
 
     at: int
@@ -255,8 +255,8 @@ class UpdateAccepted:
 
 @fact
 class UpdateRefused:
-    """A request that its validator refused, asked for in another process, which has no other way
-    to learn of it. A refusal that can be told directly leaves no history.
+    """An update was refused by its validator. Only refusals of callers in other processes are recorded,
+    which read the answer in the history; other refusals leave no event.
     """
 
     at: int
@@ -267,7 +267,7 @@ class UpdateRefused:
 @fact
 class CancelRequested:
     """Somebody outside asked the execution to cancel itself. Its `id` is the same in every copy of
-    the message; empty means there is one. `asked_by` says who, if that was told.
+    the message; empty means that there is one copy. `asked_by` is the caller's name, if it was given.
     """
 
     at: int
@@ -278,8 +278,8 @@ class CancelRequested:
 
 @fact
 class PromiseCompleted:
-    """A promise was completed from outside. `secret` is checked on arrival and not recorded; `asked_by` says
-    by whom, if told.
+    """A promise was completed from outside. `secret` is checked on arrival and not recorded. `asked_by` is
+    the caller's name, if it was given.
     """
 
     at: int
@@ -291,8 +291,8 @@ class PromiseCompleted:
 
 @fact
 class PromiseFailed:
-    """A promise was failed from outside. `secret` is checked on arrival and not recorded; `asked_by` says by
-    whom, if told.
+    """A promise was failed from outside. `secret` is checked on arrival and not recorded. `asked_by` is
+    the caller's name, if it was given.
     """
 
     at: int
@@ -322,8 +322,8 @@ class ChildFailed:
 
 @fact
 class ResultAsked:
-    """Another execution waits for the result: it is told when this one has closed. `id` is that of its ask,
-    which begins with its own id: see `Asked`.
+    """Another execution asked for the result, and gets it when this one has closed. `id` is the id of its
+    ask, which begins with its own id: see `Asked`.
     """
 
     at: int
@@ -332,7 +332,7 @@ class ResultAsked:
 
 @fact
 class AskAnswered:
-    """An ask to another execution is answered. `id` is that of the ask; it is checked on arrival and
+    """An ask to another execution was answered. `id` is the id of the ask; it is checked on arrival and
     not recorded.
     """
 
@@ -344,7 +344,7 @@ class AskAnswered:
 
 @fact
 class AskFailed:
-    """An ask to another execution has failed, was refused, or found nobody. `id` as in
+    """An ask to another execution failed, was refused, or its target does not exist. `id` is as in
     AskAnswered.
     """
 
@@ -356,8 +356,8 @@ class AskFailed:
 
 @fact
 class SlotsGranted:
-    """A limit has granted slots to the run that calls itself `sender`. `granted` has a list for each
-    place: the key, the priority, and how many it has granted there in all.
+    """A limit granted slots to the run with the name `sender`. `granted` has a list for each place: the
+    key, the priority, and the number of slots granted there in all.
     """
 
     at: int
@@ -368,7 +368,9 @@ class SlotsGranted:
 
 @fact
 class ExecutionTerminated:
-    """Ended from outside without running any code of the workflow. `asked_by` says by whom, if told."""
+    """The execution was ended from outside without running any of its code. `asked_by` is the caller's
+    name, if it was given.
+    """
 
     at: int
     reason: str = ""
@@ -379,16 +381,16 @@ class ExecutionTerminated:
 class TaskScheduled:
     """The workflow started a task. `retry` is the policy as plain JSON, `timeout` milliseconds.
 
-    `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the
-    calls since the event before this one that could not be captured, so that the code got an error
-    instead of a task: a replay must not take such a call for this one. `call` is the fingerprint of
-    what is called and with which values; without a name before its ``#`` it calls what the task is
-    named after. Histories from before have none. `worker` names the worker that is to run it; empty
-    is the default one. `begun` is when it began, if the event before was long under way. `undoes` is the
-    number of the task that it takes back; 0 for none. `part_of` is the number of the first task of the
-    ``ctx.map`` that it belongs to, and the first one has in `map` the map's name, the number of its items,
-    and how many may be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``). `limit` says
-    of which limit each attempt needs a slot: its name, and a key and a priority if they are given.
+    `heartbeat_timeout` are the milliseconds that an attempt may be silent. `refused` counts the calls
+    since the event before that could not be captured, so that the code got an error instead of a task; a
+    replay must not take such a call for this one. `call` is the fingerprint of the called function and its
+    values; without a name before its ``#``, the function has the name of the task. Older histories have
+    no fingerprints. `worker` names the worker that is to run the task; empty is the default one. `begun`
+    is the time of its start, if the event before is much older. `undoes` is the number of the task that
+    this one takes back; 0 for none. `part_of` is the number of the first task of its ``ctx.map``. That
+    first task has in `map` the name of the map, the number of its items, and the number of tasks that may
+    be open at a time (``{"name": ..., "items": ..., "concurrency": ...}``). `limit` says which slot each
+    attempt needs: the name of a limit, and a key and a priority if they are given.
     """
 
     seq: int
@@ -408,7 +410,7 @@ class TaskScheduled:
 
 @fact
 class InlineTaskCompleted:
-    """A task ran inside the turn and returned. `refused` and `call` as in TaskScheduled."""
+    """A task ran inside the turn and returned. `refused` and `call` are as in TaskScheduled."""
 
     seq: int
     name: str
@@ -419,7 +421,7 @@ class InlineTaskCompleted:
 
 @fact
 class InlineTaskFailed:
-    """A task ran inside the turn and raised. `refused` and `call` as in TaskScheduled."""
+    """A task ran inside the turn and raised. `refused` and `call` are as in TaskScheduled."""
 
     seq: int
     name: str
@@ -430,7 +432,7 @@ class InlineTaskFailed:
 
 @fact
 class TaskCancelled:
-    """The workflow gave a task up; a result that still arrives is recorded and ignored."""
+    """The workflow cancelled a task. An outcome that still arrives is recorded and ignored."""
 
     seq: int
     reason: str = ""
@@ -440,7 +442,7 @@ class TaskCancelled:
 class TimerStarted:
     """The workflow started a timer that fires at `fire_at` (milliseconds since the epoch).
 
-    `wait` are the milliseconds that it waits; None for one that is meant for a time of the clock.
+    `wait` is its duration in milliseconds; None if the time of the clock is meant.
     """
 
     seq: int
@@ -450,15 +452,15 @@ class TimerStarted:
 
 @fact
 class TimerCancelled:
-    """The workflow gave a timer up before it fired."""
+    """The workflow cancelled a timer before it fired."""
 
     seq: int
 
 
 @fact
 class PromiseCreated:
-    """The workflow made a promise, for somebody outside to complete: within `timeout` milliseconds, and
-    with a heartbeat at least every `heartbeat_timeout` milliseconds, if these are given.
+    """The workflow created a promise, to be completed from outside within `timeout` milliseconds, with a
+    heartbeat at least every `heartbeat_timeout` milliseconds. None is for no limit.
     """
 
     seq: int
@@ -469,9 +471,9 @@ class PromiseCreated:
 
 @fact
 class ChildStarted:
-    """The workflow started a child execution. `arguments` and `tags` as in ExecutionStarted. It has the
-    headers of this execution, or those that are in `headers`. It needs the slot that is in `limit`, or else
-    that of its workflow.
+    """The workflow started a child execution. `arguments` and `tags` are as in ExecutionStarted. The child
+    has these `headers`, or those of this execution with None. It needs the slot of `limit`, or the slot
+    that its workflow declares with None.
     """
 
     seq: int
@@ -486,7 +488,7 @@ class ChildStarted:
 
 @fact
 class ChildCancelled:
-    """The workflow asked a child to cancel itself, and waits for it no longer."""
+    """The workflow asked a child to cancel itself, and stopped waiting for it."""
 
     seq: int
     reason: str = ""
@@ -494,10 +496,10 @@ class ChildCancelled:
 
 @fact
 class StartSent:
-    """The workflow started another execution, which goes on without it. `arguments`, `tags` and the
-    options as in ExecutionStarted, `headers` and `limit` as in ChildStarted.
+    """The workflow started a detached execution. `arguments`, `tags` and the options are as in
+    ExecutionStarted, `headers` and `limit` as in ChildStarted.
 
-    With `notify` it is sent a signal of that name when the other one has closed.
+    With `notify`, this execution gets a signal of that name when the other one has closed.
     """
 
     seq: int
@@ -516,7 +518,7 @@ class StartSent:
 
 @fact
 class SignalSent:
-    """The workflow sent a signal to another execution. `headers` as in SignalReceived."""
+    """The workflow sent a signal to another execution. `headers` are as in SignalReceived."""
 
     seq: int
     target: str
@@ -527,9 +529,9 @@ class SignalSent:
 
 @fact
 class AskSent:
-    """The workflow asked another execution for something and waits for the answer. `kind` is "result",
-    "update", "query", or "signal" for one whose receipt is to be confirmed. The `value` is that of a signal,
-    and else the arguments, as in ExecutionStarted. `headers` as in SignalReceived.
+    """The workflow sent an ask to another execution, and waits for the answer. `kind` is "result",
+    "update", "query", or "signal" for a signal whose receipt is to be confirmed. `value` is the value of a
+    signal, otherwise the arguments as in ExecutionStarted. `headers` are as in SignalReceived.
     """
 
     seq: int
@@ -542,7 +544,7 @@ class AskSent:
 
 @fact
 class CancelSent:
-    """The workflow asked another execution to cancel itself, or ended it: then `terminates`."""
+    """The workflow asked another execution to cancel itself, or terminated it (`terminates`)."""
 
     seq: int
     target: str
@@ -552,7 +554,7 @@ class CancelSent:
 
 @fact
 class SlotsSent:
-    """The workflow, which is that of a limit, has granted slots to an execution: see SlotsGranted."""
+    """The workflow of a limit granted slots to an execution: see SlotsGranted."""
 
     seq: int
     target: str
@@ -563,8 +565,8 @@ class SlotsSent:
 
 @fact
 class CompletionSent:
-    """The workflow gave a promise of another execution its `value`, or had it fail with a `failure`: the one
-    with the number `promise`, whose token has that `secret`.
+    """The workflow completed the promise number `promise` of another execution, whose token has that
+    `secret`: with `failure` if there is one, otherwise with `value`.
     """
 
     seq: int
@@ -585,7 +587,7 @@ class UpdateCompleted:
 
 @fact
 class UpdateFailed:
-    """The handler of an update raised, or was not done when the workflow ended."""
+    """The handler of an update raised, or had not finished when the workflow ended."""
 
     id: str
     failure: Failure
@@ -593,23 +595,21 @@ class UpdateFailed:
 
 @fact
 class PatchMarked:
-    """The code asked whether a change applies, and took the new path."""
+    """The code asked for a patch, and took the new path."""
 
     name: str
 
 
 @fact
 class TagsSet:
-    """The workflow changed tags of its execution: those with a value have it from now on, those with
-    None are removed.
-    """
+    """The workflow changed tags of its execution: set those with a value, removed those with None."""
 
     tags: dict[str, str | None]
 
 
 @fact
 class MessagesUnhandled:
-    """Messages that nobody had received when the workflow ended: signals by name and number."""
+    """The workflow ended without receiving some messages: `signals` has the names and numbers of signals."""
 
     signals: dict[str, int]
 
@@ -618,8 +618,8 @@ class MessagesUnhandled:
 class ContinuedAsNew:
     """The run ends; the next one begins with these arguments and an empty history.
 
-    With a `failure` the run has failed, and the execution is tried again: the code of the next run, which
-    has the same arguments, begins `delay` milliseconds later.
+    With a `failure` the run has failed and is tried again: the code of the next run, which has the same
+    arguments, begins `delay` milliseconds later.
     """
 
     arguments: Payload
@@ -710,7 +710,7 @@ CLOSING: Final = frozenset(
 
 @fact
 class Tick:
-    """A message, never recorded: the time is `at`; every timer and retry due by then happens.
+    """A message, never recorded: the time is `at`, so that every timer and retry due by then takes place.
 
     `set_back` are the milliseconds by which the clock was set back since the turn before. Since
     `steady_since` the clock has not jumped; None if that is not known.
@@ -723,9 +723,9 @@ class Tick:
 
 @fact
 class UpdateRequested:
-    """A message: it is recorded as UpdateAccepted if its validator lets it pass.
+    """A message, recorded as UpdateAccepted if its validator accepts the update.
 
-    `forwarded` says that whoever asks is in another process, and reads the answer in the history.
+    `forwarded` says that the caller is in another process, and reads the answer in the history.
     """
 
     at: int
@@ -739,9 +739,9 @@ class UpdateRequested:
 
 @fact
 class Asked:
-    """A message: another execution asks for something, as its AskSent says, and is to be answered. `id` is
-    the same in every copy: the id of the execution that asks, the seed of its run and the number of the ask,
-    with slashes in between; behind another one the number of a run that was begun again, and asks anew.
+    """A message: the ask of another execution, recorded there as AskSent, which is to be answered. `id` is
+    the same in every copy: the id of the asking execution, the seed of its run and the number of the ask,
+    joined by slashes, and after a reset that asks anew also the number of the run.
     """
 
     at: int
@@ -754,9 +754,9 @@ class Asked:
 
 @fact
 class PromiseHeartbeat:
-    """A message, never recorded: whoever has promised a value is still at work on it. `value` encodes the
-    details, or None; `secret` is checked on arrival. The last one of each promise is kept beside the history:
-    then it is `known`, and `at` is when it was heard.
+    """A message, never recorded: somebody is still at work on a promise. `value` encodes the details, or
+    None; `secret` is checked on arrival. The last heartbeat of each promise is kept beside the history.
+    Read from there it is `known`, and `at` is the time of its arrival.
     """
 
     at: int
@@ -768,11 +768,11 @@ class PromiseHeartbeat:
 
 @fact
 class ResetRequested:
-    """A message, never recorded: begin another run of an execution that has closed, and go on from its
-    last good point ("retry"), or from the start ("restart").
+    """A message, never recorded: begin another run of an execution that has closed, from its last good
+    point ("retry") or from the start ("restart").
 
-    It is about the run of that number; 0 means the one that there is. `id` is the same in every copy.
-    `began_with` are other arguments for a restart. `asked_by` as in ExecutionReset.
+    `run` is the number of the closed run; 0 means the last one. `id` is the same in every copy.
+    `began_with` are other arguments for a restart. `asked_by` is as in ExecutionReset.
     """
 
     at: int
@@ -793,10 +793,8 @@ class PauseRequested:
 
 @fact
 class DeletionRequested:
-    """A message, never recorded: delete an execution that has closed.
-
-    It is about the one that was started at `started_at` and closed in that `run`. One that was run again
-    since, or has got the id after it, stays.
+    """A message, never recorded: delete the execution that was started at `started_at` and closed in that
+    `run`. An execution that was run again since, or was started later under the same id, stays.
     """
 
     at: int
@@ -805,12 +803,12 @@ class DeletionRequested:
 
 
 UnrecordedMessage = UpdateRequested | Asked | PromiseHeartbeat
-"""What is sent to an execution, and not recorded as it is."""
+"""The messages to an execution that are not recorded as they are."""
 
 UNRECORDED: Final = frozenset({UpdateRequested, Asked, PromiseHeartbeat})
 
 Request = ResetRequested | PauseRequested | DeletionRequested
-"""What is asked about an execution as a whole; its code does not hear of it."""
+"""The requests about an execution as a whole, of which its code is told nothing."""
 
 REQUESTS: Final = frozenset(Request.__args__)
 

@@ -1,4 +1,4 @@
-"""Failure: an exception as data, enough to rebuild it and to decide about a retry without it."""
+"""Failure: an exception as data. It suffices to rebuild the exception, and to decide about a retry."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from mini_workflow.core.records import record
 
 @record
 class Failure:
-    """The remains of an exception after it has crossed a boundary.
+    """An exception as data, after it has crossed a boundary.
 
     `type` is ``module:qualname``. `lineage` lists the same for the class and all its bases except
-    ``object``, so that ``retry_on`` can be decided without importing anything. `state` is what the
-    failures codec needs to rebuild the exception (plain JSON), or None if it cannot be rebuilt.
-    `retry_after` is a delay in milliseconds that the exception itself asks for. `attempts` is how
-    many attempts were made, the failed one included. `final` says that the policy's `retry_if` has
-    refused another attempt, where the exception itself was at hand. `traceback` is that of the code that
-    the exception has left last, and `task_traceback` that of the task, or the child, from which that code had
-    got it; empty if it was raised there, and in histories from before, where `traceback` begins with it.
+    ``object``, so that ``retry_on`` can be decided without an import. `state` is plain JSON by which the
+    failures codec rebuilds the exception, or None if it cannot be rebuilt. `retry_after` is the delay in
+    milliseconds that the exception itself asks for. `attempts` counts the attempts that were made, the
+    failed one included. `final` says that the policy's `retry_if` refused another attempt.
+
+    `traceback` is that of the code which the exception left last. `task_traceback` is that of the task or
+    child which had raised it; empty if that code raised it itself. Older histories have the one text in
+    front of the other in `traceback`.
     """
 
     type: str
@@ -45,7 +46,7 @@ class Failure:
         return f"{self.type.rpartition(':')[2]}: {self.message}"
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the failure as plain JSON; fields that say nothing are left out."""
+        """Return the failure as plain JSON, without the fields that have their default."""
         plain: dict[str, Any] = {"type": self.type, "message": self.message}
         if self.traceback:
             plain["traceback"] = self.traceback
@@ -84,54 +85,52 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return an error of this library that was never raised, so that it has no traceback."""
+    """Return the failure of an error of this library that was never raised and has no traceback."""
     lineage = tuple(name_of(kind) for kind in type(error).__mro__ if kind is not object)
     message = str(error)
     return Failure(type=lineage[0], message=message, lineage=lineage, state={"args": [message]})
 
 
 FINAL: Final = "__mini_workflow_final__"
-"""The attribute that says of an exception that no further attempt is wanted."""
+"""The attribute that marks an exception after which no further attempt is made."""
 
 
 def set_traceback(error: BaseException, traceback: TracebackType | None) -> None:
-    """Set where the exception was raised."""
+    """Set the traceback of an exception, whatever its class overrides."""
     BaseException.with_traceback(error, traceback)
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
-    """Set the exception that was its direct cause."""
+    """Set the direct cause of an exception, whatever its class overrides."""
     BaseException.__cause__.__set__(error, cause)  # type: ignore[attr-defined]
 
 
 def set_args(error: BaseException, args: tuple[Any, ...]) -> None:
-    """Set the arguments that its class was called with."""
+    """Set the `args` of an exception, whatever its class overrides."""
     BaseException.args.__set__(error, args)  # type: ignore[attr-defined]
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a line to what is printed with the exception."""
+    """Add a note to an exception, which is printed below its message."""
     notes = vars(error).get("__notes__")
     vars(error)["__notes__"] = [*(notes if isinstance(notes, list) else ()), note]  # pyright: ignore[reportUnknownVariableType]
 
 
 LONGEST: Final = 200
-"""Characters of what has ended an execution that a head keeps."""
+"""Characters of the class and message of an execution's failure that a head keeps."""
 
 _FAILED: Final = "failed"
 
 
 def head_text(failure: Failure) -> str:
-    """Return the text by which a head says what has ended its execution."""
+    """Return the JSON text by which a head says with which failure its execution has ended."""
     return json.dumps({_FAILED: failure.summary()[:LONGEST]})
 
 
 def error_in(text: str) -> str:
-    """Return what has ended an execution that failed, from the text that its head has; empty if that does not
-    say it.
-    """
+    """Return class and message of the failure in a text by `head_text`; empty for any other text."""
     try:
-        told = json.loads(text)[_FAILED] if text.startswith(f'{{"{_FAILED}"') else ""
+        summary = json.loads(text)[_FAILED] if text.startswith(f'{{"{_FAILED}"') else ""
     except (ValueError, KeyError):
         return ""
-    return told if isinstance(told, str) else ""
+    return summary if isinstance(summary, str) else ""

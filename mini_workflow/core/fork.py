@@ -1,8 +1,8 @@
-"""Fork: a new execution that begins with events of another one, and goes on from there.
+"""Fork an execution: begin a new one with events of another one, and continue from there.
 
-What the events say of the other execution alone is taken out of them: it is still the other one whose
-parent waits for it, who answers its updates, and whose children run. What is open at the cut is begun
-again, behind an `ExecutionReset` that says so.
+Facts that hold for the other execution alone are removed from the events: its parent waits for it, callers
+wait for its updates, and its children run. Operations that are open at the cut begin again, behind an
+`ExecutionReset`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KINDS: Final[dict[type[Event], str]] = {
     events.SignalReceived: "signal",
     events.UpdateAccepted: "update",
 }
-"""What can be named to say where to cut."""
+"""The operations that can be named as the place of a cut, with their kind in words."""
 
 _ELSEWHERE: Final = (
     events.ChildStarted,
@@ -51,12 +51,12 @@ _ELSEWHERE: Final = (
     events.AskAnswered,
     events.AskFailed,
 )
-"""The events whose values are those of another execution."""
+"""The events whose values are encoded for another execution."""
 
 
 @record
 class Operation:
-    """Something that can be named: `event` is the number of its event, counted from 1."""
+    """An operation that can be named as the place of a cut. `event` is the number of its event, from 1."""
 
     kind: str
     name: str
@@ -69,7 +69,7 @@ class Operation:
 
 
 def operations(history: Sequence[Event]) -> Iterator[Operation]:
-    """Return what can be named in a history, in order."""
+    """Return the operations of a history that can be named, in order."""
     for number, event in enumerate(history, 1):
         kind = _KINDS.get(type(event))
         if kind is not None:
@@ -81,24 +81,28 @@ def operations(history: Sequence[Event]) -> Iterator[Operation]:
 
 
 def cut_of(history: Sequence[Event], before: str | int | None, at: int | None) -> int:
-    """Return how many events a fork keeps: those in front of the operation of that name or number, or the
-    first `at` ones. Raises UsageError.
+    """Return the number of events that a fork keeps: those before the operation of the name or number
+    `before`, or the first `at` ones.
+
+    Raises UsageError if not exactly one is given, or there is no such operation or event.
     """
     end = next((i for i, e in enumerate(history) if type(e) in CLOSING), len(history))
     if (before is None) == (at is None):
         raise UsageError(
-            "fork(): give either before=, a name or a number, or at=, an event's number"
+            "fork(): give either before= (a name or a number) or at= (the number of an event)"
         )
     if at is not None:
         if type(at) is not int or not 1 <= at <= end:
             raise UsageError(
-                f"fork(at={at!r}): give how many events are to be kept, 1 to {end}; with event {end + 1} "
-                f"the execution {'ends' if end < len(history) else 'would go beyond what is recorded'}"
+                f"fork(at={at!r}): give the number of events to keep, 1 to {end}; event {end + 1} "
+                f"{'ends the execution' if end < len(history) else 'is not recorded'}"
             )
         return at
     found = _named(history[:end], before, "before")
     if found.event == 1:
-        raise UsageError(f"fork(before={before!r}): nothing stands before it")
+        raise UsageError(
+            f"fork(before={before!r}): this is the first event; name a later operation"
+        )
     return found.event - 1
 
 
@@ -110,10 +114,11 @@ def _named(history: Sequence[Event], name: object, what: str) -> Operation:
         return found[0]
     if not found:
         raise UsageError(
-            f"fork({what}={name!r}): the history has nothing of that name or number; it has {_list(known)}"
+            f"fork({what}={name!r}): the history has no operation of that name or number; it has "
+            f"{_list(known)}"
         )
     raise UsageError(
-        f"fork({what}={name!r}): that is more than one: {_list(found)}; give the number of one, or cut "
+        f"fork({what}={name!r}): several operations match: {_list(found)}; give the number of one, or cut "
         "by at= and the number of an event"
     )
 
@@ -121,7 +126,7 @@ def _named(history: Sequence[Event], name: object, what: str) -> Operation:
 def _list(found: Sequence[Operation]) -> str:
     shown = ", ".join(map(str, found[:_LISTED]))
     more = len(found) - _LISTED
-    return (shown or "nothing that can be named") + (f" and {more} more" if more > 0 else "")
+    return (shown or "no operations") + (f" and {more} more" if more > 0 else "")
 
 
 # Other results
@@ -130,22 +135,24 @@ def _list(found: Sequence[Operation]) -> str:
 def patched(
     prefix: Sequence[Event], patch: Mapping[str | int, Any], encode: Callable[[int, Any], Payload]
 ) -> list[Event]:
-    """Return the events with other results of tasks and children; `encode` encodes a result, by the number
-    of its operation. Raises UsageError if one is not there, or has no result to replace.
+    """Return the events with other results of tasks and children.
+
+    `patch` has the new results by the name or number of the operation; `encode` encodes one, given the
+    number. Raises UsageError if there is no such operation, or it has no outcome to replace.
     """
     results: dict[int, Payload] = {}
     for name, value in patch.items():
         if isinstance(value, BaseException):
             raise UsageError(
-                f"fork(patch={{{name!r}: {value!r}}}): a result can be replaced by another result only, "
-                "not by an exception"
+                f"fork(patch={{{name!r}: {value!r}}}): an exception cannot replace a result; give another "
+                "result"
             )
         chosen = [o for o in operations(prefix) if name in (o.name, o.seq)]
         able = [o for o in chosen if o.kind in ("task", "child") and _has_outcome(prefix, o.seq)]
         if chosen and not able:
             raise UsageError(
-                f"fork(patch={{{name!r}: ...}}): only what a task or a child has come to before the cut "
-                f"can be replaced, and not {_list(chosen)}"
+                f"fork(patch={{{name!r}: ...}}): only the outcome of a task or a child before the cut can "
+                f"be replaced, and not that of {_list(chosen)}"
             )
         operation = able[0] if len(able) == 1 else _named(prefix, name, "patch")
         results[operation.seq] = encode(operation.seq, value)
@@ -153,7 +160,7 @@ def patched(
 
 
 def _has_outcome(prefix: Sequence[Event], seq: int) -> bool:
-    """Return whether the code has been given what the operation came to."""
+    """Return whether the code has received the outcome of the operation."""
     for event in prefix:
         if getattr(event, "seq", 0) == seq:
             if isinstance(event, (events.TaskCancelled, events.ChildCancelled)):
@@ -186,7 +193,7 @@ def _with_result(event: Event, results: Mapping[int, Payload]) -> Event:
     )
 
 
-# What the fork begins with
+# The beginning of the fork
 
 
 def fork(
@@ -200,10 +207,10 @@ def fork(
     codec: Codec,
     asked_by: str = "",
 ) -> Reset:
-    """Return the beginning of an execution of that id with these events of another one, the `source`.
+    """Return the beginning of the execution `execution_id` with the events `prefix` of the `source`.
 
-    `key` is what the tokens of its promises are made from, and `codec` carries values of no execution.
-    `asked_by` says who wants it, if that was told.
+    `at` is the time of the fork (milliseconds since the epoch). The tokens of its promises are made from
+    `key`. `codec` is bound to no execution. `asked_by` is the caller's name, if it was given.
     """
     state, first = ExecutionState.of(prefix), started_of(prefix)
     ended = {e.seq for e in prefix if isinstance(e, (events.ChildCompleted, events.ChildFailed))}
@@ -211,7 +218,7 @@ def fork(
         first,
         key=key,
         forked_from={"id": source, "event": len(prefix)},
-        # Of these the end stands in the history, for nobody.
+        # Only children whose end stands in the history, where it refers to them.
         children=[child for child in first.children or () if child["seq"] in ended] or None,
         updates=None,
         rerun=0,
@@ -239,7 +246,7 @@ def fork(
 
 
 def _of_fork(event: Event, state: ExecutionState, execution_id: str, codec: Codec) -> Event:
-    """Return an event about another execution, with a new child in place of one that is open."""
+    """Return an event about another execution. An open child is replaced by a new one."""
     if not isinstance(event, events.ChildStarted) or event.seq not in state.children:
         return event
     child = made_up_id(execution_id, state.seed, event.seq)
@@ -248,7 +255,7 @@ def _of_fork(event: Event, state: ExecutionState, execution_id: str, codec: Code
 
 
 def moved(event: Event, source: Codec, target: Codec) -> Any:
-    """Return an event with its values as they are encoded for another execution."""
+    """Return an event with its values encoded for another execution. `source` and `target` are the codecs."""
     if source is target:
         return event
     changes: dict[str, Any] = {}

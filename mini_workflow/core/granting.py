@@ -1,6 +1,6 @@
 """Grant slots of a limit to the runs that wait for them.
 
-The work for a message, or for a slot, does not grow with how many wait.
+The work for a message or a slot does not grow with the number of waiting runs.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from typing import Any, Final
 from mini_workflow.core.limit import Plan
 
 REMEMBERED: Final = 1_000
-"""How many runs that have left are remembered, so that a late message of theirs counts no more. Our own
-bound."""
+"""The number of ended runs that are remembered, so that their late messages have no effect. Our own bound."""
 
 FINEST: Final = 100
-"""Into so many parts the span of a rate is divided: a slot counts for up to one part longer."""
+"""The number of parts into which the span of a rate is divided. A slot counts for up to one part longer."""
 
 Granted = dict[str, list[list[Any]]]
-"""What is granted at once: for each run, the key, the priority and how many in all, of each place."""
+"""The grants of one turn: for each run a list of [key, priority, number of slots granted in all]."""
 
 
 class _Line:
-    """The wants of a run at one place: how many slots more, how many it was granted in all, how many of
-    those it has not given back, as far as is known.
+    """The slots of a run at one place: the number `wanted` more, `granted` in all, and `held` (granted and
+    not given back, as far as is known).
     """
 
     __slots__ = ("granted", "held", "key", "priority", "wanted")
@@ -39,7 +38,7 @@ class _Line:
 
 
 class _Asker:
-    """A run, by the id of its execution; `at` is how far it had got when it last told how it stands."""
+    """A run, with the id of its execution. `at` is the length of its history at its last report."""
 
     __slots__ = ("at", "execution_id", "lines")
 
@@ -50,20 +49,20 @@ class _Asker:
 
 
 class _Pool:
-    """Slots that are counted together: those of a key, or of all."""
+    """Slots that are counted together: those of one key, or of all keys."""
 
     __slots__ = ("due", "held", "queues", "recent", "within")
 
     def __init__(self) -> None:
         self.held = 0
         self.due = 0
-        """When it is looked at again because of the rate; 0 for never."""
+        """The time at which the rate may allow more slots (milliseconds since the epoch); 0 for none."""
         self.recent: deque[list[int]] = deque()
-        """When slots count no more for the rate, and how many, in order."""
+        """The slots that count for the rate, in order: [time at which they stop to count, number]."""
         self.within = 0
-        """How many there are of those."""
+        """The number of those slots."""
         self.queues: dict[int, OrderedDict[str, OrderedDict[str, _Line]]] = {}
-        """Those that wait, by priority, key and run. Whose turn it is comes first."""
+        """The waiting lines by priority, key and run. The next one stands first."""
 
     def wait(self, run: str, line: _Line) -> None:
         keys = self.queues.setdefault(line.priority, OrderedDict())
@@ -79,7 +78,7 @@ class _Pool:
             del self.queues[line.priority]
 
     def next(self) -> tuple[str, _Line]:
-        """Take one slot for whose turn it is; the key and the run come last then."""
+        """Give a slot to the run whose turn it is, and move its key and the run to the end."""
         keys = self.queues[max(self.queues)]
         key, runs = next(iter(keys.items()))
         run, line = next(iter(runs.items()))
@@ -100,40 +99,40 @@ class Granting:
     def __init__(self) -> None:
         self.plan: Plan = {}
         self.declared: Plan = {}
-        """What the code said last that uses it. Another plan may be in force since."""
+        """The plan that the code declared last. Another one may be in force since."""
         self._askers: dict[str, _Asker] = {}
         self._pools: dict[str, _Pool] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._touched: dict[str, None] = {}
-        """The pools of which something may be granted."""
+        """The pools that may have slots to grant."""
         self._due: list[tuple[int, str]] = []
-        """When the rate of a pool may allow more."""
+        """The times at which the rate of a pool may allow more slots, with its name."""
         self._lost: dict[str, None] = {}
-        """The runs that have not heard of what they were granted."""
+        """The runs that have not received their last grant."""
         self._size = 0
 
     def __len__(self) -> int:
-        """Return how much it has to remember: runs, and places where they want or hold slots."""
+        """Return the size of the state: the number of runs, and of places where they want or hold slots."""
         return self._size
 
-    # What is told
+    # Reports and changes
 
     def declare(self, plan: Plan | None) -> None:
-        """Note what the code says: it counts if it has changed."""
+        """Take the plan that the code declares. It comes into force if it differs from the last one."""
         if plan is not None and plan != self.declared:
             self.declared = plan
             self.change(plan)
 
     def change(self, plan: Plan) -> None:
-        """Allow something else from now on. What is held is held."""
+        """Put a plan into force. Slots that are held stay held."""
         anew = plan.get("per_key") != self.plan.get("per_key")
         self.plan = plan
         if anew:
             self._pool_again()
         self._touched = dict.fromkeys(self._pools)
 
-    def told(self, message: dict[str, Any]) -> None:
-        """Take how a run stands, or that it has left."""
+    def take_report(self, message: dict[str, Any]) -> None:
+        """Take the report of a run about the slots that it holds and wants, or about its end."""
         run = message["as"]
         if "lines" not in message:
             self._left(run)
@@ -149,24 +148,24 @@ class Granting:
             return
         again, asker.at = message["at"] == asker.at, message["at"]
         for key, priority, wants, knows, holds in message["lines"]:
-            self._stands(run, asker, (key, priority), (wants, knows, holds), again=again)
+            self._take_line(run, asker, (key, priority), (wants, knows, holds), again=again)
 
-    def _stands(
+    def _take_line(
         self,
         run: str,
         asker: _Asker,
         place: tuple[str, int],
-        stands: tuple[int, int, int],
+        numbers: tuple[int, int, int],
         *,
         again: bool,
     ) -> None:
-        wants, knows, holds = stands
+        wants, knows, holds = numbers
         line = asker.lines.get(place)
         if line is None:
             line = asker.lines[place] = _Line(*place, knows)
             self._size += 1
         line.granted = max(line.granted, knows)
-        coming = line.granted - knows  # the run has not heard of them yet
+        coming = line.granted - knows  # granted, and not received by the run yet
         if again and coming:
             self._lost[run] = None
         pool = self._pool(line.key)
@@ -206,7 +205,7 @@ class Granting:
         return pool
 
     def _pool_again(self) -> None:
-        """Count anew what is held and wanted together. Slots given before count for no rate."""
+        """Build the pools again after a change of `per_key`. Slots granted before count for no rate."""
         self._pools, self._due = {}, []
         for run, asker in self._askers.items():
             for line in asker.lines.values():
@@ -215,14 +214,14 @@ class Granting:
                 if line.wanted:
                     pool.wait(run, line)
 
-    # What is granted
+    # Grants
 
     def execution_of(self, run: str) -> str:
-        """Return the id of the execution of a run that has not left."""
+        """Return the id of the execution of a run that has not ended."""
         return self._askers[run].execution_id
 
     def grant(self, now: int) -> Granted:
-        """Grant what there is (now: milliseconds since the epoch)."""
+        """Grant the free slots at the time `now` (milliseconds since the epoch), and return the grants."""
         while self._due and self._due[0][0] <= now:
             self._touched[heappop(self._due)[1]] = None
         touched, self._touched = self._touched, {}
@@ -248,11 +247,11 @@ class Granting:
         }
 
     def due(self) -> int | None:
-        """Return when a rate allows more (milliseconds since the epoch), None if none is waited for."""
+        """Return the time at which a rate allows more slots (milliseconds since the epoch); None for none."""
         return self._due[0][0] if self._due else None
 
     def _room(self, name: str, pool: _Pool, now: int) -> bool:
-        """Return whether a pool has one more slot now; it counts for the rate."""
+        """Return whether a pool has one more slot now. If so, count it for the rate."""
         concurrency, rate = self.plan.get("concurrency"), self.plan.get("rate")
         if concurrency is not None and pool.held >= concurrency:
             return False
@@ -275,10 +274,10 @@ class Granting:
         pool.within += 1
         return True
 
-    # What is seen
+    # Descriptions
 
     def to_plain(self, now: int) -> dict[str, Any]:
-        """Return all of it, as JSON holds it, but for what does not count any more."""
+        """Return the state as plain JSON, without the slots that count for no rate any more."""
         return {
             "plan": self.plan,
             "declared": self.declared,
@@ -298,26 +297,26 @@ class Granting:
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Granting:
         """Return the state that `to_plain` described."""
-        made = cls()
-        made.plan, made.declared = plain["plan"], plain["declared"]
-        made._gone = OrderedDict.fromkeys(plain["gone"])
+        granting = cls()
+        granting.plan, granting.declared = plain["plan"], plain["declared"]
+        granting._gone = OrderedDict.fromkeys(plain["gone"])
         for run, (execution_id, at, lines) in plain["runs"].items():
-            asker = made._askers[run] = _Asker(execution_id)
+            asker = granting._askers[run] = _Asker(execution_id)
             asker.at = at
             for key, priority, granted, held, wanted in lines:
                 line = asker.lines[key, priority] = _Line(key, priority, granted)
                 line.held, line.wanted = held, wanted
-                made._pool(key).held += held
+                granting._pool(key).held += held
         for priority, key, runs in plain["queues"]:
             for run in runs:
-                made._pool(key).wait(run, made._askers[run].lines[key, priority])
+                granting._pool(key).wait(run, granting._askers[run].lines[key, priority])
         for name, recent in plain["recent"].items():
-            pool = made._pools.setdefault(name, _Pool())
+            pool = granting._pools.setdefault(name, _Pool())
             pool.recent = deque(recent)
             pool.within = sum(count for _, count in recent)
-        made._touched = dict.fromkeys(made._pools)
-        made._size = sum(1 + len(asker.lines) for asker in made._askers.values())
-        return made
+        granting._touched = dict.fromkeys(granting._pools)
+        granting._size = sum(1 + len(asker.lines) for asker in granting._askers.values())
+        return granting
 
     def _queued(self) -> Iterator[tuple[int, str, list[str]]]:
         for pool in self._pools.values():
@@ -326,12 +325,12 @@ class Granting:
                     yield priority, key, list(runs)
 
     def totals(self) -> tuple[int, int]:
-        """Return how many slots are held, and how many are waited for."""
+        """Return the numbers of the slots that are held and that are wanted."""
         lines = list(self._lines())
         return sum(line.held for _, line in lines), sum(line.wanted for _, line in lines)
 
     def described(self, most: int) -> dict[str, Any]:
-        """Return what there is to see, with at most so many keys and holders."""
+        """Return a description as plain JSON, with at most `most` keys and `most` holders."""
         keys: dict[str, list[int]] = {}
         holders: list[list[Any]] = []
         for asker, line in self._lines():

@@ -1,4 +1,4 @@
-"""Handlers: the functions of a workflow that take signals, queries and updates, and how they are called."""
+"""Check and call handlers: the functions of a workflow that take signals, queries and updates."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, Final
 from mini_workflow.core.calls import takes
 from mini_workflow.core.validation import check_name
 from mini_workflow.errors import UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 Handler = Callable[..., Any]
 
 ANY: Final = "*"
-"""In place of the name of a message: a handler of that takes all that has none of its own name. It is called
-with the name first."""
+"""In place of a name: its handler takes all messages that have no handler of their own name. The name is
+its first argument."""
 
 
 def check_signal_handler(name: str, handler: Handler) -> None:
-    """Raise unless it can be called with the value of a signal of that name."""
+    """Raise UsageError unless `handler` can be called with the value of a signal of that name."""
     check_handler("signal", name, handler)
     count = 2 if name == ANY else 1
     if not takes(handler, count):
@@ -32,7 +32,7 @@ def check_signal_handler(name: str, handler: Handler) -> None:
 
 
 async def call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
-    """Return what a handler answers, sync or async."""
+    """Return the result of a handler, which may be a plain function or a coroutine function."""
     result = handler(*args, **kwargs)
     if inspect.isawaitable(result):
         return await result
@@ -40,7 +40,10 @@ async def call(handler: Handler, *args: Any, **kwargs: Any) -> Any:
 
 
 def look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call what may only look. It must not end more than the answer that is asked of it."""
+    """Call a query handler or validator. An exception that would end the process becomes a RuntimeError.
+
+    `what` names the function in that error.
+    """
     try:
         return handler(*args, **kwargs)
     except (Exception, Halt, KeyboardInterrupt):
@@ -50,12 +53,12 @@ def look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -
 
 
 def of_name(registered: str, handler: Handler, name: str) -> Handler:
-    """Return the handler of a message of that name, by the name under which it is registered."""
+    """Return the handler for a message of that name. One `registered` for ANY also takes the name."""
     return partial(handler, name) if registered == ANY else handler
 
 
 def check_handler(kind: str, name: str, handler: object) -> None:
-    """Raise unless it is a handler of messages of that kind and name."""
+    """Raise UsageError unless `handler` can be called and `name` is the name of a message."""
     if name != ANY:
         check_name(kind, name)
     if not callable(handler):
@@ -63,6 +66,6 @@ def check_handler(kind: str, name: str, handler: object) -> None:
 
 
 def unknown(kind: str, name: str, known: dict[str, Any]) -> str:
-    """Return the text of an error about a name that nobody handles."""
+    """Return the text of an error about a message whose name has no handler."""
     names = ", ".join(sorted(known)) or "none"
     return f"the workflow handles no {kind} {name!r}; known are: {names}"

@@ -1,6 +1,7 @@
 """Check the headers of executions, tasks and messages, and declare the hooks that see them.
 
-A tenant, a trace: short texts by name, which no code of a workflow has to hand on.
+Headers are short texts by name, such as a tenant or a trace. The engine hands them on; the code of a
+workflow does not have to.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ MAXIMUM_HEADER_NAME: Final = 64
 """Characters of the name of a header. Our own bound."""
 
 MAXIMUM_HEADERS_SIZE: Final = 4_096
-"""Bytes of all names and values of the headers together, in UTF-8: they go with each attempt of a task and
-each child. Our own bound."""
+"""Bytes of all names and values of the headers together, in UTF-8. They go with each attempt of a task and
+with each child. Our own bound."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]*")
 
@@ -28,23 +29,26 @@ class Hooks(Protocol):
     def around(
         self, kind: str, name: str, headers: dict[str, str] | None
     ) -> AbstractContextManager[object]:
-        """Return what goes around a call of the workflow's code: its handler of a "signal", an "update" or a
-        "query" of that name, which came with these headers.
+        """Return the context manager to enter around a handler of the workflow. `kind` is "signal",
+        "update" or "query", `name` the name of the message, and `headers` came with it.
         """
         ...
 
     def sending(
         self, kind: str, name: str, target: str, given: dict[str, str] | None = None
     ) -> dict[str, str] | None:
-        """Return the headers of what the code sends to the execution `target`: a "child" or a "start" of the
-        workflow of that name, for which None means those of the execution, or a "signal" or an "update".
-        `given` are those that it has without hooks.
+        """Return the headers that go with a message to the execution `target`. `kind` is "child" or "start"
+        (`name` is the workflow; None stands for the headers of this execution), or "signal" or "update"
+        (`name` is that of the message). `given` are the headers without hooks.
         """
         ...
 
 
 def check_headers(headers: Any) -> dict[str, str] | None:
-    """Return a copy of the headers, in order of their names; None if there are none. Raises UsageError."""
+    """Return a copy of the headers in order of their names; None if there are none.
+
+    Raises UsageError if a name or value is not allowed, or all together are too large.
+    """
     if headers is None:
         return None
     if not isinstance(headers, Mapping):
@@ -68,7 +72,7 @@ def check_headers(headers: Any) -> dict[str, str] | None:
         size += len(name) + len(value.encode())
     if size > MAXIMUM_HEADERS_SIZE:
         raise UsageError(
-            f"headers of {size:,} bytes: their names and values may have {MAXIMUM_HEADERS_SIZE:,} together, "
-            "since they go with every task; give what is larger as an argument"
+            f"the headers take {size:,} bytes; their names and values may take {MAXIMUM_HEADERS_SIZE:,} "
+            "together, since they go with every task: pass larger values as arguments"
         )
     return dict(sorted(given.items())) or None

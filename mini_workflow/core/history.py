@@ -12,7 +12,7 @@ from mini_workflow.errors import WireError
 
 
 class History(Sequence[Event]):
-    """Events in order. An impossible history cannot be made: the constructor checks it.
+    """The events of an execution in order. The constructor refuses an impossible history.
 
     Raises:
         WireError: the events do not begin with ExecutionStarted, or one is about an operation
@@ -30,13 +30,11 @@ class History(Sequence[Event]):
         return History((*self._events, *events))
 
     def state(self) -> ExecutionState:
-        """Return what the history amounts to, as a fresh object."""
+        """Return the state of the execution after the history, as a new object."""
         return ExecutionState.of(self._events)
 
     def prefixes(self) -> Iterator[History]:
-        """Return the histories that this one has been, from one turn's end to the next, itself
-        last.
-        """
+        """Iterate over the histories as they were before each incoming event, and this one last."""
         for index, event in enumerate(self._events):
             if index and type(event) in INCOMING:
                 yield History(self._events[:index])

@@ -10,10 +10,12 @@ from mini_workflow.core.records import frozen
 
 @frozen
 class ExecutionInfo:
-    """Facts for a workflow about its own execution. `run` counts the generations from 1;
-    `history_length` is the number of events so far, and `parent_id` the execution that
-    started this one as its child. `attempt` counts the runs from 1 that were made because the
-    one before had failed, and `last_failure` says how, as ``Type: message``.
+    """Facts for a workflow about its own execution.
+
+    `run` counts the runs of the execution from 1. `history_length` is the number of events of this
+    run so far. `parent_id` is the id of the execution that started this one as its child. `attempt`
+    counts from 1 the runs that were begun because the run before had failed, and `last_failure` says
+    how that one failed, as ``Type: message``.
     """
 
     execution_id: str

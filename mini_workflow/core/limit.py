@@ -1,4 +1,4 @@
-"""Limit: a bound on how much is done at a time, and how often, that all executions of a store share."""
+"""Declare limits: bounds that all executions of a store share, on work at a time and on its rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMIT: Final = "mini_workflow.limit"
 """The name of the built-in workflow of a limit."""
 
 LIMIT_PREFIX: Final = "limit:"
-"""What the ids of the executions of limits begin with."""
+"""The beginning of the ids of the executions of limits."""
 
 LONGEST_NAME: Final = 70
 """Characters of the name of a limit."""
@@ -26,30 +26,31 @@ PRIORITIES: Final = 100
 """The highest priority; the lowest is as far below 0. Our own bound."""
 
 MOST: Final = 1_000_000
-"""How many slots, or starts within a time, a limit has at most. Our own bound."""
+"""The highest number of slots, and of slots within a time, of a limit. Our own bound."""
 
 Plan = dict[str, Any]
-"""What a limit allows, as JSON holds it: `concurrency` and `rate` (how many, and within how many
-milliseconds), as far as it has them, and `per_key`."""
+"""The bounds of a limit as plain JSON: `concurrency` and `rate` ([number, milliseconds]), if it has them, and
+`per_key`."""
 
 _DECLARED: Final[dict[str, Limit]] = {}
 
 _OF_WORKFLOWS: Final[dict[str, dict[str, Any]]] = {}
-"""Of which limit the executions of a workflow need a slot, by its name: see `wish_of`."""
+"""The slots that the executions of workflows need, by the name of the workflow: see `wish_of`."""
 
 
 class Limit:
-    """A limit, declared beside the workflows that use it, which name it: ``ctx.task(..., limit="openai")``.
+    """A limit, declared beside the workflows that use it by its name: ``ctx.task(..., limit="openai")``.
 
-    It counts for all executions of a store, on all machines. Declaring it again with other numbers changes
-    it when an execution next asks for a slot; the order is that of the deployments.
+    The limit holds for all executions of a store, on all machines. Another declaration with other numbers
+    comes into force when an execution next asks for a slot, so that the last deployment decides.
 
     Args:
         name: 1 to 70 letters, digits and ``_-.``.
-        concurrency: how many slots are held at a time: a whole number of 1 or more, or None for any.
-        rate: how many slots are given within how many seconds (or a timedelta), as a pair, or None
-            for any. No longer span of that length has more.
-        per_key: whether each key has that much for itself; else all share it.
+        concurrency: the number of slots that may be held at a time: a whole number of 1 or more, or None
+            for any number.
+        rate: a pair of the number of slots and the seconds (or a timedelta) within which no more are
+            granted, or None for any number. It holds for every span of that length.
+        per_key: whether each key has these bounds for itself. If not, all keys share them.
 
     Raises:
         UsageError: an argument is out of range, or neither `concurrency` nor `rate` is given.
@@ -72,17 +73,17 @@ class Limit:
 
     @property
     def concurrency(self) -> int | None:
-        """How many slots are held at a time; None for any number."""
+        """The number of slots that may be held at a time; None for any number."""
         return self.plan.get("concurrency")
 
     @property
     def rate(self) -> tuple[int, timedelta] | None:
-        """How many slots are given, and within which time; None for any number."""
+        """The number of slots that are granted within a time, and that time; None for any number."""
         return rate_of(self.plan)
 
     @property
     def per_key(self) -> bool:
-        """Whether each key has that much for itself."""
+        """Whether each key has the bounds for itself."""
         return bool(self.plan["per_key"])
 
     def __repr__(self) -> str:
@@ -90,13 +91,13 @@ class Limit:
 
 
 def declared_plan(name: str) -> Plan | None:
-    """Return what the limit of that name allows by the code of this process; None if it has none."""
+    """Return the plan of the limit of that name that the code of this process declares, or None."""
     found = _DECLARED.get(name)
     return None if found is None else found.plan
 
 
 def declare_for(workflow: str, wish: dict[str, Any] | None) -> None:
-    """Have the executions of a workflow need a slot before their code begins, or none."""
+    """Declare the slot that the executions of a workflow need before their code begins; None for none."""
     if wish is None:
         _OF_WORKFLOWS.pop(workflow, None)
     else:
@@ -104,16 +105,18 @@ def declare_for(workflow: str, wish: dict[str, Any] | None) -> None:
 
 
 def limit_of(workflow: str) -> dict[str, Any] | None:
-    """Return what slot the executions of a workflow need by the code of this process; None for none."""
+    """Return the slot that the executions of a workflow need by the code of this process; None for none."""
     return _OF_WORKFLOWS.get(workflow)
 
 
 def queue_of(
     what: str, workflow: str, queue: object, key: object, priority: object
 ) -> dict[str, Any] | None:
-    """Return what slot an execution needs that is started with these options: of the limit `queue`, or else
-    of its workflow's own, with that key and priority. None if that is none or the workflow's own. Raises
-    UsageError.
+    """Return the slot that an execution needs by the options of its start: of the limit `queue`, or by
+    default of the one that its workflow declares, with that key and priority.
+
+    Return None without options; then the workflow's own declaration holds. Raises UsageError, which names
+    the call `what`.
     """
     if queue is key is priority is None:
         return None
@@ -135,7 +138,7 @@ def limit_id(name: str) -> str:
 
 
 def check_limit_name(name: object) -> None:
-    """Raise UsageError unless it can be the name of a limit."""
+    """Raise UsageError unless `name` can be the name of a limit."""
     ok = isinstance(name, str) and len(name) <= LONGEST_NAME
     if not ok or EXECUTION_ID.fullmatch(str(name)) is None or set(str(name)) & set(":@"):
         raise UsageError(
@@ -145,7 +148,7 @@ def check_limit_name(name: object) -> None:
 
 
 def make_limit_plan(name: str, concurrency: object, rate: object, per_key: object) -> Plan:
-    """Return the plan of a limit. Raises UsageError if it cannot be meant."""
+    """Return the plan of a limit. Raises UsageError if an argument is out of range, or both are None."""
     plan: Plan = {"per_key": bool(per_key)}
     if concurrency is None and rate is None:
         raise UsageError(f"limit {name!r}: give concurrency=, rate= or both")
@@ -162,7 +165,7 @@ def make_limit_plan(name: str, concurrency: object, rate: object, per_key: objec
 
 def _checked_rate(name: str, rate: Any) -> list[int]:
     wrong = UsageError(
-        f"limit {name!r}: rate={rate!r}: give how many, from 1 to {MOST:,}, and within how many seconds, "
+        f"limit {name!r}: rate={rate!r}: give a number from 1 to {MOST:,} and the seconds for it, "
         "as in rate=(100, 60) or rate=(100, timedelta(minutes=1))"
     )
     if not isinstance(rate, Sequence) or isinstance(rate, str) or len(rate) != 2:  # pyright: ignore[reportUnknownArgumentType]
@@ -174,7 +177,7 @@ def _checked_rate(name: str, rate: Any) -> list[int]:
 
 
 def rate_of(plan: Plan) -> tuple[int, timedelta] | None:
-    """Return the rate of a plan: how many, and within which time."""
+    """Return the rate of a plan, a number and the time for it; None if it has none."""
     rate = plan.get("rate")
     return None if rate is None else (rate[0], timedelta(milliseconds=rate[1]))
 
@@ -190,11 +193,14 @@ def text_of_plan(plan: Plan) -> str:
 
 
 def wish_of(name: object, key: object, priority: object, what: str) -> dict[str, Any] | None:
-    """Return what is recorded of an operation that needs a slot, None if it needs none. Raises UsageError."""
+    """Return the slot that an operation needs, as it is recorded; None if it needs none.
+
+    Raises UsageError, which names the call `what`, if an argument is out of range.
+    """
     if name is None:
         if key is not None or priority is not None:
             given = "limit_key" if key is not None else "priority"
-            raise UsageError(f"{what}: {given}= is for a limit; give limit= too")
+            raise UsageError(f"{what}: {given}= works with a limit only; give limit= too")
         return None
     name = name.name if isinstance(name, Limit) else name
     check_limit_name(name)

@@ -1,4 +1,4 @@
-"""WorkflowLogger: a logger that a replay does not hear."""
+"""Log lines of workflow code, once each: a replay logs none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mini_workflow.core.recorder import Recorder
 
 
 class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
-    """Logs once per live line: a replay is silent. Records carry `execution_id`, and as `event` the
-    number of the event of the run that the line follows, counted from 1.
+    """A logger for workflow code that is silent in a replay. Each record has the attributes
+    `execution_id`, and `event`: the number of the last event before it in the run, counted from 1.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -21,7 +21,7 @@ class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
         self._recorder = recorder
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
-        """Return whether a line of that level is logged now."""
+        """Return whether a line of that level would be logged now."""
         return not self._recorder.quiet and super().isEnabledFor(level)
 
     def process(
@@ -33,7 +33,7 @@ class WorkflowLogger(logging.LoggerAdapter[logging.Logger]):
         return f"[{self._recorder.execution_id}] {msg}", kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a line, unless replaying. Handlers run as if outside the workflow."""
+        """Log a line, unless the run is replayed. Logging handlers run outside the workflow's sandbox."""
         if self.isEnabledFor(level):
             with self._recorder.loop.outside():
                 kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1

@@ -1,4 +1,4 @@
-"""Mapping: a task for every item, a bounded number of them open at a time."""
+"""Run a task for every item of a `ctx.map`, a bounded number of them at a time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class TolerantMapOptions(MappedOptions, total=False):
 
 @frozen
 class Tolerance:
-    """The number of tasks of a mapping that may fail, and after how many successes it ends; None for all."""
+    """The number of tasks of a map that may fail, and the number of successes after which it ends; None
+    if it waits for all.
+    """
 
     failures: int = 0
     successes: int | None = None
@@ -59,7 +61,11 @@ class Tolerance:
     def of(
         cls, items: int, return_exceptions: bool, successes: int | None, failures: int | None
     ) -> Tolerance:
-        """Return what the options of a mapping over so many items mean. Raises UsageError."""
+        """Return the tolerance that the options of a map over so many items mean.
+
+        `successes` is the option min_successful, `failures` is tolerated_failures. Raises UsageError if
+        they are out of range or contradict each other.
+        """
         if successes is not None and not _is_whole(successes, 1):
             raise UsageError(
                 f"ctx.map(min_successful={successes!r}): give a whole number of 1 or more, or None"
@@ -71,13 +77,14 @@ class Tolerance:
         if return_exceptions:
             if successes is not None or failures is not None:
                 raise UsageError(
-                    "ctx.map(return_exceptions=True) tolerates all failures: drop it, or "
+                    "ctx.map(return_exceptions=True) tolerates all failures: leave it out, or leave out "
                     "min_successful and tolerated_failures"
                 )
             return cls(items)
         if successes is not None and successes > items:
             raise UsageError(
-                f"ctx.map(min_successful={successes}): there are no more than {items} items"
+                f"ctx.map(min_successful={successes}): there are only {items} items; give at most "
+                "their number"
             )
         spare = items if successes is None else items - successes
         default = 0 if successes is None else spare
@@ -89,11 +96,11 @@ def _is_whole(value: object, least: int) -> bool:
 
 
 class Mapping(WorkflowFuture[Any]):
-    """The results in the order of the items. Cancelling it cancels the tasks that are open.
+    """A future of the results, in the order of the items. Cancelling it cancels the open tasks.
 
-    Each task that ends starts the next one, so the work per event does not grow with the items. The
-    exception of a failure that is tolerated stands for its result, and a TaskCancelled for what is
-    given up because enough tasks have succeeded.
+    Each task that ends starts the next one, so that the work per event does not grow with the items. A
+    tolerated failure has its exception in place of the result; a task that was cancelled because enough
+    others have succeeded has a TaskCancelled.
     """
 
     def __init__(
@@ -119,7 +126,7 @@ class Mapping(WorkflowFuture[Any]):
         self._open: dict[int, asyncio.Future[Any]] = {}
         self._tolerated = tolerance.failures
         self._wanted = tolerance.successes or 0
-        """How many more have to succeed until it ends early; 0 if all are waited for."""
+        """The number of successes after which the map ends early; 0 if it waits for all."""
         if not items:
             self.set_result([])
             return
@@ -136,7 +143,7 @@ class Mapping(WorkflowFuture[Any]):
         return "map", self._name, self._first
 
     def cancel(self, msg: Any = None) -> bool:
-        """Give all tasks up."""
+        """Cancel the map and its open tasks."""
         if self.done():
             return False
         self._give_up(msg)
@@ -201,9 +208,10 @@ def map_items(
     tolerance: Tolerance,
     name: str,
 ) -> WorkflowFuture[Any]:
-    """Start a task for every item; the results come in the order of the items. `start` takes an item
-    with the number of the first task of the map (0 for that one itself), and what is recorded of the map
-    with the first.
+    """Start a task for every item, and return a future of the results in the order of the items.
+
+    `start` takes an item, the number of the first task of the map (0 for that task itself), and what is
+    recorded of the map with the first task (None for the others).
     """
     if not recorder.may_start():
         return recorder.loop.create_future()
@@ -211,8 +219,8 @@ def map_items(
 
 
 def as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with its captured variables as they are now; later assignments do not
-    show.
+    """Return a copy of the function with its captured variables as they are now. Later assignments do
+    not change them.
     """
     if not isinstance(function, FunctionType) or not function.__closure__:
         return function
@@ -235,8 +243,8 @@ def _copied(cell: CellType) -> CellType:
 
 
 def item_name(name_of: Callable[[Any], object], item: object) -> str:
-    """Return the name of the task of an item. Raises UsageError if it is none."""
+    """Return the name of the task of an item. Raises UsageError if `name_of` returns no text."""
     name = name_of(item)
     if not isinstance(name, str):
-        raise UsageError(f"ctx.map(name=...) has given {name!r} for {item!r}: give a text")
+        raise UsageError(f"ctx.map(name=...) returned {name!r} for {item!r}: return a text")
     return name

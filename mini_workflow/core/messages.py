@@ -1,4 +1,4 @@
-"""Messages: the signals, queries and updates of one run, and who handles them."""
+"""Messages: the signals, queries and updates of one run, and their handlers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from mini_workflow.errors import (
     UnknownHandler,
     UsageError,
 )
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 
 class Messages:
-    """Signals wait in order until somebody receives them; each goes to one receiver."""
+    """The messages of one run. Signals wait in order until the code receives them, each once."""
 
     __slots__ = (
         "_abort",
@@ -47,23 +47,23 @@ class Messages:
     )
 
     def __init__(self, recorder: Recorder, abort: Callable[[BaseException], None]) -> None:
-        """`abort` fails the execution: a handler has failed, and nobody awaits it."""
+        """`abort` fails the execution with the exception of a signal handler, which nobody awaits."""
         self._recorder = recorder
         self._abort = abort
         self._queues: dict[str, asyncio.Queue[tuple[int, events.SignalReceived]]] = {}
         self._waiting: dict[str, int] = {}
-        """For which signals the code waits, and how often."""
+        """The names of the signals that the code awaits, with the number of the waits."""
         self._signal_handlers: dict[str, Handler] = {}
         self._queries: dict[str, Handler] = {}
         self._updates: dict[str, tuple[Handler, Handler | None]] = {}
         self._handlers: dict[asyncio.Task[Any], str] = {}
         self._arrivals = 0
         self._unbegun: dict[asyncio.Task[Any], tuple[int, events.SignalReceived]] = {}
-        """The signals whose handler has not made its first step, with their place in the order."""
+        """The signals whose handler has not made its first step, with their number in order of arrival."""
         self.ended: str | None = None
-        """What the workflow function has come to, once it has: nothing is handled any more."""
+        """The end of the workflow function in words, such as "completed". Nothing is handled after it."""
         self.cut: list[str] = []
-        """The updates that were at work then, and have failed of it."""
+        """The ids of the updates that were being handled at that time, and so have failed."""
 
     def listening(self) -> bool:
         """Return whether a message from outside could make the workflow go on."""
@@ -91,25 +91,25 @@ class Messages:
                     raise Halt from error
 
     async def stream(self, name: str) -> AsyncIterator[Any]:
-        """Return all signals of that name, for ever."""
+        """Iterate over all signals of that name, without end."""
         while True:
             yield await self.receive(name)
 
     def on_signal(self, name: str, handler: Handler) -> None:
-        """Handle each signal of that name, also those that are waiting, in order."""
+        """Handle each signal of that name in order, also those that wait. Raises UsageError."""
         handlers.check_signal_handler(name, handler)
         self._signal_handlers[name] = handler
         for number, event in self._kept(name):
             self._handle_signal(handlers.of_name(name, handler, event.name), number, event)
 
     def _kept(self, name: str) -> list[tuple[int, events.SignalReceived]]:
-        """Take the signals of that name that nobody has received; by ANY, those that nobody else would."""
+        """Take the waiting signals of that name; for ANY, those of all names that the code does not await."""
         names = [name]
         if name == ANY:
-            names = [one for one in self._queues if one not in self._waiting]
+            names = [queued for queued in self._queues if queued not in self._waiting]
         found: list[tuple[int, events.SignalReceived]] = []
-        for one in names:
-            queue = self._queue(one)
+        for kept in names:
+            queue = self._queue(kept)
             while not queue.empty():
                 found.append(queue.get_nowait())
         return sorted(found, key=lambda entry: entry[0])
@@ -133,12 +133,12 @@ class Messages:
         return [event for _, event in sorted(left, key=lambda entry: entry[0])]
 
     def all_finished(self) -> bool:
-        """Return whether no handler of a signal or an update is at work, but for who asks."""
+        """Return whether no handler of a signal or an update is at work, besides the calling one."""
         asking = asyncio.current_task(self._recorder.loop)
         return all(task.done() or task is asking for task in self._handlers)
 
     def unfinished(self) -> list[str]:
-        """Return what is being handled."""
+        """Return the messages that are being handled, in words."""
         return [
             what
             for task, what in self._handlers.items()
@@ -173,7 +173,7 @@ class Messages:
     # Queries
 
     def handlers(self) -> dict[tuple[str, str], Handler]:
-        """Return what handles messages, by their kind (signal, query or update) and name."""
+        """Return the handlers of messages by their kind (signal, query or update) and name."""
         found: dict[tuple[str, str], Handler] = {}
         found |= {("signal", name): handler for name, handler in self._signal_handlers.items()}
         found |= {("query", name): handler for name, handler in self._queries.items()}
@@ -181,24 +181,24 @@ class Messages:
         return found
 
     def on_query(self, name: str, handler: Handler) -> None:
-        """Answer queries of that name."""
+        """Answer queries of that name. Raises UsageError."""
         handlers.check_handler("query", name, handler)
         self._queries[name] = handler
 
     def answer(self, name: str, arguments: Payload) -> Payload:
-        """Answer a query. Raises UnknownHandler, NotAllowedInWorkflow, what the handler raises, or the
-        run's fault: a run that has stopped half-way has nothing to say.
+        """Return the encoded answer to a query. Raises UnknownHandler, NotAllowedInWorkflow, any exception of
+        the handler, or the run's fault: a run that has stopped half-way answers no queries.
         """
         recorder = self._recorder
         fault = recorder.loop.fault
-        # That an inline task comes next is no fault of the code: it has not been run yet.
+        # A UsageError says that an inline task comes next, which a replay does not run: no fault of the code.
         if fault is not None and type(fault) is not UsageError:
             raise fault
         args, kwargs = recorder.codec.decode_ordered(arguments)
         recorder.reading = f"the handler of query {name!r}"
         try:
             with recorder.loop.inside():
-                # In a context of its own: what it sets there is not seen by anybody else.
+                # In a context of its own, so that the context variables that it sets do not remain.
                 answer = Context().run(self._ask, name, args, kwargs)
                 return recorder.codec.encode(answer, f"answer to query {name!r}")
         finally:
@@ -215,7 +215,7 @@ class Messages:
         if inspect.iscoroutine(answer):
             answer.close()
             raise UsageError(
-                f"the handler of query {name!r} is asynchronous; a query only looks at the "
+                f"the handler of query {name!r} is asynchronous; a query only reads the "
                 "workflow's variables: make it a plain function, or use an update"
             )
         return answer
@@ -223,7 +223,7 @@ class Messages:
     # Updates
 
     def on_update(self, name: str, handler: Handler, validator: Handler | None) -> None:
-        """Handle requests of that name, if the validator does not raise."""
+        """Handle updates of that name, unless the validator raises. Raises UsageError."""
         handlers.check_handler("update", name, handler)
         if validator is not None:
             handlers.check_handler("update", name, validator)
@@ -231,21 +231,21 @@ class Messages:
             if count is not None and not takes(validator, count):
                 raise UsageError(
                     f"{validator!r} cannot validate update {name!r}: it is called with the arguments "
-                    f"of the handler, of which there are {count}"
+                    f"of the handler, so it has to take {count}"
                 )
         self._updates[name] = (handler, validator)
 
     def refusal(self, request: events.UpdateRequested) -> Failure | None:
-        """Return why the workflow refuses an update now, or None.
+        """Return the failure with which the workflow refuses an update now; None if it accepts it.
 
-        Nothing changes by asking, unless the run's loop is `touched` then.
+        The call leaves the run unchanged, unless the run's loop is `touched` afterwards.
         """
         recorder = self._recorder
         what = recorder.reading = f"the validator of update {request.name!r}"
         try:
             with recorder.loop.inside():
                 args, kwargs = recorder.codec.decode_ordered(request.arguments)
-                # In a context of its own: what it sets there is not seen by anybody else.
+                # In a context of its own, so that the context variables that it sets do not remain.
                 Context().run(self._validate, request.name, args, kwargs)
         except Exception as error:
             return recorder.codec.encode_failure(error)
@@ -253,7 +253,7 @@ class Messages:
             recorder.reading = None
         if recorder.loop.touched:
             return recorder.codec.encode_failure(
-                NotAllowedInWorkflow(f"{what} tried to change the workflow; it may only look at it")
+                NotAllowedInWorkflow(f"{what} tried to change the workflow; it may only read")
             )
         return None
 
@@ -285,7 +285,7 @@ class Messages:
                 raise UsageError(f"the validator of update {name!r} must be a plain function")
 
     def _update_handlers(self, name: str) -> tuple[Handler, Handler | None] | None:
-        """Return what handles an update of that name, and what validates it."""
+        """Return the handler and the validator of an update of that name; None if there are none."""
         found = self._updates.get(name)
         if found is None and ANY in self._updates:
             handler, validator = self._updates[ANY]
@@ -293,7 +293,7 @@ class Messages:
         return found
 
     def update_accepted(self, event: events.UpdateAccepted) -> None:
-        """Hand a request to its handler."""
+        """Hand an accepted update to its handler."""
         args, kwargs = self._recorder.codec.decode_ordered(event.arguments)
         found = self._update_handlers(event.name)
         if found is None:
@@ -341,7 +341,7 @@ class Messages:
         self._recorder.emit(ended)
 
     def _start(self, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
-        # Outside of the workflow's code the context is that of whoever drives it.
+        # Outside of the workflow's code the current context is that of the engine's thread.
         context = Context() if asyncio.current_task(self._recorder.loop) is None else None
         task = self._recorder.loop.create_task(work, name=what, context=context)
         self._handlers[task] = what

@@ -1,9 +1,7 @@
 """Keep operations that have not ended, and apply their events to the state of a run.
 
-`ExecutionState.apply` calls the functions by the kind of an event.
-
-The id of an ask says who waits for the answer, and which operation it is of, so that nothing else has to be
-kept where it is answered.
+`ExecutionState.apply` calls the functions by the kind of an event. The id of an ask contains the id of the
+asking execution and the number of the operation, so that the answering side has to keep nothing else.
 """
 
 from __future__ import annotations
@@ -42,7 +40,8 @@ class OpenTask:
     def __init__(self, event: events.TaskScheduled, now: int) -> None:
         self.name = event.name
         self.since = event.begun or now
-        """When its attempt was to be made, or its wait for the next one began (milliseconds)."""
+        """The time at which its attempt was due, or its wait for the next one began (milliseconds since the
+        epoch)."""
         self.part_of = event.part_of
         self.undoes = event.undoes
         self.retry = event.retry
@@ -50,16 +49,16 @@ class OpenTask:
         self.heartbeat_timeout = event.heartbeat_timeout
         self.worker = event.worker
         self.limit = event.limit
-        """Of what its attempts need a slot each; None for nothing."""
+        """The slot that each attempt needs, as TaskScheduled records it; None for none."""
         self.waits = event.limit is not None
         """Whether its attempt waits for a slot."""
         self.heartbeat: Payload | None = None
-        """The details that the attempts before have given last with a heartbeat."""
+        """The details of the last heartbeat of the attempts before."""
         self.attempt = 1
         self.discounted = 0
-        """How many attempts do not count any more, because the task was to be made again."""
+        """The number of attempts that do not count any more, because a reset begins the task again."""
         self.retry_at: int | None = None
-        """When the next attempt is due; None while an attempt is in flight, or waits for a slot."""
+        """The time of the next attempt; None while an attempt is in flight, or waits for a slot."""
 
     @property
     def in_flight(self) -> bool:
@@ -68,8 +67,9 @@ class OpenTask:
 
 
 class OpenPromise:
-    """A promise that waits. `made` is when it was made, and `heard` when its last heartbeat was heard, with
-    the `details`; None as long as none was. Times are milliseconds since the epoch.
+    """A promise that is open. It was created at the time `made`. `heard` is the time of its last heartbeat
+    with details, and `details` are these; both are None before the first one. Times are milliseconds since
+    the epoch.
     """
 
     __slots__ = ("_from", "details", "heard", "heartbeat_timeout", "made", "timeout")
@@ -84,7 +84,7 @@ class OpenPromise:
 
     @property
     def due(self) -> int | None:
-        """By when it ends without a value; None for never."""
+        """The time at which the promise ends without a value; None for never."""
         ends = None if self.timeout is None else self.made + self.timeout
         if self.heartbeat_timeout is None:
             return ends
@@ -93,24 +93,24 @@ class OpenPromise:
 
     @property
     def since(self) -> int:
-        """From when on that time is counted."""
+        """The begin of the timeout that ends at `due`."""
         by_timeout = self.timeout is not None and self.due == self.made + self.timeout
         return self.made if by_timeout else self._from
 
     def hear(self, at: int, details: Payload | None) -> None:
-        """Take in a heartbeat. One without details only has it go on."""
+        """Take a heartbeat, which restarts the heartbeat timeout. Without `details` nothing is kept of it."""
         self._from = max(self._from, at)
         if details is not None:
             self.heard = self._from
             self.details = details
 
     def late(self, now: int) -> bool:
-        """Return whether the timeout has passed, and not only a heartbeat is missing."""
+        """Return whether the timeout has passed at the time `now`; otherwise only a heartbeat is missing."""
         return self.timeout is not None and now >= self.made + self.timeout
 
 
 class OpenPromises(dict[int, OpenPromise]):
-    """Those of a run, by number. `changed` says that their last heartbeats are to be kept anew."""
+    """The open promises of a run by number. `changed` says that their last heartbeats have to be stored."""
 
     __slots__ = ("changed",)
 
@@ -119,23 +119,23 @@ class OpenPromises(dict[int, OpenPromise]):
         self.changed = False
 
     def end(self, seq: int) -> None:
-        """Forget one that has ended. Raises KeyError if it is not open."""
+        """Forget a promise that has ended. Raises KeyError if it is not open."""
         if self.pop(seq).heard is not None:
             self.changed = True
 
     def close(self) -> None:
-        """Have the heartbeats forgotten: the run has ended."""
+        """Mark the stored heartbeats as changed if there are any, since the run has ended."""
         if self:
             self.changed = any(promise.heard is not None for promise in self.values())
 
     def hear(self, message: events.PromiseHeartbeat, now: int | None) -> None:
-        """Take in the heartbeat of one that is open: see `ExecutionState.hear`."""
+        """Take the heartbeat of an open promise: see `ExecutionState.hear`."""
         at = message.at if message.known or now is None else now
         self[message.seq].hear(at, message.value)
         self.changed = True
 
     def miss_none(self, now: int) -> Iterable[int]:
-        """Have each wait for its next heartbeat as if one had come `now`, and return their numbers."""
+        """Begin all heartbeat timeouts again at `now`, and return the numbers of the promises."""
         for promise in self.values():
             if promise.heartbeat_timeout is not None:
                 promise.hear(now, promise.details or EMPTY)
@@ -143,8 +143,8 @@ class OpenPromises(dict[int, OpenPromise]):
         return tuple(self)
 
     def begin_again(self, made: int, at: int) -> Iterable[int]:
-        """Have each wait for its next heartbeat from `at` on, since the run was over before, and the one with
-        the number `made` as if it was made then. Returns their numbers.
+        """Begin all heartbeat timeouts again at `at`, when the run continues after its end, and the timeout
+        of the promise number `made`. Return the numbers of the promises.
         """
         for seq, promise in self.items():
             promise.made = at if seq == made else promise.made
@@ -152,21 +152,23 @@ class OpenPromises(dict[int, OpenPromise]):
         return tuple(self)
 
     def heartbeats(self, secret: Callable[[int], str]) -> list[events.PromiseHeartbeat]:
-        """Return the last heartbeat of each, as messages that say so again, with the secrets by number."""
+        """Return the last heartbeats as messages to store. `secret` returns the secret of a number."""
         self.changed = False
         return [
-            events.PromiseHeartbeat(one.heard, seq, one.details or EMPTY, secret(seq), known=True)
-            for seq, one in self.items()
-            if one.heard is not None
+            events.PromiseHeartbeat(
+                promise.heard, seq, promise.details or EMPTY, secret(seq), known=True
+            )
+            for seq, promise in self.items()
+            if promise.heard is not None
         ]
 
 
 NO_PROMISES: Final = OpenPromises()
-"""What runs that have made no promise share: it stays empty."""
+"""The empty promises that all runs share which have created none."""
 
 
 def promise_created(state: ExecutionState, event: events.PromiseCreated) -> None:
-    """Have a promise that nobody has completed."""
+    """Add an open promise."""
     state.check_open(event)
     if state.promises is NO_PROMISES:
         state.promises = OpenPromises()
@@ -177,7 +179,7 @@ def promise_created(state: ExecutionState, event: events.PromiseCreated) -> None
 def promise_ended(
     state: ExecutionState, event: events.PromiseCompleted | events.PromiseFailed | events.TimerFired
 ) -> None:
-    """Know of the end of a promise."""
+    """Remove a promise that has ended, with its timer."""
     state.promises.end(event.seq)
     if event.seq in state.timers:
         del state.timers[event.seq]
@@ -185,18 +187,18 @@ def promise_ended(
 
 
 def child_started(state: ExecutionState, event: events.ChildStarted) -> None:
-    """Have a child that has not ended."""
+    """Add an open child."""
     state.check_open(event)
     state.children[event.seq] = OpenChild(event.id, event.on_parent_close)
 
 
 def child_cancelled(state: ExecutionState, event: events.ChildCancelled) -> None:
-    """Wait for a child no longer."""
+    """Move a child to those that were cancelled."""
     state.child_ids[event.seq] = state.children.pop(event.seq).id
 
 
 def child_ended(state: ExecutionState, event: events.ChildCompleted | events.ChildFailed) -> None:
-    """Know of the end of a child, also of one that was given up or is of an earlier run."""
+    """Remove a child that has ended, also one that was cancelled or is of an earlier run."""
     if event.seq in state.child_ids:
         del state.child_ids[event.seq]
     elif event.seq in state.inherited:
@@ -206,7 +208,7 @@ def child_ended(state: ExecutionState, event: events.ChildCompleted | events.Chi
 
 
 class OpenAsk:
-    """An ask as it was `sent`. `again` is the number of the run in which it was asked anew, or 0."""
+    """An open ask, `sent` by that event. `again` is the number of the run that asked it anew, or 0."""
 
     __slots__ = ("again", "sent")
 
@@ -216,43 +218,45 @@ class OpenAsk:
 
 
 def part_of(state: ExecutionState, seq: int) -> str:
-    """Return what stands behind the id of the execution in the id of one of its open asks."""
+    """Return the part of the id of an open ask that stands behind the id of the execution."""
     again = state.asks[seq].again
     return f"{state.seed}/{seq}/{again}" if again else f"{state.seed}/{seq}"
 
 
 def read_ask(ask_id: str) -> tuple[str, int]:
-    """Return who waits for the answer, and the number of the operation. Raises ValueError if that is no
-    id of an ask.
+    """Return the id of the asking execution and the number of its operation. Raises ValueError if `ask_id`
+    is no id of an ask.
     """
     asker, _, number, *_ = (*ask_id.split("/"), "", "")
     return asker, int(number)
 
 
 def is_open(state: ExecutionState, message: events.AskAnswered | events.AskFailed) -> bool:
-    """Return whether the answer is to something that is open, as it was asked last."""
+    """Return whether the answer is for an open ask, as it was asked last."""
     seq = message.seq
     return seq in state.asks and message.id.partition("/")[2] == part_of(state, seq)
 
 
 def take_sent(state: ExecutionState, event: events.AskSent) -> None:
-    """Wait for an answer."""
+    """Add an open ask."""
     state.check_open(event)
     state.asks[event.seq] = OpenAsk(event)
 
 
 def take_answer(state: ExecutionState, event: events.AskAnswered | events.AskFailed) -> None:
-    """Wait for it no longer."""
+    """Remove an ask that is answered."""
     del state.asks[event.seq]
 
 
 def take_asker(state: ExecutionState, event: events.ResultAsked) -> None:
-    """Have somebody wait for the result."""
+    """Add an execution that waits for the result."""
     state.askers[event.id] = "result"
 
 
 def ask_again(state: ExecutionState, event: events.ExecutionReset) -> None:
-    """Have what is open answered as it is asked now. Who has asked another execution waits for that one."""
+    """Give the open asks the ids by which a reset asks again. Executions that wait for the source of a fork
+    do not wait for the fork.
+    """
     for number, run in (event.asks or {}).items():
         if (ask := state.asks.get(int(number))) is not None and run:
             ask.again = run
@@ -261,7 +265,7 @@ def ask_again(state: ExecutionState, event: events.ExecutionReset) -> None:
 
 
 def update_accepted(state: ExecutionState, event: events.UpdateAccepted) -> None:
-    """Have an update that is not answered, for which another execution may wait."""
+    """Add an update that is not answered, and the execution that waits for the answer, if there is one."""
     state.updates[event.id] = False
     if event.asker:
         state.askers[event.id] = "update"
@@ -270,7 +274,7 @@ def update_accepted(state: ExecutionState, event: events.UpdateAccepted) -> None
 def update_ended(
     state: ExecutionState, event: events.UpdateCompleted | events.UpdateFailed
 ) -> None:
-    """Know what it was answered with."""
+    """Keep the answer to an update. Raises KeyError if the update was not accepted."""
     if event.id not in state.updates:
         raise KeyError(event.id)
     state.updates[event.id] = True
@@ -278,21 +282,21 @@ def update_ended(
 
 
 def update_refused(state: ExecutionState, event: events.UpdateRefused) -> None:
-    """Know that it was refused."""
+    """Keep the refusal of an update."""
     remember(state.answers, event.at, event)
 
 
 _NONE: Final[dict[int, int]] = {}
-"""Shared by all of whose durations none is moved, and never changed: clocks are rarely set back."""
+"""The empty `moved` that runs share as long as none of their durations is moved, which is rare."""
 
 
 class OpenDurations:
-    """The begin of each duration that is open, by number. One that began later than the clock says now
-    began before the clock was set back: its end is moved by as much.
+    """The begins of the open durations, by number. If one began later than the present time of the clock,
+    the clock was set back since, and the end of the duration is moved by as much.
     """
 
     moved: dict[int, int]
-    """By how many milliseconds durations end earlier than was planned."""
+    """The milliseconds by which durations end earlier than planned, by number."""
 
     __slots__ = ("_began", "latest", "moved")
 
@@ -300,22 +304,22 @@ class OpenDurations:
         self._began: dict[int, int] = {}
         self.moved = _NONE
         self.latest = 0
-        """When the last one of all, ended ones included, began."""
+        """The latest begin of all durations, ended ones included (milliseconds since the epoch)."""
 
     def begin(self, seq: int, at: int) -> None:
-        """Note that a duration begins."""
+        """Add a duration that begins at the time `at` (milliseconds since the epoch)."""
         self._began[seq] = at
         self.keep_end(seq)
         if at > self.latest:
             self.latest = at
 
     def end(self, seq: int) -> None:
-        """Note that a duration is over; harmless if it is none."""
+        """Remove a duration that has ended, if there is one of that number."""
         if self._began.pop(seq, None) is not None:
             self.keep_end(seq)
 
     def keep_end(self, seq: int) -> None:
-        """Have a duration end when it was to end in the first place."""
+        """Move the end of a duration back to where it was planned at first."""
         if seq in self.moved:
             del self.moved[seq]
 
@@ -325,13 +329,13 @@ class OpenDurations:
         self.moved = _NONE
 
     def begun_after(self, now: int) -> list[int]:
-        """Return those that began later than `now`, as far as is known of the clock."""
+        """Return the numbers of the durations that began later than `now`, by what is known of the clock."""
         moved = self.moved
         return [seq for seq, at in self._began.items() if at - moved.get(seq, 0) > now]
 
     def move(self, seq: int, now: int, by: int) -> None:
-        """Have one end earlier, by as much as the clock was set back, or, where that is too little,
-        as if it began `now`.
+        """Move the end of a duration by the `by` milliseconds that the clock was set back; if that is too
+        little, as if the duration began at `now`.
         """
         moved = self.moved.get(seq, 0)
         if self.moved is _NONE:
@@ -339,22 +343,21 @@ class OpenDurations:
         self.moved[seq] = moved + max(by, self._began[seq] - moved - now)
 
     def is_moved(self, seq: int, now: int, steady_since: int) -> bool:
-        """Return whether the moved end of one counts: the clock has not been set forward again
-        meanwhile.
+        """Return whether the moved end of a duration is valid, since the clock was not set forward again.
 
-        If it began later than `now`, that is so. So it is if the clock has come to when it began
-        without a jump: it has not jumped since `steady_since`.
+        That is so if the duration began later than `now`, or if the clock has reached its begin without a
+        jump: it has not jumped since `steady_since`.
         """
         began = self._began[seq]
         return began > now or steady_since < began
 
 
 NO_DURATIONS: Final = OpenDurations()
-"""What runs share that had none: it stays empty."""
+"""The empty durations that all runs share which had none."""
 
 
 def begin_duration(state: ExecutionState, seq: int, at: int) -> None:
-    """Note in a state that a duration begins."""
+    """Add a duration to a state: see `OpenDurations.begin`."""
     if state.durations is NO_DURATIONS:
         state.durations = OpenDurations()
     state.durations.begin(seq, at)

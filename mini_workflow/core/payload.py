@@ -1,4 +1,4 @@
-"""Payload: an encoded value, as JSON text or as the parsed JSON tree, whichever is at hand."""
+"""Payload: an encoded value, as JSON text or as the parsed JSON tree, each made from the other if needed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).enc
 
 
 def dump_json(tree: Any) -> str:
-    """Return the tree as text that can be stored: readable, but halves of surrogate pairs are
-    escaped.
+    """Return the tree as JSON text that every store takes. It is ASCII if the tree has lone surrogates,
+    which UTF-8 cannot encode.
     """
     text = _encode(tree)
     if not text.isascii():
@@ -24,7 +24,7 @@ def dump_json(tree: Any) -> str:
 
 
 ENCODED_FINGERPRINT: Final = "encoded:"
-"""How the fingerprint of an encrypted payload begins: several follow, by different keys."""
+"""The beginning of the fingerprint of an encrypted payload. One checksum by each key follows."""
 
 
 class Payload:
@@ -55,7 +55,7 @@ class Payload:
         return self._tree
 
     def fingerprint(self) -> str:
-        """Return the same for equal payloads only; of one that is encrypted, see `matches`."""
+        """Return a text that only equal payloads share. For an encrypted payload, see `matches`."""
         tree = self.tree
         if type(tree) is dict and "same" in tree and tree.get("$") == "encoded":  # pyright: ignore[reportUnknownMemberType]
             return str(tree["same"])  # pyright: ignore[reportUnknownArgumentType]
@@ -63,8 +63,8 @@ class Payload:
         return sha256(canonical.encode()).hexdigest()
 
     def matches(self, fingerprint: str) -> bool:
-        """Return whether it is the fingerprint of an equal payload. Encrypted ones have one by each key
-        of a ring, of which one has to be the same.
+        """Return whether an equal payload has that fingerprint. An encrypted payload has a checksum by each
+        key of its key ring; one common checksum is enough.
         """
         own = self.fingerprint()
         if not own.startswith(ENCODED_FINGERPRINT) or not fingerprint.startswith(
@@ -89,8 +89,8 @@ class Payload:
 _UNREAD: Final = object()
 
 text_at_hand: Final[Callable[[Payload], str | None]] = cast(Any, Payload)._text.__get__
-"""The JSON text of a payload if it is at hand, otherwise None: then the tree is. A slot, read without a
-call.
+"""Return the JSON text of a payload if it has been made, otherwise None: then the payload has its tree.
+Reads a slot, without a Python call.
 """
 
 EMPTY: Final = Payload(text="null")

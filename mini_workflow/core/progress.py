@@ -1,4 +1,4 @@
-"""Count the progress of code and of its maps."""
+"""Count the progress of maps, and write the progress that workflow code reports."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mini_workflow.core.events import TaskCancelled, TaskCompleted, TaskFailed, 
 from mini_workflow.errors import UsageError
 
 LONGEST: Final = 200
-"""Characters of the text beside a number. Our own bound: it is kept with every listing."""
+"""Characters of the text of a progress. Our own bound: every head keeps the text."""
 
 _dump = json.JSONEncoder(separators=(",", ":")).encode
 
-Told = tuple[float, "float | None", str]
-"""How much is done, of how much (None if that is not known), and a text."""
+Progress = tuple[float, "float | None", str]
+"""The amount that is done, the total (None if it is not known), and a text."""
 
 
 class MapCount:
-    """The progress of a ``ctx.map``: of so many `items`, how many tasks were started, have succeeded and
-    have failed, and how many of them are open.
+    """The progress of a ``ctx.map`` over so many `items`: the numbers of tasks that were started, have
+    succeeded (`done`), have failed, and are open.
     """
 
     __slots__ = ("concurrency", "done", "failed", "items", "name", "open", "started")
@@ -33,14 +33,14 @@ class MapCount:
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> MapCount:
-        """Return that of a map as its first task has it recorded."""
+        """Return the count of a map that begins, from the record with its first task."""
         return cls(str(plain.get("name")), int(plain.get("items") or 0), plain.get("concurrency"))
 
 
 def count_started(maps: dict[int, MapCount], event: TaskScheduled) -> dict[int, MapCount]:
-    """Count a task of a map that begins. The maps before it that have come to their end are forgotten."""
+    """Return the counts with a task added that begins. A new map drops the maps without open tasks."""
     if event.map is not None:
-        maps = {seq: one for seq, one in maps.items() if one.open}
+        maps = {seq: count for seq, count in maps.items() if count.open}
         maps[event.seq] = MapCount.of(event.map)
     mapped = maps.get(event.part_of)
     if mapped is not None:
@@ -54,7 +54,7 @@ def count_ended(
     part_of: int,
     event: TaskCompleted | TaskFailed | TaskCancelled,
 ) -> None:
-    """Count a task of a map that has ended, or that was given up."""
+    """Count a task of a map that has ended or was cancelled. `part_of` is the number of the map."""
     mapped = maps.get(part_of)
     if mapped is not None:
         mapped.open -= 1
@@ -63,7 +63,7 @@ def count_ended(
 
 
 def text_of_progress(done: object, total: object, text: object) -> str:
-    """Return what `ctx.progress` is given as it is stored. Raises UsageError."""
+    """Return the arguments of `ctx.progress` as JSON text. Raises UsageError if they are not allowed."""
     for name, value in (("done", done), ("total", total)):
         if value is None and name == "total":
             continue
@@ -74,8 +74,8 @@ def text_of_progress(done: object, total: object, text: object) -> str:
     return _dump([done, total, text])
 
 
-def read_progress(stored: str) -> Told | None:
-    """Return what was told; None if that is nothing, or nothing that is known here."""
+def read_progress(stored: str) -> Progress | None:
+    """Return the progress in a stored text; None if the text is empty or not readable."""
     try:
         done, total, text = json.loads(stored)
     except (ValueError, TypeError):

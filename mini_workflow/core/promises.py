@@ -1,4 +1,4 @@
-"""Promises: one-shot values that somebody outside gives."""
+"""Promises: values that somebody outside of the workflow provides, once each."""
 
 from __future__ import annotations
 
@@ -22,36 +22,39 @@ _SEPARATOR = "~"
 
 
 def make_token(execution_id: str, seq: int, secret: str) -> str:
-    """Return the token of a promise: all that is needed to complete it."""
+    """Return the token of a promise, which suffices to complete it."""
     return f"{execution_id}{_SEPARATOR}{seq}{_SEPARATOR}{secret}"
 
 
 def read_token(token: str) -> tuple[str, int, str]:
     """Return the execution id, number and secret of a token.
 
-    Raises PromiseNotOpen if it is none, and UsageError if it is no text.
+    Raises PromiseNotOpen if the text is not a token, and UsageError if `token` is not a text.
     """
     if not isinstance(token, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{token!r} is not a token: give the promise's .token, a text")
+        raise UsageError(f"{token!r} is not a token: give the .token of the promise, a text")
     parts = token.split(_SEPARATOR)
     if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
         return parts[0], int(parts[1]), parts[2]
-    raise PromiseNotOpen(f"{token!r} is not the token of a promise; use the promise's .token as is")
+    raise PromiseNotOpen(f"{token!r} is not the token of a promise: give its .token unchanged")
 
 
 def reason_of(why: str | BaseException) -> BaseException:
-    """Return what a promise is to raise. Raises UsageError if it is neither an exception nor a text."""
+    """Return the exception that a promise is to raise; a text becomes a RuntimeError.
+
+    Raises UsageError if `why` is neither an exception nor a text.
+    """
     if not isinstance(why, (str, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(f"{why!r} is no reason: give an exception, or a text")
+        raise UsageError(f"{why!r} is not a reason: give an exception or a text")
     return RuntimeError(why) if isinstance(why, str) else why
 
 
 class Promise(WorkflowFuture[Any]):
-    """Awaitable in the workflow; completed or failed once from outside by its `token`.
+    """A future of the workflow that is completed or failed once from outside, by its `token`.
 
-    Giving up an await of it, as ``asyncio.timeout`` does, does not give the promise up: it may be
-    awaited again. Nor does cancelling the future itself, as `asyncio.gather` does, and
-    `asyncio.wait_for` before Python 3.12.
+    The promise stays open when an await of it is given up, as ``asyncio.timeout`` does, and when the
+    future itself is cancelled, as ``asyncio.gather`` does, and ``asyncio.wait_for`` before Python
+    3.12. It may be awaited again.
     """
 
     __mini_workflow_refused__ = "a promise"
@@ -67,7 +70,7 @@ class Promise(WorkflowFuture[Any]):
 
     @property
     def unsettled(self) -> WorkflowFuture[Any] | None:
-        """The future that the value is for; None once it is there."""
+        """The future that receives the value; None once it has."""
         future = self._rest if self.cancelled() else self
         return None if future is None or future.done() else future
 
@@ -76,11 +79,11 @@ class Promise(WorkflowFuture[Any]):
         return "promise", self.name, self.seq
 
     def cancel(self, msg: Any = None) -> bool:
-        """Give up waiting, in good order; whoever awaits the promise later waits anew."""
-        given_up = super().cancel(msg)
-        if given_up:
+        """Cancel waiting for the promise, not the promise: a later await waits for it again."""
+        cancelled = super().cancel(msg)
+        if cancelled:
             self._rest = WorkflowFuture(loop=self._numbering)
-        return given_up
+        return cancelled
 
     def __await__(self) -> Generator[Any, None, Any]:
         future = self._rest if self.cancelled() else self
@@ -106,8 +109,8 @@ class Promises:
     def create(
         self, name: str, timeout: float | timedelta | None, heartbeat: float | timedelta | None
     ) -> Promise:
-        """Return a value that somebody outside will give, within so many seconds, and with a heartbeat at
-        least as often.
+        """Create a promise that fails after `timeout` seconds, or after `heartbeat` seconds without a sign
+        of life. None is for no limit. Raises UsageError if one is out of range.
         """
         what = f"promise {name!r}" if name else "a promise"
         limits = limited(what, "timeout", timeout), limited(what, "heartbeat", heartbeat)
@@ -124,7 +127,7 @@ class Promises:
         return promise
 
     def _expired(self, seq: int, opened: OpenPromise) -> None:
-        """Have a promise raise that nobody has given it a value in time."""
+        """Fail a promise with PromiseTimeout."""
         promise = self._open.pop(seq, None)
         if promise is None or (future := promise.unsettled) is None:
             return
@@ -136,7 +139,9 @@ class Promises:
         self._recorder.fail(future, error)
 
     def send(self, token: str, value: Any = None, error: BaseException | None = None) -> None:
-        """Give a promise of any execution its value, or have it fail, once this turn is committed."""
+        """Complete a promise of any execution once this turn is committed: with `error` if there is one,
+        otherwise with `value`. Raises PromiseNotOpen, UsageError or ValueNotSerializable.
+        """
         target, number, secret = read_token(token)
         recorder = self._recorder
         if recorder.may_start():

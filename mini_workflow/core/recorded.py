@@ -1,4 +1,4 @@
-"""Hold a replay to the recorded events."""
+"""Compare what the code asks for in a replay with the recorded events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TASKS: Final = frozenset({events.TaskScheduled, *INLINE})
 
 
 def describe(event: Event) -> str:
-    """Return an event in a few words, for an error message: its kind, number and name."""
+    """Return an event in a few words for an error message: its kind, number and name."""
     parts = [type(event).__name__]
     seq, name = getattr(event, "seq", None), getattr(event, "name", None)
     if seq is not None:
@@ -46,7 +46,7 @@ def _same(recorded: Event, asked: Event) -> bool:
 
 
 def _identity(kind: type[Event]) -> attrgetter[Any] | None:
-    """Return what two events of a kind have in common when they are about the same operation."""
+    """Return a function that reads the fields which are equal in two events of the same operation."""
     names = [name for name in defaults_of(kind) if name in ("seq", "name", "refused")]
     if kind is events.AskSent:
         names.append("kind")
@@ -57,9 +57,9 @@ _IDENTITY: Final = {kind: _identity(kind) for kind in RECORDED}
 
 
 class RecordedEvents:
-    """A position in recorded events. What the code asks for must be what stands there.
+    """A position in recorded events. Each event that the code asks for must be the one at the position.
 
-    `python` is the version that recorded them; `place` tells, for an error, where the code is.
+    `python` is the version that recorded them. `place` returns, for an error, the line of the code.
     """
 
     __slots__ = (
@@ -79,12 +79,12 @@ class RecordedEvents:
         place: Callable[[], str],
         comparison: Comparison,
     ) -> None:
-        """Raise WireError if it is not a possible history."""
+        """Raise WireError if the events are not a possible history."""
         end = ExecutionState.of(recorded)
         self.open_tasks = frozenset(end.tasks)
-        """The tasks that are still open at the end: only their calls are captured again."""
+        """The numbers of the tasks that are open at the end. Only their calls are captured again."""
         self.patches = frozenset(end.patches)
-        """The changes whose new path the code has taken."""
+        """The names of the patches whose new path the code has taken."""
         self._events = recorded
         self._position = 0
         self._python = python
@@ -92,9 +92,9 @@ class RecordedEvents:
         self._comparison = comparison
 
     def next_incoming(self) -> Event | None:
-        """Return the incoming event at the position, stepping over it; None at the end.
+        """Return the incoming event at the position and advance; None at the end.
 
-        Raises NonDeterminismError when the code has not asked for something that is recorded.
+        Raises NonDeterminismError if an event stands there that the code has not asked for.
         """
         if self._position == len(self._events):
             return None
@@ -112,8 +112,8 @@ class RecordedEvents:
         return event
 
     def is_terminated(self) -> bool:
-        """Return whether the execution was terminated at the position: what its code asked for at
-        that moment was not recorded, because ending it takes none of its code.
+        """Return whether the execution was terminated at the position. A termination runs no code, so that
+        operations which a replay asks for at this position were not recorded.
         """
         return (
             self._position < len(self._events)
@@ -121,11 +121,11 @@ class RecordedEvents:
         )
 
     def ended(self) -> bool:
-        """Return whether nothing recorded is left."""
+        """Return whether all recorded events have been taken."""
         return self._position == len(self._events)
 
     def is_next(self, kind: type[Event], fields: dict[str, object]) -> bool:
-        """Return whether the event at the position is of that kind and has those fields."""
+        """Return whether the event at the position has that kind and the values of those fields."""
         if self._position == len(self._events):
             return False
         event = self._events[self._position]
@@ -134,7 +134,7 @@ class RecordedEvents:
     def stands_next(
         self, kinds: tuple[type[Event], ...], seq: int, name: str, refused: int
     ) -> bool:
-        """Return whether the event at the position is one of those kinds, with those fields."""
+        """Return whether the event at the position has one of those kinds, and those values."""
         if self._position == len(self._events):
             return False
         event: Any = self._events[self._position]
@@ -146,9 +146,9 @@ class RecordedEvents:
         )
 
     def expect(self, asked: Event) -> Event:
-        """Return the recorded counterpart of what the code asks for, stepping over it.
+        """Return the recorded counterpart of an event that the code asks for, and advance.
 
-        Raises NonDeterminismError when something else is recorded there.
+        Raises NonDeterminismError if another event is recorded there.
         """
         recorded = self._events[self._position]
         if not _same(recorded, asked):
@@ -184,8 +184,8 @@ class RecordedEvents:
         ) from None
 
     def name_before(self, name: str) -> str:
-        """Return the name of a lambda's task: what all were called when the next event was
-        recorded, if that is so long ago.
+        """Return the name of a lambda's task: `name`, or the one that all lambdas had when the next event
+        was recorded.
         """
         if self._position < len(self._events):
             event: Any = self._events[self._position]
@@ -194,7 +194,7 @@ class RecordedEvents:
         return name
 
     def calls_next(self) -> bool:
-        """Return whether what comes next is a task with a fingerprint, or nothing."""
+        """Return whether the event at the position is a task with a fingerprint, or there is none."""
         if self._position == len(self._events):
             return True
         return bool(getattr(self._events[self._position], "call", ""))
@@ -210,7 +210,7 @@ class RecordedEvents:
 
 
 def python_version() -> str:
-    """Return the running Python's minor version, as recorded with each execution: asyncio's own
-    order of operations differs between them in places.
+    """Return the version of the running Python, as ``3.12``. Each execution records it, because the order
+    of operations in asyncio differs between versions in places.
     """
     return _PYTHON

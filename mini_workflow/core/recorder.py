@@ -1,7 +1,7 @@
-"""Recorder: check what a workflow decides against the recorded events, and record it.
+"""Record the operations of a run, and compare them with the recorded events in a replay.
 
 Each durable verb (tasks, timers, promises, children, messages, conditions) holds the recorder of its
-run. While recorded events are there, each event must be the recorded one, which is taken.
+run. In a replay each new event must match the recorded one at the position, which is taken instead.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from mini_workflow.errors import (
     NotAllowedInWorkflow,
     SerializationError,
 )
-from mini_workflow.loop.loop import Halt, WorkflowLoop, running_loop
+from mini_workflow.loop.loop import WorkflowLoop, running_loop
 from mini_workflow.loop.ordered import silence, unseen
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import line_of, user_line
 
 if TYPE_CHECKING:
@@ -34,19 +35,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("mini_workflow.workflow")
 
 _HALTS: Final = 10
-"""How often code that must not run on is told so; code that catches even that waits for ever."""
+"""The number of times that Halt is raised in code that must not go on. If the code catches even that, it
+gets futures that are never done."""
 _FAILED_PRUNE_AT: Final = 64
 
 
-class _Told(str):
-    """A text that is its own representation."""
+class _Plain(str):
+    """A text whose `repr` has no quotes."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
 class Recorder:
-    """Records the events of one run, and says what its code may do now."""
+    """Records the events of one run, and decides whether its code may act now."""
 
     __slots__ = (
         "_failed_prune",
@@ -77,37 +79,40 @@ class Recorder:
         self.state = ExecutionState()
         self.loop = WorkflowLoop(execution_id, self)
         self.comparison: Comparison | None = None
-        """What compares calls with those that are recorded, since a replay has begun."""
+        """Compares new calls with the recorded ones, once a replay has begun."""
         self._unbound = codec
         self._strict = strict
         self.recorded: RecordedEvents | None = None
-        """What the code is held to while it is replayed."""
+        """The recorded events while the run is replayed."""
         self.seq = 0
         """The number of the operation that was started last."""
         self.refused = 0
-        """How many calls could not be captured since the last event."""
+        """The number of calls that could not be captured since the last event."""
         self.reason = ""
-        """Why operations are given up at the event that is delivered, if it says so."""
+        """The reason for cancelling operations at the event that is delivered, if it gives one."""
         self.dead = False
         self.reading: str | None = None
-        """What runs that may start nothing: a query or a validator."""
+        """The query handler or validator that runs now, in words; it may start nothing."""
         self.trying = False
-        """Whether the predicate of a condition runs, which may start nothing either."""
+        """Whether the predicate of a condition runs now; it may start nothing."""
         self.failed: Sequence[asyncio.Future[Any]] = ()
-        """The futures that failed, as long as nobody has looked at their exception."""
+        """The failed futures whose exception has not been retrieved."""
         self._failed_prune = _FAILED_PRUNE_AT
         self.out: list[Event] = []
-        """The events since `take` was called last, incoming and recorded, in order."""
+        """The events since the last call of `take`, incoming and recorded, in order."""
         self.streams: Streams | None = None
-        """What the code writes to streams, once it has any."""
+        """The streams of the run, once it has written to one."""
         self._halts = 0
         self.hooks: Hooks | None = None
-        """What goes around the code of the workflow, if anything does."""
+        """The hooks around the code of the workflow, if there are any."""
 
     # Events
 
     def emit(self, event: Event) -> Event:
-        """Record what the code has decided; returns the recorded event. Raises Halt."""
+        """Record an event that the code asks for, and return it; in a replay the recorded one.
+
+        Raises Halt if the code must not go on: it does not match the history, or was terminated.
+        """
         recorded = self.recorded
         if recorded is not None and not recorded.ended():
             if recorded.is_terminated():
@@ -140,7 +145,7 @@ class Recorder:
         return event
 
     def begin_comparison(self) -> Comparison:
-        """Return what compares calls from here on with those that are recorded."""
+        """Return a new comparison, which is used for the calls from here on."""
         self.comparison = Comparison(self._unbound.outline, self._strict, self._changed)
         return self.comparison
 
@@ -150,26 +155,28 @@ class Recorder:
         return out
 
     def restore(self, out: list[Event]) -> None:
-        """Put events back that `take` gave and that are still to be committed."""
+        """Put back events from `take` that are still to be committed."""
         self.out = out
 
     # What the code may do
 
     def may_start(self) -> bool:
-        """Raise unless this is the workflow's own code, in its own turn, and may go on.
+        """Return True if the caller is the workflow's own code in its own turn, and may go on.
 
-        False for code that goes on all the same: what it starts is never done.
+        Return False for code that has caught Halt many times: its operations are not started. Raises
+        NotAllowedInWorkflow outside the workflow's code, in queries, validators and predicates, and
+        Halt in a run that must not go on.
         """
         if self.reading is not None:
             self.loop.touched = True
             raise NotAllowedInWorkflow(
-                f"{self.reading} tried to start something; it may only look at the workflow's "
-                f"variables: use an update handler for what changes them{user_line()}"
+                f"{self.reading} tried to start something; it may only read the workflow's "
+                f"variables: use an update handler to change them{user_line()}"
             )
         if running_loop() is not self.loop:
             raise NotAllowedInWorkflow(
                 "the workflow's context was used outside its workflow function (in a task, in "
-                "another thread or after the end); pass results back to the workflow instead"
+                "another thread or after the end): return results to the workflow instead"
             )
         if self.dead or self.loop.fault is not None:
             self._halts += 1
@@ -181,18 +188,21 @@ class Recorder:
         return True
 
     def may_give_up(self) -> bool:
-        """Raise like `may_start`; False where it does not matter any more."""
+        """Return whether the code may cancel an operation: False where that has no effect any more.
+
+        Raises like `may_start`.
+        """
         if self.dead or self.loop.fault is not None or self.loop.ended:
             return False
         return self.may_start()
 
     def may_change(self, what: str) -> None:
-        """Raise where code may only look: `what` is something that a replay would see."""
+        """Raise NotAllowedInWorkflow in a query, validator or predicate. `what` names the refused action."""
         if self.reading is not None:
             self.loop.touched = True
             raise NotAllowedInWorkflow(
                 f"{self.reading} tried {what}, which changes what the workflow does next; it may only "
-                f"look at the workflow's variables: use an update handler{user_line()}"
+                f"read the workflow's variables: use an update handler{user_line()}"
             )
         if self.trying:
             self._refuse_in_predicate(what)
@@ -200,11 +210,11 @@ class Recorder:
     def _refuse_in_predicate(self, what: str) -> None:
         self.loop.refuse(
             f"{what} in the predicate of ctx.wait_for()",
-            "only look at the workflow's variables there",
+            "only read the workflow's variables there",
         )
 
     def around_handler(self, kind: str, message: Any) -> AbstractContextManager[object]:
-        """Return what goes around the call of a handler of that message, or of a query of that name."""
+        """Return the context manager to enter around the handler of a message, or of a query by its name."""
         if self.hooks is None:
             return nullcontext()
         if isinstance(message, str):
@@ -214,7 +224,7 @@ class Recorder:
     # Failures and warnings
 
     def fail(self, future: asyncio.Future[Any], error: BaseException) -> None:
-        """Fail the future of an operation, and remember it until somebody has looked."""
+        """Fail the future of an operation, and remember it until its exception is retrieved."""
         future.set_exception(error)
         failed = self.failed if isinstance(self.failed, list) else []
         failed.append(future)
@@ -224,39 +234,39 @@ class Recorder:
         self.failed = failed
 
     def silence(self) -> None:
-        """Have nobody told of failures that nobody has looked at."""
+        """Stop asyncio from logging the exceptions that were never retrieved."""
         for future in self.failed:
             silence(future)
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is to be logged: what happens now happened before, or does not count."""
+        """Whether nothing is to be logged, because the run is replayed or has stopped."""
         return self.recorded is not None or self.dead or self.loop.fault is not None
 
     def warn(self, message: str, *args: Any, exc_info: BaseException | None = None) -> None:
-        """Log a warning about this execution, once: silent while replaying."""
+        """Log a warning about this execution, unless the run is replayed."""
         if not self.quiet:
             line = "[%s] " + message
             if self.codec.is_private:
-                args, exc_info = tuple(map(self.told, args)), None
+                args, exc_info = tuple(map(self.shown, args)), None
             with self.loop.outside():
                 log.warning(line, self.execution_id, *args, exc_info=exc_info)
 
     def unreadable(self, name: str, error: SerializationError) -> None:
-        """Drop a signal that cannot be read; one that can once a codec or a key is there is the fault."""
+        """Log that a signal cannot be read and is dropped. If only a codec or key is missing, the error
+        becomes the fault of the run, so that the signal is not lost.
+        """
         if isinstance(error, CodecMismatch):
             self.loop.fault = error
         self.warn("signal %r cannot be read and is dropped: %s", name, error)
 
-    def told(self, value: Any) -> Any:
-        """Return what may be told of a value outside of the history: of an exception its class alone, if
-        what is encoded is private.
-        """
+    def shown(self, value: Any) -> Any:
+        """Return the value as logs may show it: of an exception the class alone, if the codec is private."""
         private = isinstance(value, BaseException) and self.codec.is_private
-        return _Told(type(value).__qualname__) if private else value
+        return _Plain(type(value).__qualname__) if private else value
 
     def _changed(self, message: str) -> None:
-        """Say that the code has changed: while replaying too, when it is found out."""
+        """Log a warning that the code has changed, also in a replay, which finds that out."""
         line = message + user_line()
         with self.loop.outside():
             log.warning("[%s] %s", self.execution_id, line)

@@ -1,13 +1,13 @@
-"""Fact, record, frozen, mutable: classes of data, made as `dataclass` does, but when first used.
+"""Fact, record, frozen, mutable: decorators that make dataclasses, whose methods are built at first use.
 
-A process uses a part of them, and to make their methods takes a good part of the time that importing
-the library takes. So the methods are shared, and what has to be made for each class, the constructor
-and the description of its fields, is made when somebody asks for it. For everybody else they are
-dataclasses: `dataclasses.fields`, `replace` and `asdict` take them.
+A process uses only some of these classes, and building their methods takes a good part of the time of
+importing the library. So classes share their methods; the constructor and the description of the
+fields, which differ, are built when they are first asked for. `dataclasses.fields`, `replace` and
+`asdict` take these classes like any dataclass.
 
-That a fact or a record is not changed is a convention, which the type checker holds the code to. To
-enforce it at run time as well would take longer than all else that is done to make such an object, of
-which each step of an execution makes a dozen. A frozen class enforces it.
+Facts and records are immutable by convention: the type checker refuses an assignment, the interpreter
+does not. A check at run time would take longer than the rest of the construction, and each step of an
+execution makes a dozen of them. A frozen class has that check.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ T = TypeVar("T")
 _set = object.__setattr__
 
 _ABSENT: Any = object()
-"""What an argument is that the caller left out, where a factory makes the default."""
+"""The value of an argument that the caller left out, where a factory makes the default."""
 
 
 def replace(value: T, /, **changes: Any) -> T:
-    """Return a copy with some fields changed, as `dataclasses.replace` does for any class of data."""
+    """Return a copy with some fields changed. Raises TypeError if there is no field of that name."""
     kind: Any = type(value)
     made: Any = kind.__copied__(value)
     fields = kind.__field_defaults__
@@ -45,12 +45,12 @@ def _values(self: Any) -> tuple[Any, ...]:
 
 
 def reader_of(names: list[str]) -> Any:
-    """Return what reads these attributes of an object."""
+    """Return a function that reads these attributes of an object, as a tuple."""
     if len(names) > 1:
         return attrgetter(*names)
 
-    def values(one: Any) -> tuple[Any, ...]:
-        return tuple([getattr(one, name) for name in names])
+    def values(instance: Any) -> tuple[Any, ...]:
+        return tuple([getattr(instance, name) for name in names])
 
     return staticmethod(values)
 
@@ -104,40 +104,40 @@ _FROZEN: dict[str, Any] = {
 
 @dataclass_transform(frozen_default=True)
 def fact(kind: type[T]) -> type[T]:
-    """Return a class of events, which has slots, and compares and shows itself by its fields."""
-    return _made(kind, {"__hash__": _hash_of_fact})
+    """Return a class of events: with slots, compared and shown by its fields."""
+    return _rebuilt(kind, {"__hash__": _hash_of_fact})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(kind: type[T]) -> type[T]:
-    """Return a class of data that nobody changes, which has slots, and compares by its fields."""
-    return _made(kind, {"__hash__": _hash})
+    """Return a class of immutable data (by convention): with slots, compared by its fields."""
+    return _rebuilt(kind, {"__hash__": _hash})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(kind: type[T]) -> type[T]:
-    """Return a class of data that refuses to be changed, and is like a record otherwise."""
-    return _made(kind, {"__hash__": _hash} | _FROZEN)
+    """Return a class of data like a record, whose objects refuse every assignment."""
+    return _rebuilt(kind, {"__hash__": _hash} | _FROZEN)
 
 
 @dataclass_transform(field_specifiers=(field,))
 def mutable(kind: type[T]) -> type[T]:
-    """Return a class of data that may be changed, has no hash, and is like a record otherwise."""
-    return _made(kind, {"__hash__": None})
+    """Return a class of data like a record, whose objects may change and have no hash."""
+    return _rebuilt(kind, {"__hash__": None})
 
 
 def defaults_of(kind: type[Any]) -> dict[str, Any]:
-    """Return the fields of such a class in their order, with their defaults.
+    """Return the defaults of the fields of such a class by name, in the order of the fields.
 
-    The default is MISSING for a field that has none, and a `dataclasses.Field` for one that was
-    described by `field`.
+    A field without a default has MISSING here; a field described by `field` has its
+    `dataclasses.Field`.
     """
     defaults: dict[str, Any] = kind.__field_defaults__
     return defaults
 
 
-def _made(kind: type[T], methods: dict[str, Any]) -> type[T]:
-    """Return the class anew, with slots for its fields, and with the methods that it has not."""
+def _rebuilt(kind: type[T], methods: dict[str, Any]) -> type[T]:
+    """Return the class rebuilt with slots for its fields, and with those methods that it lacks."""
     namespace = _SHARED | methods | kind.__dict__
     for name in ("__dict__", "__weakref__"):
         namespace.pop(name, None)
@@ -156,14 +156,14 @@ def _made(kind: type[T], methods: dict[str, Any]) -> type[T]:
     namespace["__signature__"] = _SIGNATURE
 
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
-        initialize: Any = _constructor(made)
-        made.__init__ = initialize  # type: ignore[misc]
+        initialize: Any = _constructor(rebuilt)
+        rebuilt.__init__ = initialize  # type: ignore[misc]
         initialize(self, *args, **kwargs)
 
     namespace["__init__"] = construct
-    made: type[T] = type(kind)(kind.__name__, kind.__bases__, namespace)
-    made.__qualname__ = kind.__qualname__
-    return made
+    rebuilt: type[T] = type(kind)(kind.__name__, kind.__bases__, namespace)
+    rebuilt.__qualname__ = kind.__qualname__
+    return rebuilt
 
 
 def _constructor(kind: type[Any]) -> Callable[..., None]:
@@ -178,7 +178,7 @@ def _constructor(kind: type[Any]) -> Callable[..., None]:
             described = cast("Any", default)
             default = described.default
             if described.default_factory is not MISSING:
-                # list[int]() makes the same as list(), and then tries to note on it what it is a list of.
+                # list[int]() is slower than list(): it also tries to set __orig_class__ on the list.
                 make = described.default_factory
                 known[f"_make_{name}"] = getattr(make, "__origin__", make)
                 value = f"_make_{name}() if {name} is _ABSENT else {name}"
@@ -216,7 +216,7 @@ def _copier(kind: type[Any]) -> Callable[[Any], Any]:
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    """Return the hints of its fields, those of its bases among them."""
+    """Return the type hints of the class's fields, those of its bases among them."""
     hints = {n: h for base in reversed(kind.__mro__) for n, h in _own_hints(base).items()}
     return {name: hints[name] for name in defaults_of(kind)}
 
@@ -226,7 +226,7 @@ def _own_hints(kind: type[Any]) -> dict[str, Any]:
 
 
 def _described(kind: type[Any]) -> dict[str, Any]:
-    """Return what `dataclasses` knows of the fields."""
+    """Return the `__dataclass_fields__` of the class, which `dataclasses` reads."""
     defaults = {n: d for n, d in defaults_of(kind).items() if d is not MISSING}
     names = {"__annotations__": _hints(kind), "__doc__": "", "__module__": kind.__module__}
     model: Any = dataclass(init=False, repr=False, eq=False)(
@@ -237,7 +237,7 @@ def _described(kind: type[Any]) -> dict[str, Any]:
 
 
 def _signature(kind: type[Any]) -> Any:
-    """Return what `inspect` and `help` show of the constructor."""
+    """Return the signature of the constructor, which `inspect` and `help` show."""
     from inspect import Signature, signature
 
     shown = signature(_constructor(kind))
@@ -245,7 +245,7 @@ def _signature(kind: type[Any]) -> Any:
 
 
 class _Later:
-    """An attribute of a class that is made when it is first asked for."""
+    """An attribute of a class that is computed when it is first read."""
 
     def __init__(self, name: str, make: Callable[[type[Any]], Any]) -> None:
         self._name = name

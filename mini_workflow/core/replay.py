@@ -1,4 +1,4 @@
-"""Replay: a live run from a history."""
+"""Replay a history: return the live run that it leads to."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def replay(
     inline: Inline | None = None,
     limits: ReportLimits | None = None,
 ) -> Run:
-    """Return a live run that has taken the whole history. If it no longer fits, the run has a
-    `fault`.
+    """Return a live run that has taken the whole history. If the code no longer fits the history, the
+    run has a `fault`.
     """
     run = Run(definition, execution_id, codec, inline)
     run.state.limits = limits
@@ -32,7 +32,7 @@ def replay(
 
 
 def repeat(run: Run, history: Sequence[Event]) -> None:
-    """Take a whole history into a new run. If it no longer fits, the run has a `fault`."""
+    """Deliver a whole history to a new run. If the code no longer fits it, the run has a `fault`."""
     if not history:
         return
     first = history[0]
@@ -47,9 +47,9 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
     except (NonDeterminismError, WireError) as error:
         run.loop.fault = error
     recorder.recorded = None
-    # What the code asked for behind the end of the recording has not been committed yet.
+    # Events that the code has added behind the recorded ones are not committed yet.
     recorder.restore(recorder.take()[len(history) :])
     for _, slots in slots_by_name("", run.state):
-        slots.settle(told=not recorder.out)
+        slots.settle(sent=not recorder.out)
     if recorder.streams is not None and not recorder.out:
-        recorder.streams.take()  # it was written with the end of the recording
+        recorder.streams.take()  # these chunks were written with the last recorded event

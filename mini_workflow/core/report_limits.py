@@ -1,4 +1,4 @@
-"""Compute the deadline by which a dispatched attempt has to be reported, or counts as lost."""
+"""Compute the deadline for the report of a dispatched attempt. Without a report the attempt is lost."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ReportLimits:
     """The time for which a runtime waits for the report of an attempt, in milliseconds.
 
     An attempt may wait `queued` before it begins, then run for its timeout, or for `longest` if that
-    is less or there is no timeout, and its report may take `margin`. Without a timeout and a
-    `longest` it has no deadline. Workers for which that is different are among the `others`, by name.
+    is less or there is no timeout, and its report may take `margin`. An attempt without a timeout and
+    a `longest` has no deadline. `others` has the limits of particular workers, by name.
     """
 
     queued: int = 0
@@ -33,8 +33,8 @@ class ReportLimits:
         return self if self.others is None else self.others.get(worker, self)
 
     def within(self, timeout: int | None) -> int | None:
-        """Return how long after its dispatch an attempt with that timeout is waited for; None for
-        ever.
+        """Return the milliseconds from the dispatch of an attempt with that `timeout` to its deadline;
+        None if it has no deadline.
         """
         longest = self.longest
         if timeout is None or (longest is not None and longest < timeout):
@@ -43,7 +43,7 @@ class ReportLimits:
 
 
 class ReportDeadlines:
-    """By when the attempts in flight have to be reported, by the number of their task."""
+    """The deadlines for the reports of the attempts in flight, by the number of their task."""
 
     __slots__ = ("_began", "_due", "_heap", "open")
 
@@ -52,7 +52,7 @@ class ReportDeadlines:
         self._began: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []
         self.open = self._due
-        """Of which attempts: empty if there are none."""
+        """The deadlines by the number of the task, for a quick test whether there are any."""
 
     def __getitem__(self, seq: int) -> int:
         """Return the deadline of a task's attempt. Raises KeyError if there is none."""
@@ -62,8 +62,8 @@ class ReportDeadlines:
         return seq in self._due
 
     def set(self, seq: int, began: int, within: int | None) -> None:
-        """Note that an attempt began, and has to be reported within so many milliseconds; None for
-        never.
+        """Set the deadline of an attempt: `within` milliseconds after it `began` (milliseconds since the
+        epoch). With None it has no deadline.
         """
         if within is None:
             return
@@ -72,17 +72,17 @@ class ReportDeadlines:
         heap = self._heap
         heappush(heap, (began + within, seq))
         if len(heap) > 64 + 2 * len(self._due):
-            # Most are over: steps that end long before their deadlines must not pile up.
-            heap[:] = [(at, one) for one, at in self._due.items()]
+            # Most entries are stale. Tasks that end long before their deadlines must not pile up.
+            heap[:] = [(at, open_seq) for open_seq, at in self._due.items()]
             heapify(heap)
 
     def drop(self, seq: int) -> None:
-        """Stop waiting for the attempt of a task; harmless if there is none."""
+        """Drop the deadline of a task's attempt, if it has one."""
         if self._due.pop(seq, None) is not None:
             del self._began[seq]
 
     def clear(self) -> None:
-        """Wait for none any more."""
+        """Drop all deadlines."""
         self._due.clear()
         self._began.clear()
         self._heap.clear()
@@ -102,27 +102,29 @@ class ReportDeadlines:
         return [seq for seq, at in self._due.items() if at <= now]
 
     def clock_set_back(self, now: int) -> None:
-        """Let those that began later than it is now begin now, as far as is known."""
+        """Move deadlines after the clock was set back: an attempt that began later than `now` counts as
+        begun now.
+        """
         for seq, began in list(self._began.items()):
             if began > now:
                 self.set(seq, now, self._due[seq] - began)
 
 
 NO_DEADLINES: Final = ReportDeadlines()
-"""What runs share whose attempts have had none: it stays empty."""
+"""The empty deadlines that all runs share whose attempts have none."""
 
 
 def wait_for_report(state: ExecutionState, seq: int, began: int, within: int | None) -> None:
-    """Note in a state that an attempt began: see `ReportDeadlines.set`."""
+    """Set the deadline of an attempt in a state: see `ReportDeadlines.set`."""
     if state.deadlines is NO_DEADLINES:
         state.deadlines = ReportDeadlines()
     state.deadlines.set(seq, began, within)
 
 
 def not_reported(name: str, attempt: int) -> Failure:
-    """Return what an attempt fails with that nobody has reported by its deadline."""
+    """Return the failure of an attempt whose report has not come by its deadline."""
     return failure_of(
         WorkerLost(
-            f"attempt {attempt} of task {name!r} is lost: there was no report by its deadline"
+            f"attempt {attempt} of task {name!r} is lost: its worker did not report by the deadline"
         )
     )

@@ -1,8 +1,7 @@
-"""Reset: a new run that begins with events of another one, and goes on from there.
+"""Reset an execution: begin a new run with events of another run, and continue from there.
 
-One mechanism for retry and restart. The beginning of the new run is a prefix of the other one's
-history, and what has arrived behind the cut and still counts is delivered again, behind an
-`ExecutionReset` that says what has happened.
+Retry and restart share this mechanism. The new run begins with a prefix of the other run's history and an
+`ExecutionReset`. Messages that arrived behind the cut and still count are delivered again after it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from mini_workflow.core.timing import DEADLINE
 from mini_workflow.errors import WireError
 
 UNDO: Final = "undo "
-"""What the name of a task begins with that takes another one back."""
+"""The beginning of the name of a task that takes another one back."""
 
 _FAILED: Final = (
     events.TaskFailed,
@@ -37,8 +36,8 @@ _FAILED: Final = (
 
 @record
 class Reset:
-    """The beginning of a run: its `history` so far, and the `messages` that it takes next, the reset
-    itself first. `children` are those that are to run again, as (id, number of the child).
+    """The beginning of a run: its `history`, and the `messages` that it takes next, of which the reset is the
+    first. `children` are the children to run again, as (id, number of the child).
     """
 
     history: tuple[Event, ...]
@@ -47,9 +46,7 @@ class Reset:
 
 
 def first_arguments(started: events.ExecutionStarted) -> Payload | None:
-    """Return the arguments of an execution's first run; None where an older version has not recorded
-    them.
-    """
+    """Return the arguments of an execution's first run; None if an older version did not record them."""
     if started.began_with is not None:
         return started.began_with
     if started.origin in ("", started.arguments.fingerprint()):
@@ -61,9 +58,11 @@ def first_arguments(started: events.ExecutionStarted) -> Payload | None:
 
 
 def retry_cut(history: Sequence[Event]) -> int:
-    """Return how many events of a run stand before what has ended it without a result: the failure of
-    the task that its own failure comes from, the request to cancel, the termination, or, if the code
-    itself has raised, the turn in which it did. What was taken back since then is made again.
+    """Return the number of events to keep of a run that has ended without a result.
+
+    The cut stands before the cause of the end: the failure of the task that the run's own failure comes
+    from, the request to cancel, the termination, or the turn in which the code itself raised. It also
+    stands before every task that was taken back since, so that these are made again.
     """
     end = next((i for i, e in enumerate(history) if type(e) in CLOSING), len(history))
     closing = history[end] if end < len(history) else None
@@ -76,41 +75,41 @@ def retry_cut(history: Sequence[Event]) -> int:
     ):
         cut = asked[-1]
     elif isinstance(closing, events.ExecutionCancelled) and started_of(history).cancel is not None:
-        cut = 1  # it was cancelled before it began
+        cut = 1  # the run was cancelled before it began
     else:
         first_undo = next((i for i, e in enumerate(before) if _is_undo(e)), None)
         cut = _turn_of(history, end - 1 if first_undo is None else first_undo)
         if isinstance(closing, events.ExecutionFailed):
             cut = min([cut, *_causes(before, closing.failure), *_deadline(before)])
     if undone is not None:
-        # Not before its outcome: made again under its old number it would have its old idempotency
-        # key too, by which a service takes it for done.
+        # The cut is before its start, not only before its outcome: made again under its old number, the
+        # task would have its old idempotency key, by which a service takes it for done.
         cut = min(cut, _turn_of(history, undone))
     return max(1, cut)
 
 
 def started_of(history: Sequence[Event]) -> events.ExecutionStarted:
-    """Return the first event. Raises WireError if it is none that begins a history."""
+    """Return the first event. Raises WireError if it is no ExecutionStarted."""
     first = history[0]
     if not isinstance(first, events.ExecutionStarted):
-        raise WireError(f"a history begins with {first!r}")
+        raise WireError(f"a history begins with ExecutionStarted, not with {first!r}")
     return first
 
 
 def highest_number(history: Sequence[Event]) -> int:
-    """Return the highest number that was given to an operation."""
+    """Return the highest number of an operation in a history."""
     numbers = (max(getattr(e, "seq", 0), getattr(e, "highest", 0)) for e in history)
     return max(started_of(history).first_seq, *numbers)
 
 
 def _turn_of(history: Sequence[Event], index: int) -> int:
-    """Return where the turn begins in which an event was recorded."""
+    """Return the index of the incoming event that begins the turn of an event."""
     return next(i for i in range(index, -1, -1) if type(history[i]) in INCOMING)
 
 
 def _causes(history: Sequence[Event], failure: Failure) -> Iterator[int]:
-    """Return where the turns begin in which the failures arrived that a failure consists of."""
-    wanted = Counter((one.type, one.message) for one in _parts(failure))
+    """Return the begins of the turns in which the parts of a failure arrived."""
+    wanted = Counter((part.type, part.message) for part in _parts(failure))
     for index in range(len(history) - 1, -1, -1):
         event = history[index]
         if isinstance(event, _FAILED):
@@ -121,7 +120,7 @@ def _causes(history: Sequence[Event], failure: Failure) -> Iterator[int]:
 
 
 def _deadline(history: Sequence[Event]) -> Iterator[int]:
-    """Return where the deadline of the execution has passed, if it has."""
+    """Return the index of the event that the execution's deadline has passed, if there is one."""
     for index, event in enumerate(history):
         if isinstance(event, events.TimerFired) and event.seq == DEADLINE:
             yield index
@@ -146,7 +145,7 @@ def _is_undo(event: Event) -> bool:
 
 
 def _undone(history: Sequence[Event]) -> int | None:
-    """Return where the first of the tasks was scheduled that were taken back."""
+    """Return the index of the first scheduled task that was taken back, or None."""
     scheduled: dict[int, int] = {}
     by_name: dict[str, list[int]] = {}
     found: list[int] = []
@@ -156,7 +155,7 @@ def _undone(history: Sequence[Event]) -> int | None:
         if event.undoes:
             found.append(scheduled.get(event.undoes, index))
         elif _is_undo(event):
-            # As recorded by older versions. The last one of a name is taken back first.
+            # Older versions record no number; they take back the last task of a name first.
             same = by_name.get(event.name[len(UNDO) :])
             found.append(same.pop() if same else index)
         scheduled[event.seq] = index
@@ -164,11 +163,15 @@ def _undone(history: Sequence[Event]) -> int | None:
     return min(found, default=None)
 
 
-# What the new run begins with
+# The beginning of the new run
 
 
 def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
-    """Return a run that goes on from the last good point of one that has closed."""
+    """Return the beginning of a run that continues a closed one from its last good point.
+
+    `at` is the time of the reset (milliseconds since the epoch). Raises WireError if the history is
+    damaged.
+    """
     kept = retry_cut(history)
     first, prefix, tail = started_of(history), history[:kept], history[kept:]
     state, highest = ExecutionState.of(prefix), highest_number(history)
@@ -209,8 +212,8 @@ def retry(history: Sequence[Event], *, at: int, request_id: str) -> Reset:
 
 
 def _asks(tail: Sequence[Event], state: ExecutionState, run: int) -> dict[str, int]:
-    """Return what is open at the cut, and was not answered since: see `ExecutionReset`. What has failed is
-    asked anew.
+    """Return the asks that are open at the cut and were not answered since: see `ExecutionReset`. Those
+    that have failed are asked anew.
     """
     answered = {event.seq for event in tail if isinstance(event, events.AskAnswered)}
     failed = {event.seq for event in tail if isinstance(event, events.AskFailed)}
@@ -220,8 +223,8 @@ def _asks(tail: Sequence[Event], state: ExecutionState, run: int) -> dict[str, i
 def _attempts(
     history: Sequence[Event], tail: Sequence[Event], state: ExecutionState
 ) -> tuple[dict[str, int], list[int]]:
-    """Return for each task that is open at the cut which attempt it makes now, and the tasks whose
-    attempt is being made still.
+    """Return the number of the next attempt of each task that is open at the cut, and the tasks whose
+    attempt is still being made.
     """
     attempts = {str(seq): task.attempt + 1 for seq, task in state.tasks.items()}
     running: list[int] = []
@@ -247,9 +250,10 @@ def restart(
     key: str,
     arguments: Payload | None = None,
 ) -> Reset:
-    """Return a run that begins anew, with the arguments of the first one or with others.
+    """Return the beginning of a run that starts again, with `arguments` or those of the first run.
 
-    Raises WireError if those of the first one are not known.
+    `at` is the time of the reset (milliseconds since the epoch). Raises WireError if the arguments of the
+    first run are needed and were not recorded.
     """
     first, highest = started_of(history), highest_number(history)
     known = first_arguments(first) if arguments is None else arguments
@@ -276,7 +280,7 @@ def restart(
         began_with=None,
         delay=None,
         start_at=None,
-        # In a run that follows others, what was left of it.
+        # A run that follows others has recorded the rest of the timeout as its deadline.
         timeout=first.timeout if first.deadline is None else first.deadline - first.at,
         deadline=None,
         attempt=1,
@@ -290,8 +294,8 @@ def restart(
 def _again(
     tail: Sequence[Event], cut: Event | None, state: ExecutionState, marker: events.ExecutionReset
 ) -> Iterator[Message]:
-    """Return what has arrived behind the cut and still counts. What was acknowledged is never lost;
-    what has failed is made again.
+    """Return the messages from behind the cut that still count. Acknowledged messages are never lost;
+    failures are left out, since their operations are made again.
     """
     before = marker.run - 1
     for event in tail:

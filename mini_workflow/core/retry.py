@@ -1,4 +1,4 @@
-"""Decide when a failed attempt is made again, by a RetryPolicy. Pure arithmetic."""
+"""Decide by a RetryPolicy whether and when a failed attempt is made again. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mini_workflow.errors import UsageError
 Jitter = Literal["full", "equal", "none"]
 
 MAXIMUM_ATTEMPTS: Final = 1_000_000
-"""Largest accepted `max_attempts`; our own bound, so that a typing error is not an endless loop."""
+"""Largest accepted `max_attempts`. Our own bound, so that a typing error is not an endless loop."""
 
 MAXIMUM_DELAY_SECONDS: Final = 366 * 24 * 3600.0
 """Longest accepted delay between two attempts: one year, the longest schedule of the backends."""
 
 WORKER_LOST: Final = "mini_workflow.errors:WorkerLost"
-"""The name under which the death of a worker is recorded."""
+"""The type of the failure that is recorded when a worker dies."""
 
 
 @frozen
@@ -33,27 +33,27 @@ class RetryPolicy:
     Args:
         max_attempts: attempts in all, the first included (1 to 1,000,000).
         initial: seconds (or a timedelta) before the second attempt.
-        factor: what each further wait is multiplied by (1 or more).
+        factor: number by which each further wait is multiplied (1 or more).
         maximum: upper bound of a wait, in seconds (or a timedelta).
-        jitter: "full" draws each wait evenly between 0 and the computed one, "equal" between half
-            of it and it, "none" waits exactly as computed. The draw depends on the execution's
-            seed alone, so it is the same on replay.
-        retry_on: exception classes (or their ``module:qualname``, or the bare name of a builtin one)
-            that are tried again, subclasses included; an empty tuple means every ``Exception``. The
-            death of a worker is always tried again.
-        no_retry_on: the same, of what is not tried again. It takes precedence over `retry_on`;
-            naming `WorkerLost` or a base of it, such as ``Exception``, does not include the death
-            of a worker.
-        retry_if: called with the exception, where the task runs and fails; another attempt is made
-            only if it answers true. It is carried to the task as the task itself is. One that
-            raises is taken for a refusal, and that is noted with the task's exception.
+        jitter: "full" draws each wait evenly between 0 and the computed wait, "equal" between half of
+            the computed wait and all of it, "none" waits exactly as computed. The draw depends on the
+            execution's seed alone, so that a replay draws the same.
+        retry_on: exception classes (or their ``module:qualname``, or the bare name of a builtin class)
+            after which another attempt is made, subclasses included. An empty tuple means every
+            ``Exception``. Another attempt is always made after the death of a worker.
+        no_retry_on: exception classes, given in the same way, after which no attempt is made. They take
+            precedence over `retry_on`. `WorkerLost` or a base of it, such as ``Exception``, does not
+            include the death of a worker.
+        retry_if: function that is called with the exception, where the task runs and fails. Another
+            attempt is made only if it returns true. The function is captured like the task itself. If
+            it raises, no attempt is made, and a note says so on the task's exception.
 
-    Which classes an exception has is recorded with its failure, so a name decides also where the
+    The classes of an exception are recorded with its failure, so that a name decides also where the
     class cannot be imported. An exception with an attribute ``retry_after`` (seconds or a timedelta)
     chooses its own wait.
 
     Raises:
-        UsageError: a value is out of range, or a name can match nothing.
+        UsageError: a value is out of range, or a bare name is not that of a builtin exception.
     """
 
     max_attempts: int = 3
@@ -93,9 +93,7 @@ class RetryPolicy:
             )
 
     def retries(self, failure: Failure, attempt: int) -> bool:
-        """Return whether attempt number `attempt` (from 1), which ended in
-        `failure`, is followed.
-        """
+        """Return whether another attempt follows attempt number `attempt` (from 1), which has failed."""
         if attempt >= self.max_attempts:
             return False
         if failure.type == WORKER_LOST:
@@ -107,7 +105,7 @@ class RetryPolicy:
         return _matches(failure, self.retry_on)
 
     def delay(self, failure: Failure, attempt: int, draw: float) -> int:
-        """Return milliseconds to wait after attempt `attempt` (from 1); `draw` is in [0, 1)."""
+        """Return the milliseconds to wait after attempt number `attempt` (from 1). `draw` is in [0, 1)."""
         if failure.retry_after is not None:
             return min(max(0, failure.retry_after), int(MAXIMUM_DELAY_SECONDS * 1000))
         initial, maximum = seconds(self.initial), seconds(self.maximum)
@@ -122,7 +120,7 @@ class RetryPolicy:
         return milliseconds(wait)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the policy as plain JSON; fields at their defaults are left out."""
+        """Return the policy as plain JSON, without `retry_if` and the fields that have their default."""
         plain: dict[str, Any] = {"max_attempts": self.max_attempts}
         for name in ("initial", "factor", "maximum", "jitter"):
             value = getattr(self, name)
@@ -138,14 +136,14 @@ class RetryPolicy:
         """Return the policy that `to_plain` described."""
         fields = dict(plain)
         for name in _KINDS:
-            # A name that is refused today may stand in a history of before: it matches nothing.
+            # An older history may have a name that is refused today. It matches nothing.
             kinds = fields.get(name, ())
             fields[name] = tuple(kind if ":" in kind else f":{kind}" for kind in kinds)
         return cls(**fields)
 
 
 class JudgedCall:
-    """A task's function with the predicate that judges its exceptions where they are at hand."""
+    """A task's function together with its `retry_if`, which is called where the exception is raised."""
 
     __slots__ = ("function", "retry_if")
 
@@ -154,7 +152,7 @@ class JudgedCall:
         self.retry_if = retry_if
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, and await what it returns if that is awaitable."""
+        """Call the function, and await its result if that is awaitable."""
         value: Any
         try:
             value = self.function(*args, **kwargs)
@@ -219,7 +217,7 @@ def _kind(argument: str, kind: Any) -> Kind:
         return name_of(builtin)
     raise UsageError(
         f"RetryPolicy({argument}={kind!r}): no builtin exception has that name, so it would match "
-        "nothing. Give the class itself, or its name as 'module:qualname'"
+        "nothing: give the class itself, or its name as 'module:qualname'"
     )
 
 
@@ -244,13 +242,12 @@ _DEFAULTS: Final[dict[str, Any]] = {
 DEFAULT_POLICY: Final = RetryPolicy(
     max_attempts=5, initial=0.0, jitter="none", retry_on=(WORKER_LOST,)
 )
-"""Without a policy an exception of the task fails it at once, and only the death of a worker or of
-the engine makes another attempt, at most four times: a task that kills its process every time must
-not do so for ever."""
+"""The policy of a task that has none. An exception fails the task at once; only after the death of its worker
+or of the engine another attempt is made, at most four times, since a task may kill its process each time."""
 
 
 def check_policy(retry: object) -> None:
-    """Raise UsageError unless it is a RetryPolicy, or None."""
+    """Raise UsageError unless `retry` is a RetryPolicy or None."""
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise UsageError(
             f"retry={retry!r} is not a RetryPolicy; for example retry=RetryPolicy(max_attempts=3)"

@@ -1,6 +1,6 @@
-"""Run: the life of one execution - the workflow's coroutine, from its start to its end.
+"""Run the code of one execution from its start to its end.
 
-Incoming events are delivered one at a time; each durable verb takes those that are about it.
+Incoming events are delivered one at a time. Each goes to the durable verb that it is about.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from mini_workflow.errors import (
     UsageError,
     WorkflowDeadlock,
 )
-from mini_workflow.loop.loop import Halt, running_loop
 from mini_workflow.loop.ordered import unseen
+from mini_workflow.loop.running import Halt, running_loop
 from mini_workflow.loop.shutdown import name_of, report_unseen, run_cleanup
 from mini_workflow.loop.source_line import user_line, waiting_line
 
@@ -54,7 +54,7 @@ Part = TypeVar("Part")
 
 
 class ContinueAsNew(BaseException):
-    """Ends the run; raised by `continue_as_new` and caught by the run itself."""
+    """Raised by `continue_as_new` to end the run, and caught by the run itself."""
 
     def __init__(self, arguments: Payload) -> None:
         super().__init__("the run continues as new; do not catch this")
@@ -62,21 +62,21 @@ class ContinueAsNew(BaseException):
 
 
 class Definition(Protocol):
-    """A workflow, as far as the core needs to know it."""
+    """The interface of a workflow that the core needs."""
 
     @property
     def name(self) -> str:
-        """The name under which it is registered."""
+        """The name under which the workflow is registered."""
         ...
 
     @property
     def place(self) -> str:
-        """Where it is defined, as ``file:line in function``, for an error."""
+        """The place of the workflow's definition, as ``file:line in function``, for errors."""
         ...
 
     @property
     def changed_values(self) -> Literal["warn", "block"]:
-        """What becomes of an execution whose recorded calls were given other values."""
+        """Whether an execution goes on or blocks if its code gives other values to recorded calls."""
         ...
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
@@ -84,7 +84,7 @@ class Definition(Protocol):
         ...
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise InvalidArguments unless it can be called with them."""
+        """Raise InvalidArguments unless the workflow can be called with these arguments."""
         ...
 
 
@@ -93,7 +93,7 @@ def _is_group(error: object) -> bool:
 
 
 def _continues(error: BaseException) -> ContinueAsNew | None:
-    """Return the request that a TaskGroup has wrapped, if nothing else has gone wrong in it."""
+    """Return the ContinueAsNew in an exception, also as the only one in a group; otherwise None."""
     inner: Any = error
     while _is_group(inner):
         inner = inner.exceptions[0] if len(inner.exceptions) == 1 else None
@@ -148,11 +148,11 @@ class Run:
         self.timers = Timers(recorder)
         self.started: events.ExecutionStarted | None = None
         self.delivered = 0
-        """How many incoming events it has taken."""
+        """The number of incoming events that the run has taken."""
         self._definition = definition
         self._inline = inline
         self._parts: tuple[Any, ...] = ()
-        """Those that the code has used."""
+        """The parts that the code has used, except the messages."""
         self._asks: Asks | None = None
         self._children: Children | None = None
         self._conditions: Conditions | None = None
@@ -160,33 +160,33 @@ class Run:
         self._promises: Promises | None = None
         self._tasks: Tasks | None = None
         self.main: asyncio.Task[Any] | None = None
-        """The workflow function at work; None before it begins and after the end."""
+        """The asyncio task of the workflow function; None before it begins and after its end."""
         self._abort: BaseException | None = None
         self._ended: str | None = None
-        """What the workflow function has come to, once it has."""
+        """The end of the workflow function in words: "has ended" or "has continued as new"."""
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] | None = None
         self.summary: Summary | None = None
-        """How the execution stood after the last decision, as long as nothing has changed since."""
+        """The summary of the state after the last decision, as long as nothing has changed since."""
         self.awaited: tuple[Any, int, str] | None = None
-        """What it awaited when that was looked at last: see the module `awaited`."""
+        """The last description of the awaits of the run: see the module `awaited`."""
         self.progress = ""
-        """What its code has told of its progress, as text: see the module `progress`."""
+        """The progress that the code has reported, as text: see the module `progress`."""
 
-    # Its parts are made when they are first asked for: most runs need one or two, and all take 2 KiB. With a
-    # `__getattr__` for them all else of a run would take longer to read.
+    # The parts are made when they are first used: most runs need one or two, and all take 2 KiB. With a
+    # `__getattr__` for them all other attributes of a run would take longer to read.
 
     @property
     def tasks(self) -> Tasks:
-        """Its tasks."""
+        """The tasks of the run."""
         if (part := self._tasks) is None:
             part = self._tasks = self._added(Tasks(self.recorder, self._inline))
         return part
 
     @property
     def messages(self) -> Messages:
-        """Its signals, updates and queries."""
+        """The signals, updates and queries of the run."""
         if (part := self._messages) is None:
             from mini_workflow.core.messages import Messages
 
@@ -196,21 +196,21 @@ class Run:
 
     @property
     def asks(self) -> Asks:
-        """What it has asked of other executions."""
+        """The asks of the run."""
         if (part := self._asks) is None:
             part = self._asks = self._added(Asks(self.recorder))
         return part
 
     @property
     def children(self) -> Children:
-        """Its children."""
+        """The children of the run."""
         if (part := self._children) is None:
             part = self._children = self._added(Children(self.recorder, self.asks))
         return part
 
     @property
     def conditions(self) -> Conditions:
-        """The conditions that its code waits for."""
+        """The conditions of the run."""
         if (part := self._conditions) is None:
             from mini_workflow.core.conditions import Conditions
 
@@ -219,7 +219,7 @@ class Run:
 
     @property
     def promises(self) -> Promises:
-        """Its promises."""
+        """The promises of the run."""
         if (part := self._promises) is None:
             from mini_workflow.core.promises import Promises
 
@@ -240,8 +240,8 @@ class Run:
         return getattr(self.main, "_fut_waiter", None)
 
     def place(self) -> str:
-        """Return where the workflow's code is, as a clause for an error message."""
-        # Outside of a turn the stack is that of whoever drives the run.
+        """Return the place of the workflow's code, as a clause for an error message."""
+        # Outside of a turn the stack is that of the engine.
         if running_loop() is self.loop and (line := user_line()):
             return line
         main = self.main
@@ -250,9 +250,9 @@ class Run:
         return f" (workflow {self._definition.name!r} at {self._definition.place})"
 
     def deliver(self, event: Event) -> None:
-        """Take one incoming event and let the workflow run until it waits again.
+        """Take one incoming event, and run the workflow until it waits again.
 
-        Whatever goes wrong is the run's `fault`. Raises KeyboardInterrupt only.
+        An error becomes the run's `fault`. Raises KeyboardInterrupt only.
         """
         state, loop, recorder = self.state, self.loop, self.recorder
         closed = state.closed
@@ -278,7 +278,7 @@ class Run:
             elif isinstance(event, events.SlotsGranted) and self.main is None:
                 self._begin_code()
             elif isinstance(event, events.ExecutionReset):
-                # What is started from here on is nothing that the other run has started.
+                # New operations get other numbers than those of the earlier run.
                 recorder.seq = max(recorder.seq, event.highest)
             else:
                 return
@@ -295,7 +295,7 @@ class Run:
                 self._look_for_trouble()
 
     def close(self) -> None:
-        """Drop the run. No code of the workflow that runs because of it can reach the store."""
+        """Drop the run. Code of the workflow that runs because its coroutines are closed records nothing."""
         if self.recorder.dead:
             return
         self.recorder.dead = True
@@ -330,14 +330,14 @@ class Run:
         unseen_failures = [
             f for f in (*self.recorder.failed, *self.loop.tasks) if f.done() and unseen(f)
         ]
-        told = self.recorder.told
+        shown = self.recorder.shown
         because = "".join(
-            f"; {name_of(f)} failed and nobody awaited it: {told(f.exception())!r}"
+            f"; {name_of(f)} failed and nobody awaited it: {shown(f.exception())!r}"
             for f in unseen_failures
         )
         self.loop.fault = WorkflowDeadlock(
-            f"workflow {name!r} waits for ever: nothing is open that could wake it, and it listens to nobody"
-            f"{f' (it waits at {where})' if where else ''}{because}"
+            f"workflow {name!r} waits for ever: no operation is open that could wake it, and it has no "
+            f"handler of messages{f' (it waits at {where})' if where else ''}{because}"
         )
 
     # The workflow function
@@ -357,7 +357,7 @@ class Run:
             self.timers.expect(BEGIN, self._begin_code)
 
     def _begin_code(self) -> None:
-        """Run the workflow function, once there is the slot that it needs."""
+        """Start the workflow function, once it has the slot that it needs."""
         event, slot = self.started, self.state.own_slot
         assert event is not None
         if slot is not None and slot.waits:
@@ -372,7 +372,7 @@ class Run:
             raise PayloadNotReadable(
                 f"the arguments of execution {self.execution_id!r} are damaged: {arguments!r}"
             ) from None
-        # An empty context: what the caller has in its own is not there on replay.
+        # An empty context, since a replay does not have the context variables of the caller.
         self.main = self.loop.create_task(
             self._conduct(args, kwargs), name=event.workflow, context=Context()
         )
@@ -381,7 +381,7 @@ class Run:
             self.loop.call_soon(self._cancel_now)  # behind the first step of the code
 
     def _see_to_slot(self, limit: str) -> None:
-        """See to the limit being there that has to grant a slot, unless it was cancelled meanwhile."""
+        """Start the execution of the limit that grants the slot, unless this one was cancelled meanwhile."""
         if self.main is not None or not self.recorder.may_start():
             return
         try:
@@ -391,7 +391,7 @@ class Run:
             raise Halt from error
 
     def _end_before_code(self, closing: Event) -> None:
-        """Come to an end without running any code."""
+        """End the execution without running any of its code."""
         assert self.started is not None
         self.main = self.loop.create_task(
             self._end(closing), name=self.started.workflow, context=Context()
@@ -402,10 +402,10 @@ class Run:
             self.main.cancel(reason)
 
     async def _conduct(self, args: list[Any], kwargs: dict[str, Any]) -> None:
-        # One frame only while the code waits: each takes memory, and is gone through at every step.
+        # Only one frame while the code waits: each frame takes memory, and time at every step.
         try:
             called = self._called(args, kwargs)
-            del args, kwargs  # which would be kept for as long as the code waits
+            del args, kwargs  # otherwise they stay in memory as long as the code waits
             result = await called
             if self._abort is not None:
                 raise self._abort
@@ -415,9 +415,9 @@ class Run:
         except BaseException as error:
             if type(error) is not ContinueAsNew and not isinstance(error, asyncio.CancelledError):
                 if self.recorder.dead or running_loop() is not self.loop:
-                    raise  # not the workflow's own: its coroutine is being closed
+                    raise  # the coroutine is being closed, not ended by the workflow
                 if error.__traceback__ is not None:
-                    begins = error.__traceback__.tb_next  # at the user's code
+                    begins = error.__traceback__.tb_next  # the first frame of the user's code
                     if self.recorder.hooks is not None and begins is not None:
                         begins = begins.tb_next
                     set_traceback(error, begins)
@@ -437,32 +437,32 @@ class Run:
             reason = str(error) if self._cancel_reason is None else self._cancel_reason
             return events.ExecutionCancelled(reason)
         if isinstance(self._abort, ExecutionTimeout) and error is not self._abort:
-            self._abort.__cause__ = error  # of the cleanup: what ends it is the deadline
+            self._abort.__cause__ = error  # raised by the cleanup; the deadline ends the execution
             error = self._abort
         return self._failed_with(error)
 
     def _called(self, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        """Return the workflow function's coroutine. That it cannot be called is no end of the
-        execution: its parameters were changed, and may be fixed.
+        """Return the workflow function's coroutine. If the arguments do not fit, the run has a fault and
+        the execution stays open: its parameters were changed, and can be fixed.
         """
         try:
             return self._definition.begin(self, args, kwargs)
         except InvalidArguments as error:
             self.loop.fault = InvalidArguments(
-                f"the arguments that execution {self.execution_id!r} was started with do not fit: "
-                f"{error}; make them fit again, for example by a default for what was added"
+                f"the arguments of execution {self.execution_id!r} do not fit its workflow any more: "
+                f"{error}; change the parameters so that they fit, for example give new ones a default"
             )
             raise Halt from error
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise InvalidArguments unless the next run could be called with them."""
+        """Raise InvalidArguments unless the next run can be called with these arguments."""
         self._definition.check_arguments(args, kwargs)
 
     def _failed_with(self, error: BaseException) -> events.ExecutionFailed:
         return events.ExecutionFailed(self.recorder.codec.encode_failure(error))
 
     def _tried_again(self, closing: Event) -> Event:
-        """Return what is to come of the run instead, if it has failed and is to be tried again."""
+        """Return the closing event, or ContinuedAsNew if the run has failed and its policy allows a retry."""
         started = self.started
         assert started is not None
         if started.retry is None or not isinstance(closing, events.ExecutionFailed):
@@ -482,16 +482,16 @@ class Run:
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
         self._ended = "has continued as new" if continues else "has ended"
-        if (made := self._messages) is not None:
-            made.ended = self._ended
-            for what in made.unfinished():
+        if (messages := self._messages) is not None:
+            messages.ended = self._ended
+            for what in messages.unfinished():
                 self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self.main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
-        made = None if continues else self._messages
-        if made is not None and (unreceived := made.unreceived()):
+        messages = None if continues else self._messages
+        if messages is not None and (unreceived := messages.unreceived()):
             left = dict(Counter(event.name for event in unreceived))
-            self.recorder.warn("signals that nobody received: %s", left)
+            self.recorder.warn("the workflow ended without receiving these signals: %s", left)
             self.recorder.emit(events.MessagesUnhandled(left))
         self.recorder.emit(closing)
         self.loop.ended = True
@@ -503,13 +503,13 @@ class Run:
         # A TaskGroup does not hand on the message with which it is cancelled.
         self.recorder.reason = event.reason
         if self.main is not None:
-            # As a callback: what the cancellation gives up is the workflow's own doing.
+            # As a callback, since operations may be cancelled only in the workflow's own turn.
             self.loop.call_soon(self.main.cancel, event.reason)
         else:
             self._end_before_code(events.ExecutionCancelled(event.reason))
 
     def _deadline_reached(self) -> None:
-        """End the run: its code is cancelled where it waits, and may clean up."""
+        """End the run at its deadline: cancel its code where it waits, which may clean up."""
         error = ExecutionTimeout(
             f"execution {self.execution_id!r} has not ended by its deadline, "
             f"{moment_text(self.state.now)}",
@@ -530,11 +530,11 @@ class Run:
             self._abort = error
             self.main.cancel()
 
-    # What the code asks of its own execution
+    # Calls of the code about its own execution
 
     def patched(self, name: str) -> bool:
-        """Return whether the execution takes the new path of a change; the answer
-        stays the same.
+        """Return whether the execution takes the new path of the patch `name`. The answer stays the same
+        for the whole run.
         """
         patched = self._patched = self._patched or {}
         if name in patched:
@@ -550,7 +550,11 @@ class Run:
         return answer
 
     def continue_as_new(self, arguments: Payload) -> None:
-        """End this run; the next one begins with these arguments. Raises, always."""
+        """End this run by raising ContinueAsNew; the next run begins with these arguments.
+
+        Raises UsageError outside of the workflow function itself, and CancelledError if the execution was
+        cancelled and its code was not told yet.
+        """
         if self.recorder.may_start() and asyncio.current_task(self.loop) is not self.main:
             raise UsageError(
                 "ctx.continue_as_new() was called in a handler or in another asyncio.Task; set a "
@@ -561,9 +565,9 @@ class Run:
         raise ContinueAsNew(arguments)
 
     def _take_cancel(self) -> str | None:
-        """Take the reason for which the run was cancelled before it began, until its code is told.
+        """Return, once, the reason of a cancellation from before the run began; None if there is none.
 
-        A run that continues as new without waiting is told there, since it would never be otherwise.
+        A run that never waits gets it when it continues as new.
         """
         reason, self._cancel_at_start = self._cancel_at_start, None
         if reason is not None:
@@ -584,4 +588,4 @@ _ARRIVALS: Final[dict[type[Event], tuple[str, str]]] = {
     events.AskAnswered: ("asks", "answered"),
     events.AskFailed: ("asks", "failed"),
 }
-"""The part that each incoming event is about, and its method that takes it."""
+"""The part of a run that takes each incoming event, and its method."""

@@ -1,4 +1,4 @@
-"""Apply a reset to the state of a run that begins with events of another one."""
+"""Apply a reset to the state of a run that begins with events of an earlier run or another execution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
-    """Have the tasks made again that are open, with the attempts that the event says."""
+    """Begin the open operations again: tasks with the attempts that the event gives, timers, promises,
+    asks and slots. Raises WireError if the execution has closed.
+    """
     state.check_open(event)
     state.resets.add((event.run, event.id))
     ask_again(state, event)
@@ -28,7 +30,7 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
         seq = int(number)
         task = state.tasks.get(seq)
         if task is None:
-            continue  # the code of today has given it up before
+            continue  # the present code has given this task up
         task.attempt, task.discounted = attempt, attempt - 1
         if seq not in (event.running or ()):
             task.since = max(event.at, state.now)
@@ -45,14 +47,17 @@ def reset_run(state: ExecutionState, event: events.ExecutionReset) -> None:
     for seq in state.promises.begin_again(event.timer, event.at):
         state.wait_for_promise(seq)
     if DEADLINE in state.timers and state.within is not None:
-        # It has as long again as the run had at first.
+        # The execution has as long again as it had at first.
         state.open_timer(DEADLINE, event.at + state.within, event.at)
 
 
 def _slot_again(
     state: ExecutionState, seq: int, task: OpenTask, event: events.ExecutionReset
 ) -> bool:
-    """Have a task that is made again wait for a slot, unless its attempt goes on: that has one."""
+    """Have a task wait for a slot again, unless its attempt is still running and holds one.
+
+    Return whether the attempt is still running.
+    """
     assert task.limit is not None
     slots = state.slots_of()
     if seq in (event.running or ()):
@@ -75,5 +80,5 @@ def _slot_again(
 
 
 def is_fork(event: object) -> bool:
-    """Return whether it is the event behind those that a fork has begun with."""
+    """Return whether the event is the reset that stands behind the first events of a fork."""
     return isinstance(event, events.ExecutionReset) and event.how == "fork"

@@ -1,8 +1,8 @@
 """Keep the slots that an execution and its tasks have of limits, and send messages to these limits.
 
-Each limit is an execution of its own. It is told how things stand, never what has changed: so a message
-that comes twice, or that is sent again, says nothing new. What it grants is counted from the start of
-the run, for the same reason.
+Each limit is an execution of its own. A message to it has the present numbers, never a change, so that a
+duplicate has no effect. The slots that it grants are counted from the start of the run, for the same
+reason.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from mini_workflow.core.recorder import Recorder
     from mini_workflow.core.state import ExecutionState
 
-STANDING: Final = "slots"
-"""The name of the signal by which a limit is told how an execution stands."""
+SLOTS_SIGNAL: Final = "slots"
+"""The name of the signal by which an execution reports to a limit the slots that it holds and waits for."""
 
 _OWN: Final = "/own"
-"""How the name ends under which an execution has told a limit of the slot that it needs itself."""
+"""The end of the name under which an execution reports the slot that it needs itself."""
 
 Place = tuple[str, str, int]
 """The name of a limit, the key, and the priority."""
 
 
 def place_of(limit: dict[str, Any]) -> Place:
-    """Return where a task waits, as it is recorded. Raises KeyError if it is damaged."""
+    """Return the place of a recorded `limit`. Raises KeyError if the record is damaged."""
     return limit["name"], limit.get("key", ""), limit.get("priority", 0)
 
 
 class Line:
-    """The slots of a run at one place: the operations that wait, in order, by their number; how many slots
-    it holds; and how many it has been granted in all.
+    """The slots of a run at one place: the numbers of the waiting operations, in order; the number of slots
+    that it holds; and the number that was granted in all.
     """
 
     __slots__ = ("granted", "held", "waiting")
@@ -49,34 +49,34 @@ class Line:
 
 
 class Slots:
-    """The slots of one run. Part of its state: the same history gives the same."""
+    """The slots of one run, as a part of its state."""
 
     __slots__ = ("_begun", "changed", "known", "lines", "used")
 
     def __init__(self) -> None:
         self.lines: dict[Place, Line] = {}
         self.changed: dict[Place, None] = {}
-        """Of which places the limit has not been told since they changed."""
+        """The places that have changed since their limit was sent a report."""
         self.used: dict[str, None] = {}
-        """The limits that know of this run."""
+        """The names of the limits that know this run."""
         self.known: dict[str, None] = {}
-        """The executions of limits that the run has seen to."""
+        """The ids of the executions of limits that the run has started."""
         self._begun: list[int] = []
 
     def ask(self, seq: int, limit: dict[str, Any]) -> None:
-        """Have an operation wait for a slot."""
+        """Add an operation that waits for a slot."""
         self._line(limit).waiting[seq] = None
 
     def withdraw(self, seq: int, limit: dict[str, Any]) -> None:
-        """Have an operation wait no longer."""
+        """Remove a waiting operation."""
         self._line(limit).waiting.pop(seq, None)
 
     def hold(self, limit: dict[str, Any]) -> None:
-        """Hold a slot that nobody has granted: for an attempt that goes on from the run before."""
+        """Hold a slot without a grant, for an attempt that continues from the run before."""
         self._line(limit).held += 1
 
     def keep(self, limit: dict[str, Any]) -> None:
-        """Hold the slot that the limit has granted to the run before, as the limit knows."""
+        """Hold the slot that the limit has granted to the run before. The limit knows that already."""
         self.hold(limit)
         self.lines[place_of(limit)].granted = 1
         self.changed.clear()
@@ -87,7 +87,7 @@ class Slots:
         line.held = max(0, line.held - 1)
 
     def is_new(self, message: events.SlotsGranted) -> bool:
-        """Return whether anything is granted that was not before."""
+        """Return whether the message grants slots that were not granted before."""
         for key, priority, total in message.granted:
             line = self.lines.get((message.limit, key, priority))
             if line is not None and total > line.granted:
@@ -95,18 +95,18 @@ class Slots:
         return False
 
     def begun(self) -> list[int]:
-        """Return the operations that have got a slot since this was asked last."""
+        """Return the operations that have got a slot since the last call."""
         begun, self._begun = self._begun, []
         return begun
 
-    def settle(self, *, told: bool) -> None:
-        """Note that all which has happened was acted upon, and that the limits were `told` of it."""
+    def settle(self, *, sent: bool) -> None:
+        """Drop the commands that a replay repeats, and the reports too if they were `sent`."""
         self._begun = []
-        if told:
+        if sent:
             self.changed.clear()
 
     def take(self, event: events.SlotsGranted) -> list[int]:
-        """Return the operations that have got a slot. What nobody waits for any more goes back."""
+        """Take granted slots, and return the operations that get one. Surplus slots go back to the limit."""
         found: list[int] = []
         for key, priority, total in event.granted:
             place = (event.limit, key, priority)
@@ -114,18 +114,18 @@ class Slots:
             if line is None or total <= line.granted:
                 continue
             new, line.granted = total - line.granted, total
-            taken = [
+            granted = [
                 line.waiting.popitem(last=False)[0] for _ in range(min(new, len(line.waiting)))
             ]
-            line.held += len(taken)
-            found += taken
-            if len(taken) < new:
+            line.held += len(granted)
+            found += granted
+            if len(granted) < new:
                 self.changed[place] = None
         self._begun += found
         return found
 
     def begin_anew(self) -> None:
-        """Forget all: another run goes on, which the limits do not know."""
+        """Forget all slots, for a reset run that the limits do not know."""
         self.lines.clear()
         self.changed.clear()
         self.used.clear()
@@ -141,9 +141,9 @@ class Slots:
 
 
 def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
-    """Have the operations begin that are granted slots, or the code of the execution."""
+    """Begin the operations, or the code of the execution, to which a limit has granted slots."""
     own = state.own_slot
-    if own is not None and event.sender.endswith(_OWN):
+    if own is not None and is_own(event):
         if own.granted(event):
             state.begin(event.at)
         return
@@ -154,8 +154,13 @@ def take_slots(state: ExecutionState, event: events.SlotsGranted) -> None:
         state.expect(seq, max(event.at, state.now))
 
 
+def is_own(event: events.SlotsGranted) -> bool:
+    """Return whether it is the slot of the execution itself, and not those of its tasks."""
+    return event.sender.endswith(_OWN)
+
+
 def slots_by_name(execution_id: str, state: ExecutionState) -> Iterator[tuple[str, Slots]]:
-    """Return what the run has of limits, and under which name it has told them."""
+    """Iterate over the slots of the tasks and of the execution itself, each with its name at the limits."""
     if state.slots is not None:
         yield f"{execution_id}/{state.generation()}", state.slots
     if (own := state.own_slot) is not None:
@@ -163,18 +168,18 @@ def slots_by_name(execution_id: str, state: ExecutionState) -> Iterator[tuple[st
 
 
 def is_granted(state: ExecutionState, message: events.SlotsGranted) -> bool:
-    """Return whether slots are granted to this run that it does not know of."""
+    """Return whether the message grants slots to this run that were not granted before."""
     name = message.sender.partition("/")[2]
-    named = ((one.partition("/")[2], slots) for one, slots in slots_by_name("", state))
-    return any(name == one and slots.is_new(message) for one, slots in named)
+    named = ((own.partition("/")[2], slots) for own, slots in slots_by_name("", state))
+    return any(name == own and slots.is_new(message) for own, slots in named)
 
 
-# What is said to the limits
+# Messages to the limits
 
 
 def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> None:
-    """See to it that the execution of a limit is there, before it is asked by `what`. Raises UsageError if
-    there is no such limit.
+    """Start the execution of a limit, unless the run has done so. Raises UsageError, which names the call
+    `what`, if no such limit is declared.
     """
     name, slots = limit_id(limit), recorder.state.slots
     if slots is not None and name in slots.known:
@@ -189,8 +194,8 @@ def see_to_limit(recorder: Recorder, limit: str, what: str = "ctx.task()") -> No
 def check_unless_recorded(
     recorder: Recorder, limit: str, what: str, kind: type[events.Event], fields: dict[str, object]
 ) -> None:
-    """Raise UsageError if there is no such limit, unless an event of that kind with those fields is what the
-    history has next: then it was there. What was refused is in no history, and is refused again.
+    """Raise UsageError if no such limit is declared, unless the history has an event of that kind with those
+    fields next: then the limit was declared. A refused call has left no event, and is refused again.
     """
     recorded = recorder.recorded
     if recorded is None or not recorded.is_next(kind, fields):
@@ -198,35 +203,35 @@ def check_unless_recorded(
 
 
 def tell_limits(execution_id: str, state: ExecutionState) -> list[commands.SendMessage]:
-    """Return what limits are to be told of what has changed; that is told then."""
+    """Return the reports to the limits about changed places, which count as sent from then on."""
     found: list[commands.SendMessage] = []
     for sender, slots in slots_by_name(execution_id, state):
         if slots.changed:
             changed, slots.changed = slots.changed, {}
-            found += _standing(sender, slots, execution_id, state, changed)
+            found += _reports(sender, slots, execution_id, state, changed)
     return found
 
 
 def tell_again(
     execution_id: str, state: ExecutionState, now: int, limit: str = "", sender: str = ""
 ) -> list[commands.SendMessage]:
-    """Return what limits, or that one, are told of all once more, or of what they know by that name, where
-    a message may be lost: they answer it by what they have granted, if the run does not know it.
+    """Return complete reports to all limits or to that one, for all slots or those known as `sender`, where
+    a message may be lost. A limit answers with its grants, if the run does not know them.
     """
     found: list[commands.SendMessage] = []
     if not state.closed:
         for name, slots in slots_by_name(execution_id, state):
             if sender in ("", name):
                 places = [place for place in slots.lines if limit in ("", place[0])]
-                found += _standing(name, slots, execution_id, state, places, f"/again/{now}")
+                found += _reports(name, slots, execution_id, state, places, f"/again/{now}")
     return found
 
 
 def leave_limits(
     execution_id: str, state: ExecutionState, *, goes_on: bool = False
 ) -> Iterator[commands.SendMessage]:
-    """Return what limits are told of the end of a run: it gives all back, but for the slot of an execution
-    that goes on with another run.
+    """Return the messages to the limits about the end of a run. It gives back all slots, except the own slot
+    of an execution that goes on with another run.
     """
     for sender, slots in slots_by_name(execution_id, state):
         if not (goes_on and sender.endswith(_OWN)):
@@ -236,12 +241,12 @@ def leave_limits(
 def left(
     limit: str, sender: str, execution_id: str, at: int, again: str = ""
 ) -> commands.SendMessage:
-    """Return what a limit is told of the end of a run."""
+    """Return the message to a limit about the end of a run, at the time `at` (milliseconds)."""
     value = {"from": execution_id, "as": sender}
     return _message(limit, f"{sender}/left/{limit}{again}", at, value)
 
 
-def _standing(
+def _reports(
     sender: str,
     slots: Slots,
     execution_id: str,
@@ -253,8 +258,8 @@ def _standing(
     for place in places:
         name, key, priority = place
         line = slots.lines[place]
-        stands = [key, priority, len(line.waiting), line.granted, line.held]
-        by_limit.setdefault(name, []).append(stands)
+        report = [key, priority, len(line.waiting), line.granted, line.held]
+        by_limit.setdefault(name, []).append(report)
     for name, lines in by_limit.items():
         value: dict[str, Any] = {"from": execution_id, "as": sender}
         value |= {"at": state.length, "lines": lines}
@@ -264,18 +269,18 @@ def _standing(
 
 
 def _message(name: str, key: str, at: int, value: dict[str, Any]) -> commands.SendMessage:
-    signal = events.SignalReceived(at, STANDING, Payload(tree=value), key)
+    signal = events.SignalReceived(at, SLOTS_SIGNAL, Payload(tree=value), key)
     return commands.SendMessage(limit_id(name), signal, key)
 
 
 def askers(first: events.ExecutionStarted, history: Iterable[events.Event]) -> dict[str, str]:
-    """Return the runs that a limit knows by its history: the ids of their executions. Some have left."""
+    """Return the runs in the history of a limit, with the ids of their executions. Some may have ended."""
     found: dict[str, str] = {}
     arguments = first.arguments.tree[0]
     if len(arguments) > 1:
         found = {run: about[0] for run, about in arguments[1]["runs"].items()}
     for event in history:
-        if isinstance(event, events.SignalReceived) and event.name == STANDING:
+        if isinstance(event, events.SignalReceived) and event.name == SLOTS_SIGNAL:
             value = event.value.tree
             if "lines" in value:
                 found[value["as"]] = value["from"]
@@ -287,20 +292,18 @@ def askers(first: events.ExecutionStarted, history: Iterable[events.Event]) -> d
 def send_slots(
     recorder: Recorder, target: str, limit: str, sender: str, granted: list[list[Any]]
 ) -> None:
-    """Grant slots to a run of another execution, once this turn is committed; as the workflow of a limit
-    does.
-    """
+    """Grant slots to a run of another execution, once this turn is committed. For the workflow of a limit."""
     if recorder.may_start():
         seq = recorder.seq = recorder.seq + 1
         recorder.emit(events.SlotsSent(seq, target, limit, sender, granted))
 
 
 OWN: Final = 0
-"""The number of the operation that waits for it. Operations of code are numbered from 1."""
+"""The number of the operation that waits for the own slot. Operations of code are numbered from 1."""
 
 
 class OwnSlot:
-    """The slot of an execution. Part of the state of its run."""
+    """The slot that an execution itself needs, as a part of the state of its run."""
 
     __slots__ = ("_waits", "limit", "run", "slots")
 
@@ -308,16 +311,16 @@ class OwnSlot:
         self.slots = Slots()
         self.limit = {name: value for name, value in limit.items() if name != "held"}
         self.run: str = limit.get("held", "")
-        """The generation of the run that has got it; empty if that is the one that runs now."""
+        """The generation of the earlier run that was granted the slot; empty if it was this run."""
         self._waits: bool | None = None
 
     @property
     def waits(self) -> bool:
-        """Whether it is waited for."""
+        """Whether the execution waits for the slot."""
         return self._waits is True
 
     def begin(self) -> bool:
-        """Return whether the code may begin now; else it is asked for."""
+        """Return whether the code may begin now. If not, ask for the slot."""
         if self.run:
             self.slots.keep(self.limit)
             self._waits = False
@@ -327,15 +330,15 @@ class OwnSlot:
         return not self._waits
 
     def granted(self, event: events.SlotsGranted) -> bool:
-        """Return whether it is there, and was not before."""
+        """Take a grant, and return whether it has ended the wait for the slot."""
         if not (self.slots.take(event) and self._waits):
             return False
         self._waits = False
         return True
 
     def begin_anew(self) -> None:
-        """Have it under another name, for a run that goes on from the events of another one: what that has
-        held is given back, and code that has begun cannot wait.
+        """Ask for the slot under the name of a reset run. Code that has begun cannot wait and holds a slot
+        without a grant; the slot of the run before is given back.
         """
         self.slots.begin_anew()
         self.run = ""
@@ -345,12 +348,12 @@ class OwnSlot:
             self.slots.hold(self.limit)
 
     def handed_on(self, generation: str) -> dict[str, Any]:
-        """Return what the first event of the next run says of it, which goes on with it."""
+        """Return the `limit` in the first event of the next run, which continues with the slot."""
         return {**self.limit, "held": self.run or generation}
 
 
 def start_of_code(state: ExecutionState) -> str:
-    """Return when the code of an execution begins that has not begun, as a clause."""
+    """Return the begin of code that has not begun, as a clause: a time, or the limit that it waits for."""
     if (begins := state.timers.get(BEGIN)) is not None:
         return f"begins at {moment_text(begins)}"
     name = "" if state.own_slot is None else state.own_slot.limit["name"]

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    cast,
+)
 
 from mini_workflow.core.limit import Limit
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.validation import check_id
 from mini_workflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from mini_workflow.core.retry import RetryPolicy
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 
 class Startable(Protocol[P, R_co]):
-    """A workflow, as far as starting one needs to know it."""
+    """The interface of a workflow that a start needs."""
 
     @property
     def name(self) -> str:
-        """The name under which it is registered."""
+        """The name under which the workflow is registered."""
         ...
 
     def check_options(self, options: set[str], args: tuple[Any, ...]) -> None:
-        """Raise UsageError if it has a parameter, not among `args`, called like one of them."""
+        """Raise UsageError if a parameter that `args` does not give has the name of one of the options."""
         ...
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise InvalidArguments unless it can be called with them."""
+        """Raise InvalidArguments unless the workflow can be called with these arguments."""
         ...
 
     def __call__(self, ctx: Any, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
@@ -37,9 +49,9 @@ class Startable(Protocol[P, R_co]):
 
 
 class BoundWorkflow(Generic[R_co]):
-    """A workflow with its arguments; ``Workflow.bind`` gives it.
+    """A workflow with its arguments; ``Workflow.bind`` returns it.
 
-    It is started like a workflow, with options alone.
+    A bound workflow is started like a workflow, but takes only options.
     """
 
     __slots__ = ("args", "kwargs", "workflow")
@@ -58,10 +70,10 @@ class BoundWorkflow(Generic[R_co]):
 def unbind(
     workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: set[str]
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Return workflow and arguments of a call that was given these `options` of the engine.
+    """Return workflow and arguments of a call with these `options` of the engine.
 
-    Raises UsageError if an option could be meant for a parameter of the workflow, or if arguments
-    were given to a bound workflow.
+    Raises UsageError if an option could be meant for a parameter of the workflow, or if a bound workflow
+    was given more arguments.
     """
     if not isinstance(workflow, BoundWorkflow):
         if hasattr(workflow, "check_options"):
@@ -69,8 +81,8 @@ def unbind(
         return workflow, args, kwargs
     if args or kwargs:
         raise UsageError(
-            f"{workflow!r} takes no others: give all arguments to bind(), and only options of the "
-            f"engine behind it{_listed(kwargs)}"
+            f"{workflow!r} takes no more: give all arguments to bind(), and only options of the engine "
+            f"behind it{_listed(kwargs)}"
         )
     bound = cast("BoundWorkflow[Any]", workflow)
     return bound.workflow, bound.args, bound.kwargs
@@ -79,8 +91,9 @@ def unbind(
 def named(
     workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Return the name and the arguments of what a workflow's code is about to start with these options, None
-    where one was not given. Raises what `unbind` raises, InvalidArguments, or InvalidIdentifier.
+    """Return the workflow's name and the arguments of a start by a workflow's code.
+
+    An option that was not given is None. Raises like `unbind`, and InvalidArguments or InvalidIdentifier.
     """
     given = {option for option, value in options.items() if value is not None}
     workflow, args, kwargs = unbind(workflow, args, kwargs, given)
@@ -93,8 +106,9 @@ def named(
 
 
 def closing_of_child(given: str) -> str | None:
-    """Return what becomes of a child when its parent closes, None for "terminate", which is so anyway.
-    Raises UsageError.
+    """Return the option on_parent_close of a child; None for the default, "terminate".
+
+    Raises UsageError if `given` is no such option.
     """
     if given not in ("terminate", "cancel", "abandon"):
         raise UsageError(
@@ -104,11 +118,11 @@ def closing_of_child(given: str) -> str | None:
 
 
 def _listed(kwargs: dict[str, Any]) -> str:
-    return f"; {', '.join(kwargs)} is none" if kwargs else ""
+    return f"; not an option: {', '.join(kwargs)}" if kwargs else ""
 
 
 IfClosed = Literal["return", "restart", "reject"]
-"""What becomes of an execution that has closed, when its id is started again."""
+"""The choice for an execution that has closed when its id is started again."""
 
 
 class StartOptions(TypedDict, total=False):

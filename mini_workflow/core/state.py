@@ -1,7 +1,7 @@
 """Fold a history into an ExecutionState, one event at a time.
 
-It answers the questions that must not cost a walk over the history: which tasks and timers are
-open, what is due next, and whether an arriving message says something new.
+The state answers questions without a walk over the history: which tasks and timers are open, which
+event is due next, and whether an arriving message is new.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from mini_workflow.errors import WireError
 Condition = Literal["new", "running", "completed", "failed", "cancelled", "terminated", "continued"]
 
 Summary = tuple[Condition, bool, "int | None", bool]
-"""How an execution stands: its condition, whether something is under way, when the next timer, retry or
-deadline is due (milliseconds since the epoch; None for never), and whether that is the deadline of an
-attempt.
+"""The summary of a state: its condition; whether an attempt is in flight or the next run follows; the time of
+the next timer, retry or deadline (milliseconds since the epoch; None for never); and whether that is the
+deadline of an attempt.
 """
 
 _CONDITION: Final[dict[type, Condition]] = {
@@ -65,12 +65,12 @@ _EMPTY: Final[dict[str, Callable[[], Any]]] = {
     "updates": dict,
     "resets": set,
 }
-"""What of a state is made when it is first looked at."""
+"""The fields of a state that are made when they are first read, with their types."""
 _UNMADE: Final = tuple(f"_{name}" for name in _EMPTY)
 
 
 class ExecutionState:
-    """The sum of a history."""
+    """The state of an execution after the events of a run's history."""
 
     __slots__ = (
         *_UNMADE,
@@ -83,29 +83,29 @@ class ExecutionState:
 
     tags: dict[str, str]
     maps: dict[int, MapCount]
-    """The maps that are under way, and those that have ended since the last one began, by the number of
-    the first task."""
+    """The maps with open tasks, and those that have ended since the last one began, by the number of their
+    first task."""
     durations: OpenDurations
     cancelled_tasks: dict[int, int]
-    """The attempt that was in flight when a task was given up, until it reports."""
+    """The attempts in flight whose task was cancelled, by its number, until they are reported."""
     released: dict[int, None]
-    """Tasks whose attempts were handed back."""
+    """The numbers of the tasks whose attempts were handed back by a runtime that closed."""
     promises: OpenPromises
     children: dict[int, OpenChild]
     child_ids: dict[int, str]
-    """The ids of the children that were given up, until their end is known."""
+    """The ids of the cancelled children by number, until their end is recorded."""
     inherited: dict[int, OpenChild]
-    """The open children of earlier runs, whose results are for nobody."""
+    """The open children of earlier runs. Their results are dropped."""
     asks: dict[int, OpenAsk]
-    """What was asked of others and is not answered, by number."""
+    """The asks of other executions that are not answered, by number."""
     askers: dict[str, str]
-    """Who asks for the "result", or has asked for an "update", by the id of the ask."""
+    """The asks by other executions that are not answered: "result" or "update", by the id of the ask."""
     updates: dict[str, bool]
     """The accepted updates by id, and whether they have been answered."""
     answers: Answers
-    """The updates answered last, earlier runs included."""
+    """The last answered updates, those of earlier runs included."""
     signal_ids: dict[str, None]
-    """The signals that have been received, in order, those of earlier runs included."""
+    """The ids of the signals received, in order, those of earlier runs included."""
     patches: dict[str, None]
     resets: set[tuple[int, str]]
     """The runs that began with events of another one, with the ids of the requests."""
@@ -115,16 +115,16 @@ class ExecutionState:
         self.condition: Condition = "new"
         self.durations, self.promises, self.deadlines = NO_DURATIONS, NO_PROMISES, NO_DEADLINES
         self.closed = False
-        """Whether the workflow has come to its end."""
+        """Whether the workflow has ended."""
         self.length = self.now = self.seed = self.started_at = 0
         self.key = ""
         self.slots: Slots | None = None
-        """What its tasks have of limits, once one has."""
+        """The slots of the run's tasks, once one needs a slot."""
         self.own_slot: OwnSlot | None = None
-        """The slot that it needs itself, before its code begins."""
+        """The slot that the execution itself needs before its code begins."""
         self.headers: dict[str, str] | None = None
         self.worker = ""
-        """The worker of all tasks, if they are for one: see `ExecutionStarted`."""
+        """The worker that runs all tasks; empty if each task names its own: see `ExecutionStarted`."""
         self.in_flight = 0
         self.tasks: dict[int, OpenTask] = {}
         self.timers: dict[int, int] = {}
@@ -132,45 +132,45 @@ class ExecutionState:
         self.cancelled_by = ""
         """The id of the last request to cancel, earlier runs included."""
         self.end: Event | None = None
-        """What it has closed with, or the run."""
+        """The event that has closed the execution, or this run of it."""
         self.left_timers: tuple[int, ...] = ()
-        """The timers that were open when the workflow came to its end, and end with it."""
+        """The timers that were open when the workflow ended, and end with it."""
         self.left_tasks: tuple[int, ...] = ()
         """The tasks that were in flight when the execution was terminated."""
         self._timeout: int | None = None
         self.within: int | None = None
-        """How long the run may take, as far as it has a deadline."""
+        """The milliseconds from the begin of the run to its deadline; None without a deadline."""
         self.deadline_moved = 0
-        """How much earlier it then ends because the clock was set back (milliseconds)."""
+        """The milliseconds by which the deadline is earlier because the clock was set back."""
         self.deadline: int | None = None
-        """By when the execution had to end, once it has, or the run (milliseconds since the epoch)."""
+        """The deadline of a run that has ended (milliseconds since the epoch)."""
         self._wakes: list[tuple[int, int]] | tuple[()] = ()
         self.limits: ReportLimits | None = None
-        """By when attempts have to be reported; None, as for those who only read, for never."""
+        """The time limits for the reports of attempts; None if there are none, as in a mere reader."""
         self.execution_id = ""
         self.endings: Endings | None = None
-        """Notes what comes to an end, if anybody is told of that."""
+        """Collects the operations that have ended, if anything observes them."""
         self.in_hand: Callable[[tuple[str, int, int], str], bool] | None = None
-        """Tells of an attempt past its deadline, by its key and the name of its task, whether it is still
-        being run: then it gets another deadline."""
+        """Returns whether an attempt past its deadline is still being run, by its key and the name of its
+        task. If so it gets another deadline."""
 
         for slot in _UNMADE:
             setattr(self, slot, None)
 
     def made(self, name: str) -> Any:
-        """Return what is made when it is first looked at; None if nobody has, and it is empty."""
+        """Return a field of `_EMPTY` without making it; None if it was never read and so is empty."""
         return getattr(self, f"_{name}")
 
     @classmethod
     def of(cls, history: Iterable[Event]) -> ExecutionState:
-        """Return the sum of a whole history. Raises WireError if it is not a possible one."""
+        """Return the state after a whole history. Raises WireError if the history is impossible."""
         state = cls()
         for event in history:
             state.apply(event)
         return state
 
     def summary(self) -> Summary:
-        """Return how the execution stands."""
+        """Return the summary of the state."""
         busy = self.in_flight > 0 or self.condition == "continued"
         planned = self._next_planned() if self._wakes else None
         first = self.deadlines.first() if self.tasks and self.deadlines.open else None
@@ -179,7 +179,7 @@ class ExecutionState:
         return self.condition, busy, first[0], True
 
     def _next_planned(self) -> int | None:
-        """Return when the next timer or retry is due."""
+        """Return the time of the next timer or retry (milliseconds since the epoch); None for never."""
         wakes = self._wakes
         while wakes:
             at, seq = wakes[0]
@@ -192,20 +192,21 @@ class ExecutionState:
         return None
 
     def _end(self, seq: int) -> int:
-        """Return when an open duration ends."""
+        """Return the planned end of an open duration (milliseconds since the epoch)."""
         at = self.timers.get(seq)
         return at if at is not None else self.tasks[seq].retry_at or 0
 
     def _moved_end(self, seq: int) -> int | None:
-        """Return the same, if it is to end earlier because the clock was set back."""
+        """Return the earlier end of a duration that was moved because the clock was set back, or None."""
         moved = self.durations.moved.get(seq)
         return None if moved is None else self._end(seq) - moved
 
     def due(self, now: int, steady_since: int | None = None) -> Event | None:
-        """Return the next event that the time `now` brings about: a timer that fires, a retry, or
-        an attempt that counts as lost.
+        """Return the next event that is due at the time `now`: a timer that fires, a retry, or the loss
+        of an attempt that was not reported. None if there is none.
 
-        Since `steady_since` the clock has not jumped; None if that is not known.
+        Since `steady_since` the clock has not jumped; None if that is not known. Times are milliseconds
+        since the epoch.
         """
         while self.tasks and (first := self.deadlines.first()) is not None and first[0] <= now:
             at, seq = first
@@ -224,21 +225,21 @@ class ExecutionState:
         return self._planned(now, steady_since)
 
     def expect(self, seq: int, at: int) -> None:
-        """Wait for the report of a task's attempt from `at` on."""
+        """Set the deadline for the report of a task's attempt that is dispatched at the time `at`."""
         if self.limits is not None:
             limits = self.limits.of((task := self.tasks[seq]).worker)
             if not (task.timeout is limits.longest is None):
                 wait_for_report(self, seq, at, limits.within(task.timeout))
 
     def _planned(self, now: int, steady_since: int | None) -> Event | None:
-        """Return the next timer that fires, or retry."""
+        """Return the event of the next timer or retry that is due, or None."""
         durations, steady = self.durations, now if steady_since is None else steady_since
         while (at := self._next_planned()) is not None and at <= now:
             assert self._wakes
             seq = self._wakes[0][1]
             if at == self._end(seq) or durations.is_moved(seq, now, steady):
                 break
-            # The clock was set forward again: it ends when it was to end in the first place.
+            # The clock was set forward again, so the duration ends as planned at first.
             durations.keep_end(seq)
         else:
             return None
@@ -251,21 +252,19 @@ class ExecutionState:
         return {**self.inherited, **self.children}
 
     def generation(self) -> str:
-        """Return what tells the run from the others of its execution, also from those whose events it
-        begins with.
-        """
+        """Return a text that differs between all runs of an execution, also after a reset."""
         last = max((run for run, _ in self.resets), default=0)
         return f"{self.seed}.{last}" if last else f"{self.seed}"
 
     def secret(self, seq: int) -> str:
-        """Return what the token of promise number `seq` proves; nobody can guess it."""
+        """Return the secret in the token of promise number `seq`, which nobody can guess."""
         if self.key:
             return sha256(f"{self.key}:{seq}".encode()).hexdigest()[:32]
-        # As in histories from before there was a key.
+        # Older histories have no key.
         return sha256(f"promise:{self.seed}:{seq}".encode()).hexdigest()[:24]
 
     def apply(self, event: Event) -> None:
-        """Take an event into account. Raises WireError if it cannot follow what came before."""
+        """Apply an event to the state. Raises WireError if the event cannot follow those before."""
         if self.length == 0 and type(event) is not events.ExecutionStarted:
             raise WireError(f"a history begins with ExecutionStarted, not with {event!r}")
         if self.endings is not None:
@@ -316,11 +315,11 @@ class ExecutionState:
             self.begin(event.at)
 
     def has_begun(self) -> bool:
-        """Return whether the code may run: its time has come, and the slot is there that it needs."""
+        """Return whether the code may run: its start time has come, and it has the slot that it needs."""
         return BEGIN not in self.timers and not (self.own_slot is not None and self.own_slot.waits)
 
     def begin(self, at: int) -> None:
-        """Have the code begin, or wait for the slot that it needs."""
+        """Begin the code at the time `at`, or wait for the slot that it needs. Starts the timeout."""
         if (self.own_slot is None or self.own_slot.begin()) and self._timeout is not None:
             self.open_timer(DEADLINE, at + self._timeout, at)
 
@@ -329,12 +328,13 @@ class ExecutionState:
         heappush(self._wakes, (at, seq))
 
     def open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
+        """Open a timer. `began` is None for one that is meant for the time `fire_at` of the clock."""
         self.timers[seq] = fire_at
         if began is not None:
             begin_duration(self, seq, began)
         self._plan(fire_at, seq)
         if len(self._wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
-            # Heartbeats of promises, which move a timer again and again, must not pile up.
+            # Stale entries must not pile up: each heartbeat of a promise moves its timer.
             retries = (seq for seq, task in self.tasks.items() if task.retry_at is not None)
             moved = self.durations.moved
             self._wakes = [(self._end(n) - moved.get(n, 0), n) for n in (*self.timers, *retries)]
@@ -356,7 +356,7 @@ class ExecutionState:
             self.expect(event.seq, event.begun or self.now)
 
     def slots_of(self) -> Slots:
-        """Return the slots of the run."""
+        """Return the slots of the run, made at the first call."""
         slots = self.slots = self.slots or Slots()
         return slots
 
@@ -445,20 +445,20 @@ class ExecutionState:
         self.cancelled_by = event.id or self.cancelled_by
 
     def wait_for_promise(self, seq: int) -> None:
-        """Have the timer of a promise stand at its end."""
+        """Set the timer of a promise to the time at which the promise ends without a value."""
         due = self.promises[seq].due
         if due is not None and due != self.timers.get(seq):
             self.open_timer(seq, due, self.promises[seq].since)
 
     def hear(self, message: events.PromiseHeartbeat, now: int | None = None) -> None:
-        """Take in the heartbeat of an open promise. It is `now`, if that is given: whoever sends one has
+        """Take the heartbeat of an open promise, as of the time `now` if that is given: the sender has
         another clock.
         """
         self.promises.hear(message, now)
         self.wait_for_promise(message.seq)
 
     def miss_no_heartbeat(self, now: int) -> None:
-        """Have every promise wait for its next heartbeat as if one had come `now`: none could be heard."""
+        """Begin the heartbeat timeouts of all promises again at `now`, since no heartbeat could arrive."""
         for seq in self.promises.miss_none(now):
             self.wait_for_promise(seq)
 
@@ -474,6 +474,7 @@ class ExecutionState:
         self.tags = merge_tags(self.tags, event.tags)
 
     def check_open(self, event: Event) -> None:
+        """Raise WireError if the workflow has ended before the event."""
         if self.condition != "running":
             raise self._follows_the_end(event)
 
@@ -502,7 +503,7 @@ class ExecutionState:
 
     def _closed(self, event: Event) -> None:
         if self.closed:
-            raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it once more")
+            raise WireError(f"event {self.length + 1} of the history, {event!r}, ends it twice")
         self.condition = _CONDITION[type(event)]
         self.closed, self.end = True, event
         self.promises.close()
@@ -569,8 +570,8 @@ class ExecutionState:
 
 
 def _made_later(slot: str, make: Callable[[], Any]) -> property:
-    """Return an attribute that is made when it is first looked at: of all these, an execution that waits has
-    one or two, and 20 empty ones take 1.5 KiB. With a `__getattr__` all others would take longer to read.
+    """Return a property that makes an empty field when it is first read. A waiting execution uses one or two
+    of them; all together take 1.5 KiB. With a `__getattr__` all other fields would take longer to read.
     """
 
     def get(state: ExecutionState) -> Any:

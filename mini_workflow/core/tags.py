@@ -1,4 +1,4 @@
-"""Tags: names and values by which executions are found."""
+"""Check tags and write them as text. Executions are found by their tags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mini_workflow.core.recorder import Recorder
 
 MAXIMUM_TAGS: Final = 20
-"""Tags that an execution may have at a time: each is a row of its own in an index, and on S3 an object
+"""Tags that an execution may have at a time. Each is a row of its own in an index, and on S3 an object
 that is written at the start. Our own bound."""
 
 MAXIMUM_TAG_NAME: Final = 64
@@ -28,14 +28,17 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\-]*")
 
 
 def check_tags(tags: Any, *, removable: bool = False) -> dict[str, Any]:
-    """Return a copy of the tags, in order of their names. If they are `removable`, a value may be
-    None. Raises UsageError.
+    """Return a copy of the tags in order of their names. With `removable` a value may be None.
+
+    Raises UsageError if a name or value is not allowed, or there are too many tags.
     """
     if not isinstance(tags, Mapping):
         raise UsageError(f'tags={tags!r}: give a mapping, as in tags={{"customer": "c-7"}}')
     given = cast("Mapping[Any, Any]", tags)
     if len(given) > MAXIMUM_TAGS:
-        raise UsageError(f"{len(given)} tags: an execution has at most {MAXIMUM_TAGS}")
+        raise UsageError(
+            f"{len(given)} tags are too many: give at most {MAXIMUM_TAGS} to an execution"
+        )
     for name, value in given.items():
         if not isinstance(name, str) or len(name) > MAXIMUM_TAG_NAME or not _NAME.fullmatch(name):
             raise UsageError(
@@ -46,7 +49,7 @@ def check_tags(tags: Any, *, removable: bool = False) -> dict[str, Any]:
             continue
         if not isinstance(value, str):
             raise UsageError(
-                f"tag {name!r} has the value {value!r}: give a text, as str() makes it"
+                f"tag {name!r} has the value {value!r}: give a text, for example by str()"
             )
         if not 0 < len(value) <= MAXIMUM_TAG_VALUE or not value.isprintable():
             raise UsageError(
@@ -57,7 +60,10 @@ def check_tags(tags: Any, *, removable: bool = False) -> dict[str, Any]:
 
 
 def set_tags(recorder: Recorder, changes: dict[str, str | None]) -> None:
-    """Change tags of the execution. What changes nothing is not recorded."""
+    """Change tags of the execution. A call that changes nothing is not recorded.
+
+    Raises UsageError if the execution would have too many tags.
+    """
     if not recorder.may_start():
         return
     before = recorder.state.tags
@@ -72,18 +78,18 @@ def set_tags(recorder: Recorder, changes: dict[str, str | None]) -> None:
 
 
 def merge_tags(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the tags after changes, of which a None removes one; in order of their names."""
+    """Return the tags after `changes`, in order of their names. A change to None removes the tag."""
     merged = {**before, **changes}
     return {name: value for name, value in sorted(merged.items()) if value is not None}
 
 
 def tags_as_text(tags: Mapping[str, str] | None) -> str:
-    """Return tags as a store keeps them: a JSON object, names in order; empty if there are none."""
+    """Return tags as the text that stores keep: a JSON object, names in order; empty without tags."""
     return json.dumps(dict(sorted(tags.items())), ensure_ascii=False) if tags else ""
 
 
 def tags_from_text(text: str) -> dict[str, str]:
-    """Return the tags that `tags_as_text` wrote; none of a text that is damaged."""
+    """Return the tags that `tags_as_text` wrote; no tags if the text is damaged."""
     if not text:
         return {}
     try:
@@ -97,7 +103,7 @@ def tags_from_text(text: str) -> dict[str, str]:
 
 
 def tags_after(text: str, taken: Iterable[Event]) -> str:
-    """Return the tags, as text, that an execution has after these events."""
+    """Return, as text, the tags of an execution after the events `taken`."""
     for event in taken:
         if type(event) is events.TagsSet:
             text = tags_as_text(merge_tags(tags_from_text(text), event.tags))

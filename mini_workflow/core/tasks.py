@@ -1,4 +1,4 @@
-"""Tasks: calls that run outside the workflow and whose results are recorded, and what undoes them."""
+"""Tasks: calls that run outside the workflow and whose results are recorded. Undos take them back."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ from mini_workflow.core.retry import JudgedCall, RetryPolicy
 from mini_workflow.core.slots import see_to_limit
 from mini_workflow.core.streams import StreamWrite, streams_of
 from mini_workflow.errors import MiniWorkflowError, SerializationError, TaskError, UsageError
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
+from mini_workflow.loop.running import Halt
 
 Inline = Callable[..., "Payload | Failure"]
-"""Runs a captured call inside the turn: (execution id, seq, name, payload, what it writes to streams, headers
-of the execution) -> what came of it. Raises OutOfTime if there is no time for it in this turn."""
+"""Runs a captured call inside the turn: (execution id, seq, name, payload, list that takes its chunks of
+streams, headers of the execution) -> its result or failure. Raises OutOfTime if the turn has no time left."""
 
 UNDO_POLICY: Final = RetryPolicy(max_attempts=100, initial=1.0, maximum=300.0)
-"""How an undo is retried: for hours, because what it takes back is real."""
+"""The retry policy of an undo. It goes on for hours, because the effect to take back is real."""
 
 _SCHEDULED: Final = (events.TaskScheduled,)
 NONE: Final[set[str]] = set()
 
 
 class OutOfTime(MiniWorkflowError):
-    """There is no time for the inline task that comes next: the run has to go on in another turn."""
+    """The turn has no time left for the next inline task: the run has to go on in another turn."""
 
 
 class TaskFuture(WorkflowFuture[Any]):
-    """The result of a task. `seq` is its number in the run, `name` its name.
+    """A future of the result of a task. `seq` is its number in the run, `name` its name.
 
-    `undo` takes it back, when it has succeeded and the execution fails later.
+    `undo` takes the task back if it has succeeded and the execution fails later.
     """
 
     undo: Callable[..., Any] | None = None
@@ -64,7 +65,7 @@ class TaskFuture(WorkflowFuture[Any]):
         return "task", self.name, self.seq
 
     def cancel(self, msg: Any = None) -> bool:
-        """Give the task up. What it still returns is recorded and ignored."""
+        """Cancel the task. An outcome that still arrives is recorded and ignored."""
         if self.done():
             return False
         self._tasks.cancel(self.seq, msg if isinstance(msg, str) else "")
@@ -83,9 +84,10 @@ class Tasks:
         self._calls: dict[int, tuple[CapturedCall, bool]] = {}
         """The captured calls of open tasks, and whether they are asynchronous."""
         self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] | tuple[()] = ()
-        """What takes back the tasks that have succeeded, in their order."""
+        """The undos of the tasks that have succeeded, in the order of the successes: (number of the task,
+        name of the undo, function, its arguments)."""
 
-    # What the code asks for
+    # Operations of the code
 
     def start(
         self,
@@ -105,14 +107,15 @@ class Tasks:
         part_of: int = 0,
         mapped: dict[str, Any] | None = None,
     ) -> TaskFuture:
-        """Start a task now. Without a `name` it gets one from the function. The timeouts are in
-        milliseconds; `worker` is empty for the default one; `limit` says of which limit each attempt needs a
-        slot; `undoes` is the number of the task that it takes back, 0 for none; `options` are what the
-        user has given of the engine's own arguments;
-        `part_of` is the number of the first task of its map, and that one is given what is `mapped`.
+        """Start a task now, and return its future. Without a `name` it is named after the function.
 
-        The call is captured before anything is recorded, so that a failure to capture it leaves
-        no trace.
+        The timeouts are milliseconds. `worker` is empty for the default one. `limit` says of which limit
+        each attempt needs a slot. `undoes` is the number of the task that this one takes back, 0 for
+        none. `options` are the names of the engine's own arguments that the user has given. `part_of` is
+        the number of the first task of its map; that task itself has `mapped`, the record of the map.
+
+        The call is captured before anything is recorded, so that a failure to capture it leaves no trace.
+        Raises UsageError if the function cannot be called so, and ClosureNotSerializable.
         """
         recorder, judge = self._recorder, None if retry is None else retry.retry_if
         begun = self._begin(_SCHEDULED, function, args, kwargs, name, options, judge, limit)
@@ -152,7 +155,10 @@ class Tasks:
         name: str,
         options: set[str] = NONE,
     ) -> TaskFuture:
-        """Run a task inside the turn, or take its recorded result; the future is done."""
+        """Run a task inside the turn, or take its recorded outcome, and return its future, which is done.
+
+        Raises like `start`.
+        """
         recorder = self._recorder
         begun = self._begin(INLINE, function, args, kwargs, name, options)
         if begun is None:
@@ -164,7 +170,7 @@ class Tasks:
         if captured is not None and (recorded is None or recorded.ended()):
             if self._inline is None:
                 recorder.loop.fault = UsageError(
-                    f"inline task {name!r} comes next, and no task runs in a replay"
+                    f"inline task {name!r} comes next, and a replay runs no tasks"
                 )
                 raise Halt
             try:
@@ -194,7 +200,7 @@ class Tasks:
         return future
 
     def cancel(self, seq: int, reason: str = "") -> None:
-        """Give an open task up; without a `reason` it is that of the delivery."""
+        """Cancel an open task. The default `reason` is that of the event which is delivered."""
         recorder = self._recorder
         if seq in recorder.state.tasks and recorder.may_give_up():
             self._futures.pop(seq, None)
@@ -202,7 +208,7 @@ class Tasks:
             recorder.emit(events.TaskCancelled(seq, reason or recorder.reason))
 
     async def undo(self) -> None:
-        """Take back what succeeded, the last first; a cancellation meanwhile comes too late."""
+        """Run the undos of the tasks that have succeeded, the last first. They ignore a cancellation."""
         warn = self._recorder.warn
         while self._undos:
             undoes, name, undo, args = self._undos.pop()
@@ -229,12 +235,12 @@ class Tasks:
         limit: dict[str, Any] | None = None,
     ) -> tuple[int, str, tuple[CapturedCall, bool] | None, str] | None:
         """Return the number, the name, the captured call (with whether it is asynchronous) and the
-        fingerprint of a task that begins; None where nothing does any more. There is no captured call when
-        the task is recorded and over.
+        fingerprint of a task that begins; None if the run starts nothing any more. A task that is recorded
+        and has ended has no captured call.
 
-        A call that could not be captured when it was recorded has left no event behind. So
-        whatever is not recorded is captured again, and fails again. The fingerprint is without
-        the name that the task has anyway, and empty where there is nothing to compare it with.
+        A call that could not be captured has left no event. So a replay captures again each call that is
+        not recorded, which fails again. The fingerprint omits the function's name if the task has the
+        same one, and is empty if there is none to compare it with.
         """
         recorder = self._recorder
         if not recorder.may_start():
@@ -245,7 +251,7 @@ class Tasks:
             name = default_name(function)
         seq, recorded, codec = recorder.seq + 1, recorder.recorded, recorder.codec
         if recorded is not None and is_lambda(function):
-            # As in a history from before lambdas were named after what they call.
+            # In older histories all lambdas have the same name.
             name = recorded.name_before(name)
         carried = function if judge is None else JudgedCall(function, judge)
         captured: tuple[CapturedCall, bool] | None = None
@@ -271,7 +277,7 @@ class Tasks:
             call = call[len(name) :]
         return seq, name, captured, call
 
-    # What arrives
+    # Events that arrive
 
     def completed(self, event: events.TaskCompleted) -> None:
         """Give the future of a task its result."""
@@ -293,7 +299,7 @@ class Tasks:
             self._fail(future, event.failure)
 
     def late(self, event: events.TaskCompleted | events.TaskFailed, name: str) -> None:
-        """Take the outcome of a task that nobody awaits: the workflow has come to its end."""
+        """Take the outcome of a task after the end of its workflow. A failure is logged."""
         known = self._calls.pop(event.seq, None)
         if known is not None and isinstance(event, events.TaskFailed):
             failure = event.failure
@@ -307,7 +313,7 @@ class Tasks:
     def _fail(self, future: TaskFuture, failure: Failure) -> None:
         error = self._recorder.codec.decode_failure(failure)
         if isinstance(error, StopIteration) or not isinstance(error, Exception):
-            # The one cannot be set on a future; the others would end more than the workflow.
+            # A future refuses StopIteration; an exception that is no Exception would end the process.
             replacement = TaskError(
                 f"{type(error).__name__}: {error}",
                 type_name=failure.type,
@@ -319,10 +325,10 @@ class Tasks:
             add_note(error, f"task {future.name!r} failed after {failure.attempts} attempts")
         self._recorder.fail(future, error)
 
-    # What follows
+    # Commands
 
     def attempt(self, seq: int) -> RunTask | None:
-        """Return the attempt of a task that is to be in flight now, or None."""
+        """Return the command for the attempt of a task that is to be in flight now, or None."""
         task, call = self._recorder.state.tasks.get(seq), self._calls.get(seq)
         if task is None or call is None or task.waits or task.retry_at is not None:
             return None
@@ -338,5 +344,5 @@ class Tasks:
         self._futures.clear()
 
     def drop(self) -> None:
-        """Forget the calls too."""
+        """Forget the calls of all tasks."""
         self._calls.clear()

@@ -1,4 +1,4 @@
-"""Timers: sleeps, and all else that waits for the time."""
+"""Timers: sleeps of workflow code, and the timers of its asyncio loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mini_workflow.loop.ordered import WorkflowFuture
 
 
 class Sleep(WorkflowFuture[Any]):
-    """Done when its timer fires. Cancelling it gives the timer up."""
+    """A future that is done when its timer fires. Cancelling the future cancels the timer."""
 
     __slots__ = ("timer",)
 
@@ -25,7 +25,7 @@ class Sleep(WorkflowFuture[Any]):
         return "timer", "", getattr(self.timer, "seq", 0)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Give the timer up."""
+        """Cancel the sleep and its timer."""
         if self.done():
             return False
         if self.timer is not None:
@@ -39,7 +39,7 @@ class Sleep(WorkflowFuture[Any]):
 
 
 class Timers:
-    """The durable timers of one run: those of the workflow's own, and those of its asyncio loop."""
+    """The durable timers of one run: those of its asyncio loop, and those of the execution itself."""
 
     __slots__ = ("_of_execution", "_open", "_recorder")
 
@@ -47,12 +47,12 @@ class Timers:
         self._recorder = recorder
         self._open: dict[int, TimerHandle] = {}
         self._of_execution: dict[int, Callable[[], None]] | None = None
-        """What is to be done when a timer of the execution itself fires, by its number."""
+        """Called when a timer of the execution itself fires, by its number."""
         recorder.loop.timers = self
 
     def sleep(self, wait: int) -> WorkflowFuture[Any]:
-        """Return a future that is done after `wait` milliseconds; for 0 or less at once, after
-        others.
+        """Return a future that is done after `wait` milliseconds. With 0 or less it is done once the code
+        that is ready now has run.
         """
         loop = self._recorder.loop
         future = Sleep(loop=loop)
@@ -61,7 +61,7 @@ class Timers:
         return future
 
     def sleep_until(self, fire_at: int) -> WorkflowFuture[Any]:
-        """Return a future that is done at a time of the clock (milliseconds since the epoch)."""
+        """Return a future that is done at the time `fire_at` (milliseconds since the epoch)."""
         loop = self._recorder.loop
         future = Sleep(loop=loop)
         if self._recorder.may_start():
@@ -69,8 +69,8 @@ class Timers:
         return future
 
     def start(self, fire_at: int, wait: int | None, handle: TimerHandle) -> int:
-        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch), after `wait`
-        milliseconds unless it is meant for that time of the clock.
+        """Start a durable timer that fires at `fire_at` (milliseconds since the epoch), and return its
+        number. `wait` is its duration in milliseconds; None if the time of the clock is meant.
         """
         recorder = self._recorder
         if not recorder.may_start():
@@ -81,13 +81,13 @@ class Timers:
         return seq
 
     def cancel(self, seq: int) -> None:
-        """Give an open timer up."""
+        """Cancel an open timer."""
         if seq in self._open and self._recorder.may_give_up():
             del self._open[seq]
             self._recorder.emit(events.TimerCancelled(seq))
 
     def fired(self, event: events.TimerFired) -> None:
-        """Have the callback of a timer run."""
+        """Run the callback of a timer that has fired."""
         handle = self._open.pop(event.seq, None)
         if handle is not None:
             self._recorder.loop.timer_fired(handle)
@@ -95,17 +95,17 @@ class Timers:
             then()
 
     def expect(self, seq: int, then: Callable[[], None]) -> None:
-        """Have `then` called when a timer of the execution itself fires."""
+        """Call `then` when the timer `seq` of the execution itself fires."""
         if self._of_execution is None:
             self._of_execution = {}
         self._of_execution[seq] = then
 
     def forget(self, seq: int) -> Callable[[], None] | None:
-        """Do not call it any more; answers what it is, if there is any."""
+        """Remove the callback of a timer of the execution itself, and return it; None if there is none."""
         return None if self._of_execution is None else self._of_execution.pop(seq, None)
 
     def handles(self) -> Iterable[TimerHandle]:
-        """Return those that are open."""
+        """Return the handles of the open timers of the loop."""
         return self._open.values()
 
     def clear(self) -> None:

@@ -1,27 +1,33 @@
-"""Plan when an execution begins, by when it has to end, and whether it is tried again."""
+"""Define the timing of an execution: its begin, its deadline, and its retries."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.records import record
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
+if TYPE_CHECKING:
+    from mini_workflow.core.retry import RetryPolicy
+
 BEGIN: Final = 0
-"""The number of the timer whose end has the code begin. Operations of code are numbered from 1."""
+"""The number of the timer that begins the code when it fires. Operations of code are numbered from 1."""
 
 DEADLINE: Final = -1
-"""The number of the timer whose end ends the execution."""
+"""The number of the timer that ends the execution when it fires."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @record
 class Timing:
-    """Times that an execution is started with beside its arguments: fields of ExecutionStarted."""
+    """The timing that an execution is started with, as ExecutionStarted records it.
+
+    `delay` and `timeout` are milliseconds, `start_at` is milliseconds since the epoch. `retry` is a
+    RetryPolicy and `limit` the slot that the execution needs, both as plain JSON.
+    """
 
     delay: int | None = None
     start_at: int | None = None
@@ -30,7 +36,7 @@ class Timing:
     limit: dict[str, Any] | None = None
 
     def to_plain(self) -> dict[str, Any]:
-        """Return them by name, a `limit` only if there is one."""
+        """Return the fields by name; `limit` only if there is one."""
         plain: dict[str, Any] = {
             "delay": self.delay,
             "start_at": self.start_at,
@@ -54,8 +60,10 @@ def timing_of(
     retry: RetryPolicy | None,
     limit: dict[str, Any] | None = None,
 ) -> Timing:
-    """Return the options of a start as they are recorded; `what` is the call, for an error, and `limit` says
-    what slot it needs: see `queue_of`. Raises UsageError if one is out of range.
+    """Return the options of a start as they are recorded.
+
+    `what` names the call in errors. A number for `delay` or `timeout` is in seconds. `limit` says which
+    slot the execution needs: see `queue_of`. Raises UsageError if an option is out of range.
     """
     if delay is start_at is timeout is retry is limit is None:
         return UNTIMED
@@ -76,7 +84,7 @@ def timing_of(
 
 
 def moment_text(at: int) -> str:
-    """Return milliseconds since the epoch as text."""
+    """Return milliseconds since the epoch as a readable time in UTC."""
     when = _EPOCH + timedelta(milliseconds=at)
     return when.isoformat(sep=" ", timespec="milliseconds")
 
@@ -85,7 +93,7 @@ def _duration(what: str, name: str, given: float | timedelta) -> int:
     wait = milliseconds(seconds(given))
     if wait > MAXIMUM_DURATION:
         raise UsageError(
-            f"{what}: {name}={given!r} is more than a hundred years; seconds are meant"
+            f"{what}: {name}={given!r} is more than a hundred years; give seconds or a timedelta"
         )
     return wait
 
@@ -93,12 +101,14 @@ def _duration(what: str, name: str, given: float | timedelta) -> int:
 def _moment(what: str, given: Any) -> int:
     if not isinstance(given, datetime) or given.tzinfo is None:
         raise UsageError(
-            f"{what}: start_at={given!r} is no time with a time zone; give for example "
+            f"{what}: start_at={given!r} is not a datetime with a time zone; give for example "
             "datetime(..., tzinfo=timezone.utc)"
         )
     at = milliseconds((given - _EPOCH).total_seconds())
     if not 0 <= at <= MAXIMUM_MOMENT:
-        raise UsageError(f"{what}: start_at={given!r} is not within the years 1970 to 2170")
+        raise UsageError(
+            f"{what}: start_at={given!r} is out of range; give a time in the years 1970 to 2170"
+        )
     return at
 
 
@@ -108,6 +118,8 @@ against mistaken units."""
 
 
 def _check_retry(what: str, retry: object) -> None:
+    from mini_workflow.core.retry import RetryPolicy
+
     if not isinstance(retry, RetryPolicy):
         raise UsageError(
             f"{what}: retry={retry!r} is not a RetryPolicy; for example "
@@ -115,6 +127,6 @@ def _check_retry(what: str, retry: object) -> None:
         )
     if retry.retry_if is not None:
         raise UsageError(
-            f"{what}: retry_if= is for tasks, whose exceptions are at hand where they run; name the "
+            f"{what}: retry_if= works for tasks only, which run where their exceptions are; name the "
             "exceptions of an execution by retry_on= or no_retry_on="
         )

@@ -1,8 +1,8 @@
-"""Event <-> JSON text, with a schema version and upcasters for older ones.
+"""Write events as JSON text and read them, with a schema version and upcasters for older versions.
 
-An event is one JSON object: its kind under ``event``, its fields, and ``v`` where the schema is
-not 1. Fields that hold their default are left out. Encoded values stand in it as they are, so a
-history can be read in the store.
+An event is one JSON object: its kind under ``event``, its fields, and ``v`` if the schema is not 1.
+Fields that have their default are left out. Encoded values stand in it unchanged, so that people can
+read a history in the store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCHEMA: Final = 1
 """The schema version that this library writes."""
 
 UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
-"""From a version to the function that turns its plain event into one of the next version."""
+"""For each older version the function that turns its plain event into one of the next version."""
 
 _KINDS: Final[dict[str, Any]] = {
     kind.__name__: kind
@@ -39,7 +39,7 @@ _PLAIN: Final[dict[str, Callable[[Any], Any]]] = {
     "heartbeat": lambda payload: payload.tree,
     "began_with": lambda payload: payload.tree,
 }
-"""How the fields are written that are neither plain nor the payload of their event."""
+"""Writers of the fields that are neither plain nor the payload of their event."""
 _NAMES: Final[dict[type, tuple[str, ...]]] = {
     kind: tuple(n for n in defaults_of(kind) if n not in _PAYLOADS) for kind in _KINDS.values()
 }
@@ -50,12 +50,12 @@ _DEFAULTS: Final[dict[type, tuple[Any, ...]]] = {
 _READ: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
     kind: reader_of(list(names)) for kind, names in _NAMES.items()
 }
-"""What reads those fields of an event, all at once."""
+"""Functions that read those fields of an event, all at once."""
 _PAYLOAD_FIELD: Final[dict[type, str]] = {
     kind: name for kind in _KINDS.values() for name in defaults_of(kind) if name in _PAYLOADS
 }
 _KIND: Final = '{"event":"'
-"""How every line begins."""
+"""The beginning of every line."""
 _quote: Final[Callable[[str], str]] = encode_basestring
 _INTEGERS: Final = (
     *("at", "seq", "attempt", "fire_at", "retry_at", "wait", "by", "begun"),
@@ -78,7 +78,7 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
     """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
-        # What most of every history consists of, written out.
+        # A short way for the two kinds that most histories mainly consist of.
         if type(event) is events.TaskCompleted:
             begun = f',"begun":{event.begun}' if event.begun else ""
             if place := event.ran_on:
@@ -110,9 +110,9 @@ def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
 
 
 def encode_any(event: Event | events.UnrecordedMessage | events.Request) -> str:
-    """Return the same for every kind of event alike."""
+    """Return the same text as `encode`, by one way for all kinds."""
     kind = type(event)
-    # In parts: an encoder for the whole would be made anew for every event, and take longer.
+    # The text is joined from parts, since json.dumps of the whole takes longer.
     text = f'{{"event":"{kind.__name__}"'
     if SCHEMA != 1:
         text += f',"v":{SCHEMA}'
@@ -135,16 +135,14 @@ def encode_any(event: Event | events.UnrecordedMessage | events.Request) -> str:
 
 
 def kind_of(line: str) -> str:
-    """Return the kind of an encoded event, without decoding it; an empty text if
-    the line is none.
-    """
+    """Return the kind of an encoded event without decoding it; an empty text if the line is no event."""
     start = len(_KIND)
     return line[start : line.find('"', start)] if line.startswith(_KIND) else ""
 
 
 def text_of(raw: bytes) -> str:
-    """Return stored bytes as text. Where they are not UTF-8 it is a text that `decode` refuses, and
-    that shows them: what is damaged is the matter of whoever reads that line, and of nobody else.
+    """Return stored bytes as text. If they are not UTF-8, the text shows them and `decode` refuses it, so
+    that only the readers of the damaged line fail.
     """
     try:
         return raw.decode()
@@ -203,36 +201,38 @@ _SCHEDULED: Final = re.compile(
     rf'\{{"event":"TaskScheduled","seq":([0-9]+),"name":"({_SIMPLE})"(?:,"call":"({_SIMPLE})")?'
     r'(?:,"part_of":([0-9]+))?\}'
 ).fullmatch
-"""What `encode` writes out."""
+"""Match the lines that `encode` writes in its short way."""
 
 _TASK_LINES: Final = re.compile(
     r'^(?:\{"event":"Task(?:'
     rf'Scheduled","seq":([1-9][0-9]{{0,17}}),"name":"({_SIMPLE})"(?:,"call":"{_SIMPLE}")?'
-    r'(?:,"part_of":[0-9]+)?|'
+    r'(?:,"part_of":([1-9][0-9]{0,17}))?|'
     r'Completed","at":([0-9]{1,18}),"seq":([1-9][0-9]{0,17}),"attempt":1(?:,"begun":[0-9]+)?'
     rf'(?:,"ran_on":"{_SIMPLE}")?,"result":.+)\}}|.*)$',
     re.MULTILINE,
 ).split
 
-Columns = tuple["list[str | None]", "list[str | None]", "list[str | None]", "list[str | None]"]
+Column = list[str | None]
+Columns = tuple[Column, Column, Column, Column, Column]
 
 
 def task_lines(lines: Sequence[str]) -> Columns:
-    """Return what a picture takes of each line, without decoding it, as four columns: of a task that was
-    scheduled with nothing but what `encode` writes out its number and name, and of one whose first attempt
-    has completed when it did, and its number. All else is None, and all of every other line.
+    """Return the facts about tasks in the lines, without decoding them, as five columns with an item for each
+    line. For a TaskScheduled that `encode` writes in its short way: the number, the name. For a
+    TaskCompleted of a first attempt: its time, its number. For a scheduled task of a map: the number of
+    the map. Everything else is None.
     """
-    # No object is made of each line, of which there are very many.
+    # Makes no object for each line, since there are very many.
     found: list[Any] = _TASK_LINES("\n".join(lines))
-    if len(found) != 5 * len(lines) + 1:  # a line that is damaged may have an end of line in it
-        nothing: list[str | None] = [None] * len(lines)
-        return nothing, nothing, nothing, nothing
-    return found[1::5], found[2::5], found[3::5], found[4::5]
+    if len(found) != 6 * len(lines) + 1:  # a damaged line may contain an end of line
+        nothing: Column = [None] * len(lines)
+        return nothing, nothing, nothing, nothing, nothing
+    return found[1::6], found[2::6], found[4::6], found[5::6], found[3::6]
 
 
 def decode_shown(line: str) -> Event:
-    """Return the same as `decode`, for who shows a history: the result of a task is parsed when it is asked
-    for; where it is damaged, its `tree` raises ValueError or RecursionError then. Raises as `decode` does.
+    """Return the same event as `decode`, but parse the result of a task only when its `tree` is read, which
+    raises ValueError or RecursionError if it is damaged. For views of histories. Raises like `decode`.
     """
     kind = line[10:25]
     if kind == 'TaskCompleted",' and (found := _COMPLETED(line)) is not None:
@@ -254,7 +254,7 @@ def _upcast(version: Any, name: Any, plain: dict[str, Any]) -> tuple[Any, dict[s
         raise WireError(f"event {name!r} has the impossible schema version {version!r}")
     if version > SCHEMA:
         raise SchemaTooNew(
-            f"event {name!r} has schema version {version}, this library reads up to {SCHEMA}: "
+            f"event {name!r} has schema version {version}, this library reads versions up to {SCHEMA}: "
             "upgrade mini-workflow in this process"
         )
     plain["event"] = name
@@ -265,7 +265,7 @@ def _upcast(version: Any, name: Any, plain: dict[str, Any]) -> tuple[Any, dict[s
 
 
 def decode_message(line: str) -> events.Message:
-    """Return a message that was parked, or left in the mailbox. Raises WireError."""
+    """Return a message from the mailbox, or one that was parked. Raises WireError."""
     event = decode(line)
     if type(event) in events.RECORDED:
         raise WireError(f"not a message: {line[:200]!r}")

@@ -1,8 +1,9 @@
-"""Describe the work and the waits of an execution, by its head and, where that is not enough, its history."""
+"""Describe the work and the waits of an execution, by its head and, if that is not enough, its history."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,26 +19,30 @@ from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import BEGIN, DEADLINE
 from mini_workflow.engine.instants import instant
+from mini_workflow.engine.plain_lines import LinesPart
 from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
 
 
 @frozen
 class Wait:
-    """Something that an execution does or waits for. Times are in UTC.
+    """An operation that an execution works on or waits for. Times are in UTC.
 
     `kind` is "task", "slot" (of a `limit`, for a task), "backoff", "map", "timer", "signal", "condition",
     "promise", "child", "start", "queue" (until the limit `name` grants the slot that the execution needs to
-    begin), "update" (whose handler is at work), "result" (of another execution),
-    "answer" (of one, to what `name` says), or empty where only the place in the code is known. `name` is
-    that of the task, the map, the signal, the promise or the update, the id of the child or the other
-    execution, or the text of the condition, and `number` that of the operation; 0 where it has none. It waits
-    `since` then, `until` then if it is a timer, a wait for another attempt, or a start to come, and gives
-    up at the `deadline`, if there is one. `line` is the line of the workflow's code that awaits it, as
-    ``file:line in function``, where it is known. Of a task, `attempt` is the one that is made or comes
-    next, of at most `attempts` if that is limited, by the `worker` that it names; `discounted` others before
-    do not count any more. `error` is what the attempt before failed of. `heartbeat` is when the attempt has
-    given its last one, with the `details` that it gave last: both only as `describe` tells them.
+    begin), "update" (whose handler runs), "result" (of another execution), "answer" (of another execution,
+    to the query or update that `name` describes), or empty where only the place in the code is known. `name`
+    is the name of the task, the map, the signal, the promise or the update, the id of the child or the other
+    execution, or the text of the condition. `number` is the number of the operation; 0 where it has none.
+
+    The wait began `since` then. It ends at `until` if it is a timer, a wait for another attempt, or a start
+    to come, and gives up at the `deadline`, if there is one. `line` is the line of the workflow's code that
+    awaits it, as ``file:line in function``, where it is known.
+
+    Of a task, `attempt` is the attempt that runs or comes next, of at most `attempts` if that is limited, on
+    the `worker` that the task names; `discounted` attempts before do not count any more. `error` is the
+    failure of the attempt before. `heartbeat` is the time of the last heartbeat, and `details` are those
+    that the attempt gave last: `describe` alone has both.
     """
 
     kind: str
@@ -59,8 +64,9 @@ class Wait:
 
 @frozen
 class Progress:
-    """The progress of something: what the code has told by ``ctx.progress`` (`name` is empty), or a
-    ``ctx.map`` of that name, of whose items so many have `failed` and so many are `open`.
+    """The progress of an execution by its own ``ctx.progress`` (`name` is empty), or of the ``ctx.map`` of
+    that `name`. So many of its items are `done`, of a `total` if that is known; of a map, `failed` of them
+    have failed and `open` ones are at work, at most `concurrency` at a time.
     """
 
     done: float
@@ -75,11 +81,11 @@ class Progress:
 
 @frozen
 class Activity:
-    """The work of an execution: whatever its code awaits comes first in `waits`; the others are
+    """The work of an execution. In `waits` the operation that its code awaits comes first; the others are
     open beside it.
 
-    `cancelling` is since when it is asked to cancel itself, with the `reason`; None if it is not.
-    `undoing` says that it takes back what its tasks have done.
+    `cancelling` is the time at which the execution was asked to cancel itself, with the `reason` and `by`
+    whom; None if it was not. `undoing` says that it takes back the effects of its tasks.
     """
 
     waits: tuple[Wait, ...] = ()
@@ -93,10 +99,10 @@ class Activity:
     def of(
         cls,
         head: Head,
-        look: Callable[[], Look] | None = None,
+        look: Callable[[], AbstractContextManager[Look]] | None = None,
     ) -> Activity:
-        """Return that of an execution. A `look` at its history is taken only if it is running and the head
-        does not say all; without one, what the head says is all.
+        """Return the activity of an execution. `look` reads its history; it is called only if the execution
+        is running and the head does not say all. Without it, the answer is what the head says.
         """
         said = read_progress(head.progress)
         progress = () if said is None else (Progress(*said),)
@@ -106,14 +112,14 @@ class Activity:
         if look is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
         try:
-            seen = look()
+            with look() as seen:
+                return seen.activity(awaited, progress)
         except WireError:
             return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
-        return seen.activity(awaited, progress)
 
 
 _PLAIN: Final = ("signal", "timer", "start", "queue", "condition")
-"""What is open alone where no task is at work: the history says no more."""
+"""The kinds of waits that are the only one if no task is at work: the history says no more."""
 
 
 def _listed(
@@ -138,30 +144,72 @@ def _listed(
         first = replace(first, kind="backoff", until=instant(wake_at))
     elif awaited.kind == "task" and not busy:
         first = replace(first, kind="slot")
-    beside = [Wait(kind, name) for kind, name in awaited.also]
-    known = {(one.kind, one.name) for one in (first, *beside)}
-    others = [one for one in others if (one.kind, one.name) not in known]
-    return (first, *beside, *others)
+    left = list(others)
+    _take_out(left, awaited.kind, awaited.name)
+    return (first, *_beside(awaited, left))
+
+
+def _beside(awaited: Awaited, others: Iterable[Wait]) -> Iterator[Wait]:
+    """Iterate over what is awaited together with the first, each as the one of the others that it is, and
+    then over the rest of these.
+    """
+    left = list(others)
+    for kind, name in awaited.also:
+        yield _take_out(left, kind, name) or Wait(kind, name)
+    yield from left
+
+
+def _take_out(waits: list[Wait], kind: str, name: str) -> Wait | None:
+    """Remove the first wait for something that is awaited, and return it; None if there is none. A task may
+    wait for a slot, or to be tried again.
+    """
+    kinds = _TASKS if kind == "task" else (kind,)
+    for place, one in enumerate(waits):
+        if one.kind in kinds and one.name == name:
+            return waits.pop(place)
+    return None
 
 
 class Look:
-    """The open operations of a history, as far as it was taken in. `told` is what is told of a failure."""
+    """The open operations of a history, up to the last lines that were taken. `told` puts a failure into
+    words.
 
-    def __init__(
-        self, history: Iterable[Event] = (), told: Callable[[Failure], str] = Failure.summary
-    ) -> None:
+    Nothing that it tells depends on a plain task but the counts of maps, and the time.
+    """
+
+    def __init__(self, told: Callable[[Failure], str] = Failure.summary) -> None:
         self.state = ExecutionState()
         self._told = told
         self._opened: dict[int, tuple[str, str, int]] = {}
-        """The kind, the name and the time of what was begun, by number."""
+        """The kind, the name and the time of each operation that has begun, by number."""
         self._updates: dict[str, tuple[str, int]] = {}
         self._failures: dict[int, Failure] = {}
         self._cancel: events.CancelRequested | None = None
-        for event in history:
-            self.take(event)
 
-    def take(self, event: Event) -> None:
-        """Take in the next event. Raises WireError if it cannot follow what came before."""
+    def take(self, lines: Sequence[str], parts: Iterable[LinesPart]) -> None:
+        """Take in the next lines by what was read of them. Raises WireError if they cannot follow what came
+        before.
+        """
+        state = self.state
+        for part in parts:
+            first = part.number
+            for number, event in zip(part.numbers, part.events, strict=True):
+                self._pass(part, first, number)
+                if type(event) is events.TaskScheduled and event.map is not None:
+                    part.count_mapped(state.maps, number)  # those that have ended are forgotten now
+                self._apply(event)
+                first = number + 1
+            self._pass(part, first, part.number + len(part.at))
+            part.count_mapped(state.maps, part.number + len(part.at))
+
+    def _pass(self, part: LinesPart, first: int, number: int) -> None:
+        """Take in the lines of plain tasks from one number to before another."""
+        if first < number:
+            at = part.at[first - part.number : number - part.number]
+            self.state.now = max(self.state.now, *at)
+            self.state.length += len(at)
+
+    def _apply(self, event: Event) -> None:
         state = self.state
         state.apply(event)
         if type(event) not in _LOOKED_AT:
@@ -183,7 +231,7 @@ class Look:
             self._cancel = event
 
     def activity(self, awaited: Awaited | None, progress: tuple[Progress, ...]) -> Activity:
-        """Return all of it; what is `awaited` first."""
+        """Return the activity, with the `awaited` operation first."""
         state = self.state
         maps = tuple(self._maps())
         found = list(self._open())
@@ -194,8 +242,7 @@ class Look:
                 replace(one, line=awaited.line, deadline=one.deadline or deadline) for one in same
             ]
             found = [one for one in found if one not in same]
-            beside = _listed(awaited, found)
-            waits = (*first, *(beside[1:] if awaited.also or same else found))
+            waits = (*first, *_beside(awaited, found))
         else:
             waits = _listed(awaited, found)
         undoing = any(task.undoes for task in state.tasks.values())
@@ -218,7 +265,7 @@ class Look:
             )
 
     def _open(self) -> Iterator[Wait]:
-        """Iterate over what is open, what runs first."""
+        """Iterate over the open operations, those that run first."""
         state = self.state
         for name, answered in state.updates.items():
             if not answered and name in self._updates:

@@ -245,9 +245,9 @@ class AsyncClient:
         listed = partial(self._client.list_executions, workflow=workflow, status=status)
         return await self._calls.call(listed, limit=limit, **more)
 
-    async def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
+    async def delete_execution(self, id: str, reason: str = "", *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
-        await self._calls.call(partial(self._client.delete_execution, id, by=by))
+        await self._calls.call(partial(self._client.delete_execution, id, reason, by=by))
 
     async def purge(
         self,
@@ -418,9 +418,9 @@ class AsyncExecution(Generic[R_co]):
         """Have an execution that has closed begin anew: see `Execution.restart`."""
         await self._calls.call(partial(self._execution.restart, by=by))
 
-    async def delete(self, *, by: str = "") -> None:
+    async def delete(self, reason: str = "", *, by: str = "") -> None:
         """Delete an execution that has closed: see `Execution.delete`."""
-        await self._calls.call(partial(self._execution.delete, by=by))
+        await self._calls.call(partial(self._execution.delete, reason, by=by))
 
     def __repr__(self) -> str:
         return repr(self._execution)

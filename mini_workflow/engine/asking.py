@@ -1,7 +1,7 @@
-"""Answer asks between executions, as far as no code of a workflow decides about them.
+"""Answer asks between executions that need no decision of workflow code.
 
-A query is answered by the run of the turn that takes it, once that has taken all else; what has closed is
-answered for by its history, without its code. The answers go out with the turn's own messages.
+The run of a turn answers a query once it has taken all other messages. For an execution that has closed, its
+history answers, without its code. The answers are sent with the turn's own messages.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.outbox import outbox
 from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import TurnTimeout, WireError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.ports import Commit, Head, QueuedMessage, Reader, Stored
 
 Watched = Callable[[Run, Callable[[], Payload]], Payload | None]
 
 
 class Asking:
-    """Answers for executions. `look` returns a run to answer queries, and `let_go` drops it; `watched`
-    calls what runs code of a workflow, and returns None if that was interrupted.
+    """Answers the asks of executions. `look` returns a run to answer queries, and `let_go` drops it.
+    `watched` calls a function that runs code of a workflow, and returns None if that was interrupted.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Asking:
         say(turn, [self._answered(run, asked) for asked in queries])
 
     def of_closed(self, delivery: Delivery) -> tuple[Stored, list[SendMessage]] | None:
-        """Return what an execution that has closed says to the asks of a delivery, which are taken out of
-        it; None if there are none, or it has not closed, or is not held here.
+        """Take the asks out of a delivery for an execution that has closed, and return their answers. None if
+        there are no asks, or the execution has not closed or is not held here.
         """
         asks = [m for m in delivery.messages if isinstance(m, events.Asked)]
         head = self._store.head(delivery.execution_id) if asks else None
@@ -90,14 +90,16 @@ class Asking:
             self._let_go(run)
 
     def _answered(self, run: Run, asked: events.Asked) -> SendMessage:
-        """Return the answer to a query, which fails if that cannot be answered."""
+        """Return the answer to a query: its result, or the failure if it cannot be answered."""
         at = max(run.state.now, asked.at)
         try:
             result = self._watched(run, lambda: _put(run, asked))
             if result is None:
                 fault, run.loop.fault = run.loop.fault, None
                 run.loop.touched = True  # interrupted anywhere: it does not go on from there
-                raise fault or TurnTimeout(f"query {asked.name!r} was interrupted")
+                raise fault or TurnTimeout(
+                    f"query {asked.name!r} of execution {run.execution_id!r} was interrupted"
+                )
         except (Exception, KeyboardInterrupt) as error:
             failure = run.recorder.codec.encode_failure(error)
             return answer(asked.id, at, failure, f"{run.state.length}/{asked.at}")
@@ -115,8 +117,8 @@ def _put(run: Run, asked: events.Asked) -> Payload:
 def queries_among(
     messages: Sequence[Message], decision: Decision
 ) -> tuple[tuple[events.Asked, ...], tuple[Message, ...]]:
-    """Return the queries that a turn with this decision has to answer, and the messages that are left of
-    it: a run that cannot go on answers nobody, and they wait.
+    """Return the queries that a turn with this decision has to answer, and the messages that it leaves. A run
+    that cannot go on answers no query: those are left.
     """
     queries = tuple(m for m in messages if isinstance(m, events.Asked) and m.kind == "query")
     stopped = decision.fault is not None or decision.cut
@@ -134,7 +136,7 @@ def say(turn: Turn, said: Sequence[SendMessage]) -> None:
 
 
 def say_only(delivery: Delivery, stored: Stored, said: Sequence[SendMessage]) -> Turn:
-    """Return a turn in which an execution that has closed does nothing but answer."""
+    """Return a turn of an execution that has closed: it only sends answers."""
     head, entries = stored.head, tuple(delivery.entries)
     length = head.base + len(stored.events)
     commit = Commit(delivery.execution_id, length, taken=entries, outbox=outbox(said))
@@ -142,7 +144,7 @@ def say_only(delivery: Delivery, stored: Stored, said: Sequence[SendMessage]) ->
 
 
 def for_nobody(name: str, messages: Iterable[Message]) -> tuple[QueuedMessage, ...]:
-    """Return what is said to those who have asked an execution that is not there."""
+    """Return the answers to executions that have asked one that does not exist."""
     asks = [m for m in messages if isinstance(m, events.Asked)]
     return outbox([nobody(asked.id, name, asked.at, asked.at) for asked in asks])
 
@@ -150,9 +152,7 @@ def for_nobody(name: str, messages: Iterable[Message]) -> tuple[QueuedMessage, .
 def asked_of_nobody(
     turn: Turn, found: Callable[[str], Head | None], place: str = "nobody"
 ) -> tuple[QueuedMessage, ...]:
-    """Return what an execution is told that has asked others in a turn which are not there: messages to
-    itself.
-    """
+    """Return the answers to the asks of a turn to executions that do not exist: messages to the asker."""
     told: list[SendMessage] = []
     for message in turn.commit.outbox:
         if wire.kind_of(message.body) == "Asked" and found(message.execution_id) is None:

@@ -13,7 +13,7 @@ from mini_workflow.engine.deletion import asks_to_delete
 from mini_workflow.engine.pending_updates import PendingUpdates
 from mini_workflow.engine.replies import answer_head, answer_start, answer_update, not_found
 from mini_workflow.engine.requests import Ask, Input, Post, Release, Resume, Start, Update
-from mini_workflow.engine.turn import Delivery, Turn
+from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import MiniWorkflowError
 from mini_workflow.ports import Found, Head, Store, TaskOutcome
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core.records import mutable
-from mini_workflow.core.run import Run
 from mini_workflow.ports import Head
+
+if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
 
 DEFAULT_SIZE: Final = 4096
 """How many live executions are kept: about 5 KiB each while they wait, so 20 MiB. Our own bound."""
@@ -26,11 +28,15 @@ class Live:
     tries: int = 0
 
 
+def _close(run: Run) -> None:
+    run.close()
+
+
 class Cache:
     """Live executions by id, least recently used first. `close` drops the run of one that goes."""
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
-        self.close: Callable[[Run], None] = Run.close
+        self.close: Callable[[Run], None] = _close
         self._size = size
         self._live: OrderedDict[str, Live] = OrderedDict()
         self.get: Final[Callable[[str], Live | None]] = self._live.get

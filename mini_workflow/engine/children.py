@@ -18,7 +18,8 @@ from mini_workflow.engine.asking import asked_of_nobody, for_nobody
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.outbox import not_started
 from mini_workflow.engine.runs import blocked, first_event
-from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.engine.turn import Turns
+from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_unreceived
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
@@ -33,8 +34,8 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 class Children:
-    """Adds the first turns of children to the batch that starts them, so that no crash can come
-    between a parent's decision and its child.
+    """Adds the first turns of children to the batch of their parents: one commit has both, so that no crash
+    separates a parent's decision from its child.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class Children:
         self._entropy = entropy
 
     def see_to_others(self, batch: Batch, now: int) -> None:
-        """Start the children that the batch's turns ask for, and answer what they ask of executions that are
-        not there.
+        """Start the children that the batch's turns ask for, and answer their asks of executions that do not
+        exist. Raises StoreError.
         """
         self._start_children(batch, now)
         for turn in batch.turns.values():
@@ -61,8 +62,8 @@ class Children:
         return self._store.head(execution_id)
 
     def _start_children(self, batch: Batch, now: int) -> None:
-        """Start the children that the batch's turns ask for, and theirs. A parent whose child
-        cannot be started is told so by a message in the same commit.
+        """Start the children that the batch's turns ask for, and the children of these. A parent whose child
+        cannot be started gets a message about that in the same commit.
         """
         parents = list(batch.turns)
         while wanted := [each for parent in parents for each in _children_of(parent, batch)]:
@@ -79,8 +80,8 @@ class Children:
                     continue
                 about = command.parent(parent)
                 if about is None:
-                    if command.workflow != LIMIT:  # of a limit each run sees to it that it is there
-                        log.warning("[%s] %s", parent, error)
+                    if command.workflow != LIMIT:  # each run that needs a limit starts it
+                        log.warning("[%s] could not start an execution: %s", parent, error)
                     continue
                 failure = self._codec.encode_failure(error)
                 entry = not_started(about, command.execution_id, now, failure)
@@ -109,12 +110,12 @@ class Children:
         except Exception as error:
             if not command.detached:
                 return error
-            # Nobody would hear of it: it is there, and goes on once the cause is fixed.
+            # No parent waits for an error: the execution begins blocked, and goes on once that is fixed.
             turn = _blocked_turn(name, started, error)
         decision = turn.decision
         fault = None if decision is None else decision.fault
         if isinstance(fault, InvalidArguments) and not command.detached:
-            # Nothing is there yet that could be blocked: the parent has called it wrongly.
+            # The parent has called it with wrong arguments: the child does not begin.
             if turn.live is not None:
                 self._turns.close(turn.live.run)
             return fault
@@ -138,7 +139,7 @@ def _blocked_turn(name: str, started: ExecutionStarted, reason: BaseException) -
 
 
 class StartCheck:
-    """Callable from any thread."""
+    """Checks starts that arrive as messages, and tells parents of children that cannot begin. Any thread."""
 
     def __init__(
         self, dispatch: Dispatch, codec: Codec, definitions: Callable[[str], Definition]
@@ -148,8 +149,9 @@ class StartCheck:
         self._definitions = definitions
 
     def knows(self, name: str, started: events.ExecutionStarted) -> bool:
-        """Return whether there is such a workflow, which for a child must take its arguments too:
-        one that cannot begin is not started, as nothing of it exists yet. What somebody outside has
+        """Return whether the workflow is registered and, for a child, takes the arguments.
+
+        A child that cannot begin is not started, and its parent is told. An execution that a client has
         started stays, and waits for its code.
         """
         try:
@@ -163,9 +165,9 @@ class StartCheck:
             return False
         return True
 
-    def check(self, name: str, started: events.ExecutionStarted, standing: ExecutionMeta) -> None:
+    def check(self, name: str, started: events.ExecutionStarted, meta: ExecutionMeta) -> None:
         """Tell a parent whose child cannot be started because the id is taken."""
-        if started.parent is not None and started.parent != standing.parent:
+        if started.parent is not None and started.parent != meta.parent:
             error = ExecutionAlreadyExists(
                 f"execution {name!r} exists already; give the child another id",
                 execution_id=name,
@@ -173,7 +175,7 @@ class StartCheck:
             self._tell_parent(name, started, error)
 
     def turn_away(self, name: str, messages: list[Message]) -> None:
-        """Warn of messages to an execution that is not there, and answer what it is asked."""
+        """Warn of messages to an execution that does not exist, and answer the asks among them."""
         warn_of_unreceived(name, messages, None)
         if told := for_nobody(name, messages):
             self._dispatch.post(told)
@@ -186,12 +188,12 @@ class StartCheck:
 
 
 def number_behind_deleted(store: FencedStore, name: str, messages: list[Message], now: int) -> None:
-    """Finish the deletion of what had the id, if it is asked for, and have what begins now number its
-    operations behind those of it.
+    """Finish the deletion of the execution that had the id, if a message asks for it, and have a new
+    execution number its operations behind those of the deleted one. Raises StoreError.
     """
     if any(isinstance(message, events.DeletionRequested) for message in messages):
         store.delete(name, now)
-        store.standing(name)
+        store.meta(name)
     before = store.deleted_events(name)
     for index, message in enumerate(messages):
         if isinstance(message, events.ExecutionStarted) and message.first_seq < before:

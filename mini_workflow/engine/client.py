@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,15 +19,12 @@ from typing import (
     overload,
 )
 
-from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event, Incoming
 from mini_workflow.core.headers import check_headers
-from mini_workflow.core.history import History
 from mini_workflow.core.limit import Limit, check_declared, limit_of, queue_of
 from mini_workflow.core.records import replace
-from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.core.start_options import (
     BoundWorkflow,
     IfClosed,
@@ -56,6 +52,9 @@ from mini_workflow.ports import Head, Status, Stored, StreamPage
 from mini_workflow.workflow import Registry, Workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.context import Context
+    from mini_workflow.core.history import History
+    from mini_workflow.core.retry import RetryPolicy
     from mini_workflow.engine.aio import AsyncClient
     from mini_workflow.engine.description import Description
     from mini_workflow.engine.find import Filters
@@ -441,9 +440,9 @@ class Client:
         """Return the workers that their tasks wait for and nobody serves, where that is known."""
         return {}
 
-    def delete_execution(self, id: str, *, by: str = "") -> None:  # noqa: A002
+    def delete_execution(self, id: str, reason: str = "", *, by: str = "") -> None:  # noqa: A002
         """Delete an execution that has closed: see `Execution.delete`."""
-        self.deletions.delete(id, by)
+        self.deletions.delete(id, reason, by)
         self.again.over.pop(id, None)  # another execution of that id begins with its first run
 
     def purge(
@@ -453,6 +452,7 @@ class Client:
         workflow: Workflow[Any, Any] | str | None = None,
         status: Status | None = None,
         progress: Callable[[int], None] = lambda done: None,
+        reason: str = "",
         by: str = "",
         **filters: Unpack[Filters],
     ) -> int:
@@ -465,7 +465,8 @@ class Client:
             workflow: those of this workflow, or of one of this name.
             status: those that have this status.
             progress: is called with the number of those that were deleted so far.
-            by: who asks for it. It is logged for each, as for `delete_execution`.
+            reason: why. It is logged for each, as for `delete_execution`.
+            by: who asks for it, which is logged as well.
             **filters: as for `list_executions`, but for `order`.
 
         Raises:
@@ -475,7 +476,7 @@ class Client:
         """
         name = None if workflow is None else name_of(workflow)
         query = self.deletions.query(older_than, name, status, filters)
-        return self.deletions.purge(query, progress, by)
+        return self.deletions.purge(query, progress, reason, by)
 
     def complete_promise(self, token: str, value: Any = None, *, by: str = "") -> None:
         """Give a promise its value, by its token. `by` says who does, and is recorded.
@@ -570,6 +571,8 @@ class Client:
     async def wait_async(self, execution_id: str) -> Settled:
         """Wait for the same on the running event loop."""
         if execution_id in self.again.over:
+            import asyncio
+
             await asyncio.to_thread(self.again.wait, execution_id, None)
         return await self._transport.wait_async(execution_id)
 
@@ -585,6 +588,8 @@ class Client:
 
     def history(self, execution_id: str) -> History:
         """Return the history. Raises ExecutionNotFound."""
+        from mini_workflow.core.history import History
+
         return History.from_lines(self.lines(execution_id))
 
     def lines(self, execution_id: str, since: int = 0) -> list[str]:

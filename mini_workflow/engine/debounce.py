@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Ts = TypeVarTuple("Ts")
 
 TRIES: Final = 20
-"""How often a call is made again that has come when the execution before it was just started. Our own
-bound: each try begins anew, so that two are rare."""
+"""How often a call is made that each time arrives just when its execution is started, and is not taken. Our
+own bound: each try begins anew, so that two are rare."""
 
 
 class DebounceOptions(TypedDict, total=False):
@@ -90,15 +90,15 @@ class Debounce:
             workflow: the workflow, ``workflow.bind(...)`` with its arguments, or its name.
             *args: its arguments.
             **kwargs: its arguments by name; beside options, bind them.
-            key: what calls have in common that are to become one start: a text of 1 to 200
-                characters. Each workflow has keys of its own.
+            key: a text of 1 to 200 characters: calls with the same key become one start. Each workflow
+                has keys of its own.
             delay: seconds (or a timedelta) from the last call to the start.
             max_wait: seconds (or a timedelta) from the first call to the start at most, however
                 many others come.
-            tags: those of the execution; the last call's count.
-            headers: what goes along with the execution; the last call's count.
-            call_timeout: seconds (or a timedelta) to wait until the call is taken by a process that
-                runs executions; it stays sent.
+            tags: the tags of the execution; those of the last call count.
+            headers: the headers of the execution; those of the last call count.
+            call_timeout: seconds (or a timedelta) to wait until a process that runs executions has taken
+                the call; it stays sent.
 
         Returns:
             The id that the execution will have. Until it is started there is none of that id.
@@ -107,7 +107,7 @@ class Debounce:
             UnknownWorkflow, InvalidArguments, UsageError, ValueNotSerializable: the call is wrong;
                 nothing was changed.
             ExecutionBlocked: an operator has paused the execution that waits.
-            TimeoutError: it was not taken within `call_timeout`.
+            TimeoutError: the call was not taken within `call_timeout`.
         """
         options = {"max_wait": max_wait, "tags": tags, "call_timeout": call_timeout}
         options["headers"] = headers
@@ -142,7 +142,7 @@ class Debounce:
                 )
                 return str(handle.result(left))
             except ExecutionClosed:
-                # It was started at this moment, and has not taken the call: the next run will.
+                # The execution was started at this moment, and did not take the call: the next run will.
                 tries += 1
                 if tries == TRIES:
                     raise
@@ -162,5 +162,7 @@ def debounce_id(workflow: str, key: str) -> str:
 def _duration(name: str, given: float | timedelta) -> int:
     wait = milliseconds(seconds(given))
     if not 0 <= wait <= MAXIMUM_DURATION:
-        raise UsageError(f"debounce: {name}={given!r} is not from 0 seconds to a hundred years")
+        raise UsageError(
+            f"debounce: {name}={given!r}: give 0 seconds or more, up to a hundred years"
+        )
     return wait

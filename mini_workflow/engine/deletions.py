@@ -34,17 +34,17 @@ class Deletions:
         self._transport = transport
         self._store = store
 
-    def delete(self, execution_id: str, by: str = "") -> None:
+    def delete(self, execution_id: str, reason: str = "", by: str = "") -> None:
         """Delete an execution. Raises what `Execution.delete` raises."""
         check_id(execution_id)
-        check_reason("", by)
+        check_reason(reason, by)
         head = existing(execution_id, self._store.head(execution_id))
         if (refusal := not_closed(head)) is not None:
             raise refusal
         request = self._request(head)
         self._transport.post([request])
         request.reply.wait()
-        tell_asked(head, "delete", by)
+        tell_asked(head, "delete", by, reason)
         if self._is_gone(head):
             return
         ends = time.monotonic() + DELETED_WITHIN
@@ -67,11 +67,13 @@ class Deletions:
             return False
         raise run_again_before(head.execution_id)
 
-    def purge(self, query: Query, progress: Callable[[int], None], by: str = "") -> int:
+    def purge(
+        self, query: Query, progress: Callable[[int], None], reason: str = "", by: str = ""
+    ) -> int:
         """Delete all that match, some at a time; answers how many, and tells `progress` so after
         each of the steps.
         """
-        check_reason("", by)
+        check_reason(reason, by)
         done = 0
         while True:
             page = self._store.list(query)
@@ -84,7 +86,7 @@ class Deletions:
                     with contextlib.suppress(ExecutionNotFound, ExecutionNotClosed):
                         request.reply.wait()
                         done += 1
-                        tell_asked(head, "delete", by)
+                        tell_asked(head, "delete", by, reason)
                 progress(done)
             if page.next is None:
                 return done

@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 NOTHING_SET: Final = WakeupPlan(NO_WAKEUPS)
 MISFITS: Final = ("NonDeterminismError", "UnknownWorkflow")
-"""The kinds of blocks that say that the code does not fit the history."""
+"""The kinds of blocks in which the code does not fit the history."""
 
 
 class ConcurrentMap(Protocol):
@@ -46,10 +46,9 @@ def one_by_one(call: Callable[[Item], T], items: list[Item]) -> list[T | StoreEr
 
 @mutable
 class QueueDelivery:
-    """The messages that a queue has delivered for one execution. `ids` are those of the queue's
-    messages, which
-    are the same when they come again; `delivery` counts how often the queue has tried, from 1.
-    `woken` are the times of wakeups that went off.
+    """The messages that a queue has delivered for one execution. `ids` are the ids of the queue's messages,
+    which are the same when these come again. `delivery` counts how often the queue has tried, from 1.
+    `woken` are the times of wake-ups that have come, and `resume` says that the execution is to be resumed.
     """
 
     execution_id: str
@@ -64,43 +63,46 @@ class OfAnotherVersion(Exception):
     """Messages to an execution are to be taken by another `version` of the code."""
 
     def __init__(self, version: str) -> None:
-        super().__init__(f"it is with version {version}")
+        super().__init__(f"version {version} of the orchestrator has this execution")
         self.version = version
 
 
 @mutable
 class QueueTurn:
-    """A delivery on its way. The second turn of a continued execution has nothing to deliver."""
+    """A delivery and its turn on the way to the commit. The second turn of an execution that continues as new
+    has no messages.
+    """
 
     arrival: QueueDelivery
     messages: list[Message]
     resume: bool
     races: int = 0
     runs: int = 1
-    """Which run in a row this is."""
+    """The number of this run in the same delivery, from 1."""
     again: bool = False
     turn: Turn | None = None
-    standing: ExecutionMeta | None = None
+    meta: ExecutionMeta | None = None
     version: int = 0
-    """Of which version the execution is by what this has read and written."""
+    """The version of the execution after the last read or write of this delivery."""
     started: events.ExecutionStarted | None = None
-    """What it begins with, if its first turn creates it."""
+    """The first event, if the first turn creates the execution."""
     owed: PendingEffects = NO_EFFECTS
-    """Those of earlier commits that cannot be done now."""
+    """The effects of earlier commits that cannot be done now."""
     pending: PendingEffects = NO_EFFECTS
+    """The effects of the commit: those that are owed, and the new ones."""
     held: tuple[QueuedMessage, ...] = ()
-    """Those for executions that are behind; what is owed, if that is not empty, is nothing else."""
+    """The held messages, for executions that are behind. If there are any, nothing else is owed."""
     kept: list[Message] = field(default_factory=list[Message])
-    """The outcomes that were kept of attempts which would have been dispatched once more."""
+    """The kept outcomes of attempts that would have been dispatched once more."""
     plan_wakeup: WakeupPlan = NOTHING_SET
     remark: str = ""
-    """What is added to the reason if the turn blocks the execution."""
+    """The text that is added to the reason if the turn blocks the execution."""
     unfinished: bool = False
-    """Whether something is left for a message of its own, because the time is up."""
+    """Whether effects are left for a message of its own, because the time is up."""
 
     @property
     def name(self) -> str:
-        """The execution."""
+        """The id of the execution."""
         return self.arrival.execution_id
 
     @property
@@ -117,18 +119,18 @@ class QueueTurn:
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """What the turn has decided."""
+        """The commands that the turn has decided."""
         turn = self.turn
         return turn.decision.commands if turn is not None and turn.decision is not None else ()
 
     @property
     def chunks(self) -> tuple[StreamWrite, ...]:
-        """What the turn has written to streams."""
+        """The chunks that the turn has written to streams."""
         return () if self.turn is None else self.turn.commit.chunks
 
     def note_undone(self, undone: Undone, *, closed: bool) -> MailboxFull | None:
-        """Note what is left of earlier effects; answers why the execution has to be blocked for it, if it has
-        to: one that has `closed` cannot be.
+        """Note the rest of earlier effects. Returns the error by which the execution has to be blocked, or
+        None; one that has `closed` is not blocked.
         """
         if undone.left:
             self.owed, self.unfinished = put_off(undone.left), True
@@ -140,7 +142,7 @@ class QueueTurn:
         return error
 
     def take_outcomes(self, kept: list[Message], pending: PendingEffects) -> PendingEffects:
-        """Have the turn take outcomes that were kept; answers the effects without their attempts."""
+        """Have the turn take outcomes that were kept. Returns the effects without their attempts."""
         self.kept = kept
         done = {(m.seq, m.attempt) for m in kept if isinstance(m, ABOUT_ATTEMPTS)}
         return replace(pending, tasks=tuple(key for key in pending.tasks if key not in done))
@@ -155,8 +157,8 @@ class QueueTurn:
             head = replace(head, blocked_reason=f"{head.blocked_reason}. {self.remark}")
             turn.head, turn.commit = head, replace(turn.commit, head=head)
 
-    def pending_effects(self, standing: ExecutionMeta) -> PendingEffects:
+    def pending_effects(self, meta: ExecutionMeta) -> PendingEffects:
         """Return the effects of the last commit if they may not have been done."""
-        pending, ids = standing.pending, self.arrival.ids
+        pending, ids = meta.pending, self.arrival.ids
         again = pending.unconfirmed or self.resume or not set(pending.caused_by).isdisjoint(ids)
-        return pending if again and not standing.done else NO_EFFECTS
+        return pending if again and not meta.done else NO_EFFECTS

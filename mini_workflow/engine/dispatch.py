@@ -25,10 +25,10 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 class Dispatcher:
-    """Hands attempts to the runner, and knows which it has in hand.
+    """Hands attempts to the runner, and keeps the keys of those in hand: dispatched, and not reported yet.
 
-    `again` takes what has to be told to the engine instead, at its next call. `report` takes it
-    where the runner's reports arrive, behind those that have.
+    `again` takes requests for the engine's next call. `report` takes outcomes behind those that the runner
+    has reported.
     """
 
     def __init__(self, again: Callable[[Input], None], report: Report) -> None:
@@ -37,14 +37,14 @@ class Dispatcher:
         self._runner: TaskRunner | None = None
         self._in_hand: set[tuple[str, int, int]] = set()
         self.draining = False
-        """Whether nothing is begun any more, and attempts are handed back to the store instead."""
+        """Whether no attempt begins any more, and attempts are handed back to the store instead."""
 
     def __len__(self) -> int:
-        """Return how many attempts are dispatched and not heard of."""
+        """Return the number of attempts in hand."""
         return len(self._in_hand)
 
     def use(self, runner: TaskRunner) -> None:
-        """Have this runner run what is dispatched."""
+        """Have this runner run the attempts."""
         self._runner = runner
 
     def has(self, key: tuple[str, int, int]) -> bool:
@@ -52,29 +52,29 @@ class Dispatcher:
         return key in self._in_hand
 
     def adopt(self) -> None:
-        """Count as in hand what other processes have of the executions that are held now."""
+        """Count the attempts as in hand that other processes have, of the executions that are held now."""
         if isinstance(self._runner, NamedWorkerRunner):
             self._in_hand.update(self._runner.kept())
 
     @property
     def idle(self) -> bool:
-        """Whether the runner has nothing in hand of what was dispatched, also where it was not heard
-        of all.
-        """
+        """Whether the runner holds none of the attempts in hand: their reports are on the way, or lost."""
         runner = self._runner
         return runner is None or not any(runner.holds(key) for key in self._in_hand)
 
     def in_hand(self, key: tuple[str, int, int], name: str) -> bool:
-        """Return whether an attempt of the task `name` was dispatched here and not heard of. If the
-        runner does not have it any more it is reported as lost, behind what the runner may have
-        reported.
+        """Return whether an attempt of the task `name` is in hand. If the runner does not have it any more,
+        it is reported as lost, behind the outcome that the runner may have reported.
         """
         if self.draining:
             return True
         if key not in self._in_hand:
             return False
         if self._runner is not None and not self._runner.holds(key):
-            log.warning("[%s] attempt %d of task %r was not reported", key[0], key[2], name)
+            log.warning(
+                "[%s] attempt %d of task %r was not reported by its runner, and counts as lost",
+                *(key[0], key[2], name),
+            )
             self._report(TaskOutcome(*key, failure=not_reported(name, key[2]).to_plain()))
         return True
 
@@ -96,17 +96,20 @@ class Dispatcher:
             try:
                 self._runner.submit(request)
             except Exception as error:
-                log.exception("[%s] task %r could not be handed on", execution_id, command.name)
+                log.exception(
+                    "[%s] attempt %d of task %r could not be handed to a worker, and counts as lost",
+                    *(execution_id, command.attempt, command.name),
+                )
                 self._again(lost(request, f"it could not be handed to a worker: {error!r}"))
 
     def give_up(self, execution_id: str, seq: int, reason: str) -> None:
-        """Tell whoever runs the task that nobody waits for it."""
+        """Have the runner cancel a task for which nobody waits any more."""
         try:
             if self._runner is not None:
                 self._runner.cancel(execution_id, seq, reason)
         except Exception:
-            # It runs on, and its outcome will come late.
-            log.exception("[%s] task #%d could not be cancelled", execution_id, seq)
+            # The task runs on, and its outcome will come late.
+            log.exception("[%s] task #%d could not be cancelled, and runs on", execution_id, seq)
 
     def give_up_all(self, execution_id: str, reason: str) -> None:
         """Give up every task of an execution."""
@@ -118,22 +121,22 @@ class Dispatcher:
         return list(dict.fromkeys(name for name, _, _ in self._in_hand))
 
     def disown_others(self, store: Store) -> None:
-        """Tell the attempts of executions that another process has now that nobody waits."""
+        """Give up the attempts of executions that another process has by now. Raises StoreError."""
         for name in self.executions():
             extent = store.extent(name)
             if extent is None or not extent.held:
                 self.disown(name, "another process has taken over the execution")
 
     def disown(self, execution_id: str, reason: str) -> None:
-        """Give up the attempts of an execution that another process has by now, which counts them
-        as lost; what they report is not waited for.
+        """Give up the attempts of an execution that is not held here any more. Its new owner counts them as
+        lost; their reports are not waited for.
         """
         self.give_up_all(execution_id, reason)
         self._in_hand = {key for key in self._in_hand if key[0] != execution_id}
 
 
 def request_of(execution_id: str, command: RunTask) -> TaskRequest:
-    """Return what a runner is given for an attempt."""
+    """Return the attempt of a command, for a runner."""
     return TaskRequest(
         execution_id=execution_id,
         seq=command.seq,

@@ -24,19 +24,19 @@ from mini_workflow.ports.queue import (
 from mini_workflow.ports.streams import NO_STREAMS
 
 WAVE: Final = 1_000
-"""How many attempts, or messages, are dispatched before what is left is noted in the store: so many may
+"""The number of attempts, or messages, that are dispatched before the store notes which are left: so many may
 be dispatched again if the process ends in between. Our own bound: some seconds for the smallest
 function, and one write for 1,000 invocations."""
 
 RESERVE: Final = 15_000
-"""Milliseconds before the end of its own time, beside what the last one took, at which a process does
-not begin another wave, or another inline task: what is left is for the next message. Our own bound."""
+"""Milliseconds before the end of its time, and before that the duration of the last one, at which a process
+begins no other wave, and no other inline task: the rest is for the next message. Our own bound."""
 
 
 @frozen
 class Undone:
-    """The rest of effects: those for which the time was up, or else the messages that are held since the
-    executions which they are for are behind.
+    """The rest of effects: `left` when the time was up, or else the messages that are `held`, because their
+    receivers are behind.
     """
 
     left: PendingEffects = NO_EFFECTS
@@ -44,9 +44,9 @@ class Undone:
 
 
 class Effects:
-    """Does effects at least once; an attempt that was dispatched is not dispatched again from here
-    while the effects that it belongs to are not all done. Threads may use it, each for executions
-    of its own.
+    """Does effects at least once. While the effects of a turn are not all done, this process does not
+    dispatch an attempt of them again. Threads may use it, each for executions of its own. `behind` returns
+    whether an execution gets messages faster than it takes them.
     """
 
     def __init__(
@@ -73,9 +73,12 @@ class Effects:
         note: Callable[[PendingEffects, bool], None],
         held: Sequence[QueuedMessage] = (),
     ) -> Undone:
-        """Do effects, whose attempts are the `requests`; answers what is left of them. Between two waves
-        `note` is told what is left to do, and whether it is done now. `held` are messages that wait
-        already: what is for the same executions waits behind them.
+        """Do the effects of the execution `name`, whose attempts are the `requests`. Returns the rest of
+        them.
+
+        `time_left` returns the milliseconds that this process has. Between two waves `note` is called with
+        the effects that are left, and whether they are done now. `held` are messages that wait already:
+        other messages for the same executions wait behind them. Raises StoreError.
         """
         if pending.chunks:
             self._streams.append(pending.chunks, bounded=False)
@@ -125,8 +128,8 @@ class Effects:
 
 
 def _waves(attempts: int, messages: int, *, few: bool) -> list[tuple[int, int]]:
-    """Return how many attempts and messages each wave dispatches: attempts first. A `few` attempts go
-    with the first messages.
+    """Return the numbers of attempts and messages of each wave, attempts first. With `few` the attempts go
+    together with the first messages.
     """
     runs = [(min(WAVE, attempts - n), 0) for n in range(0, attempts, WAVE)]
     posts = [(0, min(WAVE, messages - n)) for n in range(0, messages, WAVE)]
@@ -136,9 +139,7 @@ def _waves(attempts: int, messages: int, *, few: bool) -> list[tuple[int, int]]:
 
 
 def requests_of(name: str, pending: PendingEffects, run: Run | None) -> list[TaskRequest]:
-    """Return the attempts of effects that are wanted still, with the payloads that a run has for
-    them.
-    """
+    """Return the attempts of pending effects that the run still waits for, with their captured calls."""
     if run is None:
         return []
     commands = [(run.tasks.attempt(seq), attempt) for seq, attempt in pending.tasks]
@@ -150,7 +151,7 @@ def requests_of(name: str, pending: PendingEffects, run: Run | None) -> list[Tas
 
 
 def together(owed: PendingEffects, new: PendingEffects) -> PendingEffects:
-    """Return the effects of a commit that come on top of those that are owed still."""
+    """Return the new effects of a commit together with the effects that are still owed."""
     if not owed:
         return new
     return PendingEffects(
@@ -170,7 +171,7 @@ def put_off(pending: PendingEffects) -> PendingEffects:
 
 @frozen
 class WakeupPlan:
-    """The wake-ups that count from now on, the one to set, and those to take back."""
+    """The wake-ups that count from now on, the one to set, and those to cancel."""
 
     wakeup: Wakeups
     to_set: Wakeup | None = None
@@ -186,14 +187,15 @@ def plan_wakeup(
     deadline: bool = False,
     over: bool = False,
 ) -> WakeupPlan:
-    """Return what an execution with `current` wake-ups does to be woken when it `needed` is;
-    `woken` are the times of those that went off just now. `deadline` says that what is needed is
+    """Return the changes by which an execution with `current` wake-ups gets the `needed` one.
+
+    `woken` are the times of the wake-ups that have just come. `deadline` says that the needed one is
     for the deadline of an attempt, and `over` that the execution has closed or is blocked.
 
-    A wake-up whose time has come may have gone off before: it is not relied upon any more. One that
-    comes earlier than needed is relied upon: what is needed is set when it goes off.
+    A wake-up whose time has passed may have come before, and does not count any more. A wake-up that
+    comes earlier than needed counts: the needed one is set when it comes.
     """
-    # One that goes off early, as schedules do, has to be set again for what is left.
+    # One that comes early, as those of schedules do, has to be set again for the rest of the time.
     timer, far = (
         None if one is not None and one.at > now and one.at in woken else one
         for one in (current.timer, current.deadline)
@@ -223,7 +225,9 @@ def waking_of(
     woken: list[int],
     now: int,
 ) -> WakeupPlan:
-    """Return the same for an execution with that head, after that decision, if there was one."""
+    """Return the plan of `plan_wakeup` for an execution with that head, after that decision, if
+    there was one.
+    """
     deadline = decision is not None and decision.deadline
     over = head is not None and (head.closed_at is not None or head.status == "blocked")
     return plan_wakeup(current, needed, woken, now, deadline=deadline, over=over)
@@ -239,9 +243,7 @@ class _Plan:
 def _for_timer(
     current: Wakeup | None, needed: Wakeup | None, woken: list[int], now: int, far: Wakeup | None
 ) -> _Plan:
-    """Return the same for a wake-up at a certain time alone. `far` stays, also if it has the same
-    schedule.
-    """
+    """Return the plan for the timer's wake-up alone. `far` stays, also if it has the same schedule."""
     early = current is not None and current.at > now and current.at in woken
     gone = current is not None and (early or current.at <= now)
     lone = current is not None and current != far
@@ -250,38 +252,38 @@ def _for_timer(
         return _Plan(None if obsolete or early else current, to_unset=obsolete)
     if current is None or gone or needed.at < current.at:
         if current is not None and current.at == needed.at:
-            # It went off early, as schedules do: what is left is waited for once more.
+            # It came early, as those of schedules do: it is set again for the rest of the time.
             return _Plan(current, current)
         return _Plan(needed, needed, obsolete)
     return _Plan(current)
 
 
-def continuation(name: str, standing: ExecutionMeta | None) -> QueuedMessage:
-    """Return a message that says nothing, and has the execution go on with what is left."""
-    assert standing is not None
-    pending = standing.pending
-    key = f"{name}/{standing.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
+def continuation(name: str, meta: ExecutionMeta | None) -> QueuedMessage:
+    """Return an empty message, by which the execution goes on with its remaining effects."""
+    assert meta is not None
+    pending = meta.pending
+    key = f"{name}/{meta.length}/{len(pending.tasks)}/{len(pending.outbox)}/more"
     return QueuedMessage(name, "", key)
 
 
 BOUNDED: Final = ("SignalReceived", "Asked")
-"""The kinds of messages that are held: no history of the one that gets them bounds how many there are."""
+"""The kinds of messages that are held: the receiver's history does not bound how many there are."""
 
 HELD_FOR: Final = 30
-"""Seconds until they are tried again, at least; at most twice as many, by the id of who sends them, so that
-not all come at a time. Every turn tries, too. Our own bound."""
+"""Seconds until held messages are tried again, at least, and at most twice as many: the sender's id decides,
+so that not all come at the same time. Every turn of the sender tries, too. Our own bound."""
 
 HELD_MOST: Final = 10_000
 """Messages that an execution may hold when a turn of it begins: they are in each of its writes. Our own
 bound."""
 
 _REMEMBERED: Final = 1_000
-"""Executions of which a process remembers when they will be woken. Our own bound."""
+"""The number of executions of which a process remembers the next wake-up. Our own bound."""
 
 
 class HeldMessages:
-    """Tells what has to wait. `behind` says of an execution whether it gets messages faster than it takes
-    them. Threads may use it, each for executions of its own.
+    """Decides which messages have to wait. `behind` returns whether an execution gets messages faster than it
+    takes them. Threads may use it, each for executions of its own.
     """
 
     def __init__(self, behind: Callable[[str], bool], dispatch: Dispatch, clock: Clock) -> None:
@@ -293,8 +295,8 @@ class HeldMessages:
     def divide(
         self, messages: Sequence[QueuedMessage], held: Sequence[QueuedMessage]
     ) -> tuple[list[QueuedMessage], list[QueuedMessage]]:
-        """Return the messages that may be sent, and those that have to wait, in order. What follows one
-        that waits, or is `held` already, to the same execution, waits too. Raises StoreUnavailable.
+        """Return the messages that may be sent, and those that have to wait, in order. A message waits too if
+        another one to the same execution waits before it, or is `held` already. Raises StoreUnavailable.
         """
         waiting = {message.execution_id for message in held}
         sent: list[QueuedMessage] = []
@@ -307,8 +309,8 @@ class HeldMessages:
         return sent, kept
 
     def wake(self, name: str, woken: Sequence[int]) -> None:
-        """Have an execution that holds messages woken to try again; `woken` are the wakeups that just went
-        off. Raises StoreUnavailable.
+        """Have an execution that holds messages woken to try again; `woken` are the times of the wake-ups
+        that have just come. Raises StoreUnavailable.
         """
         now, at = self._clock.now(), self._woken_at.get(name, 0)
         if at > now and at not in woken:
@@ -321,7 +323,7 @@ class HeldMessages:
 
 
 def too_many(name: str, held: Sequence[QueuedMessage]) -> MailboxFull | None:
-    """Return why an execution that holds so many messages has to be blocked, if it has to."""
+    """Return the error by which an execution with so many held messages is blocked, or None."""
     if len(held) <= HELD_MOST:
         return None
     behind = sorted({message.execution_id for message in held})

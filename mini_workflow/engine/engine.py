@@ -9,24 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import CancelTask, RunTask, StartChild
-from mini_workflow.core.report_limits import ReportLimits
-from mini_workflow.core.run import Definition
 from mini_workflow.engine import clock_steps
 from mini_workflow.engine.batch import AT_ONCE, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
-from mini_workflow.engine.children import Children
 from mini_workflow.engine.clock_steps import ClockSteps
 from mini_workflow.engine.deletion import Cleanup
 from mini_workflow.engine.dispatch import Dispatcher
-from mini_workflow.engine.executor import execute
+from mini_workflow.engine.engine_parts import EngineParts
+from mini_workflow.engine.executor import Execute, execute
 from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.operator_log import tell
 from mini_workflow.engine.pending_updates import ANSWERS, PendingUpdates
-from mini_workflow.engine.queries import Queries
 from mini_workflow.engine.replies import blocked, closed, restart_of
 from mini_workflow.engine.requests import (
     Ask,
@@ -38,24 +35,21 @@ from mini_workflow.engine.requests import (
     Waited,
     WakeUp,
 )
-from mini_workflow.engine.runs import first_event
 from mini_workflow.engine.takeover import Ports, Takeover
-from mini_workflow.engine.turn import Delivery, Execute, Turn, Turns
+from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_nobody
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, MiniWorkflowError, RuntimeClosed, StoreError
 from mini_workflow.ports import Report, TaskOutcome, TaskRunner
+
+if TYPE_CHECKING:
+    from mini_workflow.core.run import Definition
 
 log = logging.getLogger("mini_workflow.engine")
 
 DEFAULT_HISTORY_LIMIT: Final = 200_000
 """Events after which a run must have continued as new: what a replay does in a second or two. Our
 own bound."""
-
-LIMITS: Final = ReportLimits(margin=30_000)
-"""Of attempts that a runner in this process has. It enforces their timeouts itself, and is asked before
-one counts as lost, so that the margin only has to be longer than what it takes to end an attempt
-(`TaskRunner`). Our own bound."""
 
 RETRY_AFTER: Final = 1_000
 """Milliseconds to wait before what a failing store refused is tried again."""
@@ -87,6 +81,7 @@ class Engine:
         report: Report,
         notify_peers: Callable[[], None] = lambda: None,
         on_chunks: Callable[[str], None] = lambda execution_id: None,
+        on_change: Callable[[str], None] = lambda execution_id: None,
         cache_size: int = 4096,
         turn_limit: float | None = 10.0,
         history_limit: int = DEFAULT_HISTORY_LIMIT,
@@ -95,31 +90,21 @@ class Engine:
         drops_runs: bool = False,
         on_turn: Callable[[Turn], None] | None = None,
     ) -> None:
-        self._ports, self._codec, self._entropy = ports, codec, entropy
+        self._ports = ports
         self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
+        self._on_change = on_change
         self._dispatcher = Dispatcher(self._again, report)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
-        self._turns = Turns(
-            store=ports.store,
-            cache=self._cache,
-            codec=codec,
-            definitions=definitions,
-            watchdog=self._watchdog,
-            dispatched=self._dispatcher.has,
-            entropy=entropy,
+        self._parts = EngineParts(
+            *(ports, codec, definitions, entropy, self._dispatcher, self._cache, self._watchdog),
             history_limit=history_limit,
             execute=execute_inline,
-            note=ports.leases.note_turn,
-            limits=LIMITS,
-            in_hand=self._dispatcher.in_hand,
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
-        self._children = Children(ports.store, codec, self._turns, entropy)
-        self._group_commit = GroupCommit(ports, self._turns, self._dispatcher, self._cache)
+        self._group_commit = GroupCommit(ports, self._parts, self._dispatcher, self._cache)
         self.counts, self.closed_here = self._group_commit.counts, self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
-        self._queries = Queries(self._turns, self._cache, self._watchdog)
         self._notify_peers = notify_peers
         self._clock_steps = ClockSteps()
         self._cleanup = Cleanup(ports.store, retention, drops_runs=drops_runs)
@@ -163,7 +148,6 @@ class Engine:
     def drain(self) -> None:
         """Dispatch nothing any more; what would have been is handed back to the store."""
         self._dispatcher.draining = True
-        self._turns.drain()
 
     def close(self) -> None:
         """Forget everything in memory; what is stored stays for the next engine."""
@@ -290,7 +274,7 @@ class Engine:
                 self._advance(delivery, batch, now)
             for turn in batch.turns.values():
                 if turn.commit.outbox or StartChild in turn.commands:
-                    self._children.see_to_others(batch, now)
+                    self._parts.children.see_to_others(batch, now)
                     break
             if self.interrupted:
                 raise KeyboardInterrupt
@@ -299,7 +283,7 @@ class Engine:
             answers = [] if idle else self._group_commit.commit(batch)
         except BaseException:
             for turn in batch.turns.values():
-                self._turns.discard(turn)
+                self._parts.turns.discard(turn)
             self._awake = {**awake, **self._awake}
             raise
         self._settle(batch, answers, now)
@@ -337,17 +321,16 @@ class Engine:
         if batch.is_asked:
             batch.answer(self._ports.store, self._pending_updates)
         for query in batch.queries:
-            self._queries.answer(query)
+            self._parts.queries.answer(query)
 
     def _take(self, request: Waited | Release | WakeUp, batch: Batch, now: int) -> None:
         batch.is_asked = True
         if isinstance(request, Start):
             self._start(request, batch, now)
             return
-        if isinstance(request, WakeUp):
-            return  # it was looked around before
         if isinstance(request, Ask):
             batch.queries.append(request)
+        if isinstance(request, (Ask, WakeUp)):  # the engine has looked around for a wake-up before
             return
         delivery = batch.delivery_of(request)
         if delivery is None:
@@ -380,14 +363,8 @@ class Engine:
             return
         if batch.has_fork(request):
             return
-        started = first_event(
-            *(request.workflow, request.arguments, now, self._entropy()),
-            **request.options(),
-            first_seq=deleted,
-        )
-        messages = () if request.message is None else (request.message,)
         try:
-            turn = self._turns.create(name, started, request, messages)
+            turn = self._parts.turns.start(request, now, first_seq=deleted)
         except Exception as error:
             if not isinstance(error, MiniWorkflowError):
                 log.exception("[%s] the start failed", name)
@@ -401,14 +378,14 @@ class Engine:
         if delivery.due or name in steps.to_tell:
             delivery.messages.append(steps.tick(name))
         try:
-            turn = self._turns.next(delivery, now)
+            turn = self._parts.turns.next(delivery, now)
         except (Exception, KeyboardInterrupt) as error:
             self._cache.drop(name)  # what is in memory may be ahead of the store
             if isinstance(error, StoreError):
                 raise
             # Whatever one execution does must not take the others with it.
             log.exception("[%s] the turn failed", name)
-            turn = self._turns.block(delivery, error)
+            turn = self._parts.turns.block(delivery, error)
         if turn is None:
             # The other owner has counted these attempts as lost when it took over.
             self._dispatcher.acknowledge(name, delivery.messages)
@@ -424,7 +401,7 @@ class Engine:
         if head.wake_at is not None or name in steps.turns or steps.to_tell:
             steps.committed(head)
         if decision is not None:
-            self._turns.committed(turn)
+            self._parts.turns.committed(turn)
         self._dispatcher.acknowledge(name, turn.delivery.messages)
         if decision is not None:
             for command in decision.commands:
@@ -433,8 +410,10 @@ class Engine:
                 elif isinstance(command, CancelTask):
                     self._dispatcher.give_up(name, command.seq, command.reason)
             answers = decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events))
-            if answers and not self._pending_updates.answer(name, decision):
-                self._notify_peers()  # somebody elsewhere may wait for the answer
+            if answers:
+                if not self._pending_updates.answer(name, decision):
+                    self._notify_peers()  # somebody elsewhere may wait for the answer
+                self._on_change(name)
         if head.wake_at is not None and (self._next_wake is None or head.wake_at < self._next_wake):
             self._next_wake = head.wake_at
         if (
@@ -453,6 +432,7 @@ class Engine:
         name = turn.head.execution_id
         self._dispatcher.disown(name, "the execution was deleted")
         self._cleanup.deleted()
+        self._on_change(name)
         if turn.final_messages:
             self._mailbox_due = True
             self._notify_peers()
@@ -460,12 +440,10 @@ class Engine:
 
     def _tell(self, turn: Turn) -> None:
         """Tell others what has been committed, after all that most turns consist of."""
-        head = turn.head
-        name = head.execution_id
-        if head.closed_at is not None and self._pending_updates:
-            self._pending_updates.fail(name, closed(name, head.status))
-        if head.status == "blocked" and self._pending_updates:
-            self._pending_updates.fail(name, blocked(head))
+        head, name = turn.head, turn.head.execution_id
+        if self._pending_updates and head.status != "running":
+            ended = head.closed_at is not None
+            self._pending_updates.fail(name, closed(name, head.status) if ended else blocked(head))
         if turn.first or turn.failed or turn.closing is not None or head.status == "blocked":
             tell(turn)
         if turn.continues:
@@ -496,7 +474,7 @@ class Engine:
     def _lost_race(self, turn: Turn, batch: Batch) -> None:
         """Another writer was faster: do the turn again on what is stored now."""
         delivery = turn.delivery
-        self._turns.discard(turn)
+        self._parts.turns.discard(turn)
         del batch.turns[delivery.execution_id]
         requests, delivery.requests = delivery.requests, []
         if delivery.entries:

@@ -20,10 +20,11 @@ from typing import Final, Protocol, TypeVar
 from mini_workflow.core.records import mutable
 from mini_workflow.engine.batch import OUTCOMES
 from mini_workflow.engine.engine import Engine
+from mini_workflow.engine.engine_parts import import_turns
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.leading import NO_HOOKS, HeldInterrupt, is_main, may_lead
 from mini_workflow.engine.requests import Ask, Input, Reply, Request, Waited, WakeUp
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn_data import Turn
 from mini_workflow.engine.waiters import Changed, Closed, Waiters
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import Clock, Store, TaskOutcome
@@ -130,6 +131,8 @@ class EngineRole:
         """Since when the own thread waits for them, if it does."""
         self._interrupt = HeldInterrupt(self._insist)
         self._interruptible = False
+        self._has_turns = False
+        """Whether what makes turns has been imported."""
         self._stopping = False
         self._failed = False
         self._notify = False
@@ -234,6 +237,9 @@ class EngineRole:
         self._thread.join()
 
     def _bring(self, items: Sequence[Input | _Call], timeout: float | None) -> None:
+        if not self._has_turns and _Call not in map(type, items):
+            import_turns()
+            self._has_turns = True
         with self._lock:
             if not self._open:
                 raise RuntimeClosed("the runtime was closed; open a new one")
@@ -292,6 +298,10 @@ class EngineRole:
         """Tell those who read streams of the execution that a turn has written to one."""
         self._notify = True
         self.readers.tell(execution_id, Changed())
+
+    def announce_change(self, execution_id: str) -> None:
+        """Tell those who look for an answer or for the end of the execution to look again."""
+        self.watchers.tell(execution_id, Changed())
 
     def notify_peers_later(self) -> None:
         """Have other processes look at the store after this commit."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mini_workflow.engine.engine_role import EngineRole
 from mini_workflow.engine.execution import Settled
@@ -19,11 +18,14 @@ from mini_workflow.engine.transport import (
     refuse_in_workflow,
     still_running,
 )
-from mini_workflow.engine.turn import UNKNOWN_WORKFLOW
+from mini_workflow.engine.turn_data import UNKNOWN_WORKFLOW
 from mini_workflow.engine.waiters import Closed, News
 from mini_workflow.errors import NotAllowedInWorkflow, RuntimeClosed
 from mini_workflow.ports import Clock, Store, Stored, StreamStore
 from mini_workflow.waiting import blocking_wait
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -36,7 +38,8 @@ class EngineTransport:
     """Hands requests to the engine, and waits for it.
 
     With `enlists_as_leader`, who waits for an execution is entered by who leads the engine, so that
-    a virtual clock does not jump for somebody whose execution has settled.
+    a virtual clock does not jump for somebody whose execution has settled, or who was told of a
+    change and has not looked yet.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class EngineTransport:
         self.store: Final = CheckedStore(lambda: store, self.check, self._load)
         """The store, for reading on any thread."""
         self.streams: Final = streams
+        self.waiting: Final[set[object]] = set()
+        """Who waits for a change at this moment, and was told of none. With `enlists_as_leader` only."""
         self._role = role
         self._engine_store = store
         self._clock = clock
@@ -92,6 +97,8 @@ class EngineTransport:
 
     async def wait_async(self, execution_id: str) -> Settled:
         """See `Transport.wait_async`."""
+        import asyncio
+
         if (found := self._settled_now(execution_id)) is not None:
             return found
         future, deliver = _awaitable_reply()
@@ -112,12 +119,15 @@ class EngineTransport:
         closed = threading.Event()
 
         def tell(news: News) -> None:
+            self.waiting.discard(tell)
             if isinstance(news, Closed):
                 closed.set()
             changed.set()
 
         def wait(seconds: float) -> None:
+            self._begin_to_wait(tell, changed, seconds)
             changed.wait(seconds)
+            self.waiting.discard(tell)
             # Callbacks are called once. What comes from here on is looked at next.
             changed.clear()
             watchers.remove(execution_id, tell)
@@ -135,8 +145,18 @@ class EngineTransport:
     def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
         """See `Transport.changes`."""
         readers, over = self._role.readers, threading.Event()
+        changed = threading.Event()
+
+        def begin() -> bool:
+            if changed.is_set():
+                changed.clear()
+                return False
+            self._begin_to_wait(tell, changed)
+            return True
 
         def tell(news: News) -> None:
+            self.waiting.discard(tell)
+            changed.set()
             # Callbacks are called once: it enters itself for what comes next.
             if not isinstance(news, Closed) and not over.is_set():
                 readers.add(execution_id, tell)
@@ -146,13 +166,15 @@ class EngineTransport:
 
         readers.add(execution_id, tell)
         try:
-            if self._enlists_as_leader:
-                self._role.call(_nothing)  # whoever leads sees that somebody waits
             looks = self.looks if self._role.runs(execution_id) is False else None
-            yield Pauses(RECHECK, RECHECK) if looks is None else Pauses(longest=looks)
+            if self._enlists_as_leader:
+                yield Pauses(RECHECK, RECHECK, begin)
+            else:
+                yield Pauses(RECHECK, RECHECK) if looks is None else Pauses(longest=looks)
         finally:
             over.set()
             readers.remove(execution_id, tell)
+            self.waiting.discard(tell)
 
     def now(self) -> int:
         """See `Transport.now`."""
@@ -230,15 +252,24 @@ class EngineTransport:
 
         self._role.call(enlist, timeout)
 
+    def _begin_to_wait(
+        self, who: object, changed: threading.Event, timeout: float | None = None
+    ) -> None:
+        """Enter somebody who begins to wait, unless a change came before it could be entered."""
+        if not self._enlists_as_leader:
+            return
+
+        def enter() -> None:
+            if not changed.is_set():
+                self.waiting.add(who)
+
+        self._role.call(enter, timeout)
+
     def _load(self, execution_id: str) -> Stored | None:
         # This part of a store is for who leads the engine.
         found: list[Stored | None] = []
         self._role.call(lambda: found.append(self._engine_store.load(execution_id)))
         return found[0]
-
-
-def _nothing() -> None:
-    pass
 
 
 def _opened(news: News) -> Settled:
@@ -250,6 +281,8 @@ def _opened(news: News) -> Settled:
 
 def _awaitable_reply() -> tuple[asyncio.Future[News], Callable[[News], None]]:
     """Return a future of the running loop, and what sets it from any thread."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[News] = loop.create_future()
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mini_workflow.core import events
-from mini_workflow.core.asks import failure_of_result
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.events import Event
 from mini_workflow.core.records import frozen, replace
@@ -287,16 +286,17 @@ class Execution(Generic[R_co]):
         self._client.again.ask(self.id, "restart", by)
         self._settled = None
 
-    def delete(self, *, by: str = "") -> None:
+    def delete(self, reason: str = "", *, by: str = "") -> None:
         """Delete an execution that has closed: its history, its tags and what was sent to it. Its children
         stay. When this returns it is gone, and its id can be used again at once; to keep what it was,
-        save its `recording` before. `by` says who asks, which is logged: nothing of it stays.
+        save its `recording` before. Nothing of it stays in the store: the `reason`, and `by`, who asks for
+        it, are logged at INFO with its id.
 
         Raises ExecutionNotFound, or ExecutionNotClosed if it runs or is blocked, or was run again
         meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
         it within 60 s; it does once it works again.
         """
-        self._client.delete_execution(self.id, by=by)
+        self._client.delete_execution(self.id, reason, by=by)
         self._settled = None
 
     def fork(
@@ -384,6 +384,8 @@ class Execution(Generic[R_co]):
         if isinstance(closing, events.ExecutionCompleted):
             return self._codec.decode(closing.result)
         if isinstance(closing, events.ExecutionFailed):
+            from mini_workflow.core.asks import failure_of_result
+
             raise failure_of_result(self._codec, closing.failure, self.id)
         if isinstance(closing, events.ExecutionTerminated):
             raise ExecutionTerminated(

@@ -1,42 +1,46 @@
-"""Run one attempt of a task: the captured call in, its result or its failure as data out."""
+"""Run one attempt of a task: take the captured call, and return its result or its failure as data."""
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import base_events, events, runners, tasks, timeouts
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Token, copy_context
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core.codec import CapturedCall, Codec
 from mini_workflow.core.failure import Failure, set_traceback
 from mini_workflow.core.payload import Payload, text_at_hand
-from mini_workflow.core.run import Inline
-from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import CodecMismatch, TaskCancelled, TaskTimeout
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CURRENT, CurrentTask
 from mini_workflow.task_stream import InlineSink
 
-_OURS: Final = frozenset(
-    {__file__, *(module.__file__ for module in (base_events, events, runners, tasks, timeouts))}
+if TYPE_CHECKING:
+    import asyncio
+
+    from mini_workflow.core.run import Inline
+    from mini_workflow.core.streams import StreamWrite
+
+_OURS: Final = (
+    __name__,
+    *(f"asyncio.{name}" for name in ("base_events", "events", "runners", "tasks", "timeouts")),
 )
-"""Files whose frames lead to the user's code and say nothing about it."""
+"""Modules whose frames lead to the user's code, and are left out of its tracebacks."""
 
 
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 """Runs one attempt of a task on the calling thread."""
 
 AroundTask = Callable[[CurrentTask], AbstractContextManager[object]]
-"""Gives what goes around the code of an attempt."""
+"""Returns the context manager around the code of an attempt."""
 
 
 def inline_runner(codec: Codec, execute: Execute) -> Inline:
-    """Run inline tasks: on the calling thread, inside the turn."""
+    """Return the function that runs inline tasks: on the calling thread, inside the turn."""
 
     def run(
         execution_id: str,
@@ -67,13 +71,12 @@ def execute(
     sink: StreamSink | None = None,
     around: AroundTask | None = None,
 ) -> TaskOutcome:
-    """Run the attempt on this thread. Never raises: whatever goes wrong is the outcome.
+    """Run the attempt on this thread. Never raises: an error is the outcome, also KeyboardInterrupt and
+    SystemExit, which fail this task only.
 
-    Also KeyboardInterrupt and SystemExit, in a task, fail that task only. What the function
-    returns is awaited if it can be, on an event loop of its own, within the timeout.
-
-    What it writes to streams goes to the `sink`, and is stored before this returns. `around` gives what is
-    entered before the function is called, and left when it has come to its end.
+    If the function returns an awaitable, that is awaited on an event loop of its own, within the timeout.
+    Chunks that the task writes go to the `sink`, and are stored before this returns. `around` returns the
+    context manager that surrounds the call of the function.
     """
     return copy_context().run(_execute, request, codec, sink, around)
 
@@ -88,6 +91,8 @@ async def execute_async(
 
     Raises asyncio.CancelledError when this coroutine is cancelled from outside, and nothing else.
     """
+    import asyncio
+
     token = _enter(request, sink)
     task = CURRENT.get()
     task.codec = codec = codec.for_execution(request.execution_id)
@@ -115,7 +120,7 @@ async def execute_async(
 
 
 def _leave(task: CurrentTask) -> None:
-    """Have forgotten what is kept of an attempt that is over."""
+    """Have the buffers forget an attempt that is over."""
     if task.streams is not None:
         task.streams.sink.forget(task.request.key)
     if task.heard_at and task.sink is not None:
@@ -150,7 +155,7 @@ def _execute(
         if task.streams is not None:
             with suppress(Exception):  # of what was not stored: the attempt has failed before
                 task.streams.close()
-        if isinstance(error, asyncio.CancelledError) and task.cancelled:
+        if task.cancelled and _is_cancellation(error):
             return cancelled(request, task.details)
         return _failed(request, codec, error)
     finally:
@@ -164,7 +169,7 @@ def _value_of(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Return what the function gives, which is awaited if it can be."""
+    """Return the result of the function, which is awaited if it is an awaitable."""
     value: Any = function(*args, **kwargs)
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     return value if getattr(kind, "__await__", None) is None else _run(request, value)
@@ -182,6 +187,8 @@ def _enter(request: TaskRequest, sink: StreamSink | None) -> Token[CurrentTask] 
 
 
 def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
+    import asyncio
+
     task = CURRENT.get()
     if task.on_await is not None:
         task.on_await()
@@ -195,7 +202,7 @@ def _run(request: TaskRequest, value: Awaitable[Any]) -> Any:
         finally:
             task.on_cancel(None)
 
-    # By a factory it is made without becoming the thread's event loop, which a caller may have set.
+    # By a factory the loop does not become the thread's event loop, which a caller may have set.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(stoppable())
 
@@ -211,7 +218,9 @@ def _stop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> No
 async def _within_timeout(request: TaskRequest, value: Awaitable[Any]) -> Any:
     if request.timeout is None:
         return await value
-    scope = asyncio.timeout(request.timeout / 1000)
+    from asyncio import timeout
+
+    scope = timeout(request.timeout / 1000)
     try:
         async with scope:
             return await value
@@ -222,11 +231,18 @@ async def _within_timeout(request: TaskRequest, value: Awaitable[Any]) -> Any:
 
 
 def _is_cancelled() -> bool:
-    """Return whether somebody cancels this coroutine, in contrast to a cancellation
-    that it raises.
-    """
+    """Return whether this coroutine is cancelled from outside, and has not raised the error itself."""
+    import asyncio
+
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Return whether asyncio has cancelled what raised it."""
+    from asyncio import CancelledError
+
+    return isinstance(error, CancelledError)
 
 
 def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome:
@@ -244,7 +260,7 @@ def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOut
     if isinstance(error, TaskCancelled) and task.cancelled:
         return cancelled(request, task.details)
     if isinstance(error, CodecMismatch):
-        # By a key that is the wrong one the failure would be as unreadable as the call was.
+        # With the wrong key the encoded failure would be as unreadable as the call was.
         return failed(request, error, task.details)
     set_traceback(error, _from_users_code(error.__traceback__))
     failure = codec.encode_failure(error)
@@ -252,8 +268,9 @@ def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOut
 
 
 def _from_users_code(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the traceback without the frames that lead to the first one of the user's."""
+    """Return the traceback without the frames that lead to the first frame of the user's code."""
+    ours = {sys.modules[name].__file__ for name in _OURS if name in sys.modules}
     inner = traceback
-    while inner is not None and inner.tb_frame.f_code.co_filename in _OURS:
+    while inner is not None and inner.tb_frame.f_code.co_filename in ours:
         inner = inner.tb_next
     return inner or traceback

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.chance import ENTROPY_BITS, seed_and_key
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import Mismatch, mismatch_of
 from mini_workflow.core.events import Event
@@ -23,12 +24,12 @@ from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.engine.open_promises import OpenPromise, open_promises_of
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Beginning, Start
-from mini_workflow.engine.runs import ENTROPY_BITS, first_head, seed_and_key
+from mini_workflow.engine.runs import first_head
 from mini_workflow.engine.transport import CheckedStore, Transport
 from mini_workflow.engine.turn_data import lines_to_keep
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError, TurnTimeout, UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 _SHARED: int = 80
 """Characters of an execution's id that the ids of its children begin with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -11,29 +12,33 @@ from typing import Final
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
+from mini_workflow.engine.engine_parts import EngineParts
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.metrics import TurnCounts
 from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
-from mini_workflow.engine.turn import Delivery, Turn, Turns
-from mini_workflow.errors import StoreError, StoreRefused
+from mini_workflow.engine.turn_data import Delivery, Turn
+from mini_workflow.errors import ExecutionNotFound, StoreError, StoreRefused
 
 log = logging.getLogger("mini_workflow.engine")
 
 REFUSALS: Final = (StoreRefused, UnicodeEncodeError, OverflowError)
-"""What a store raises because of the values that it is given, not because of its own condition."""
+"""The errors of a store that concern the given values, not its own condition."""
 
 
 class GroupCommit:
-    """Commits a batch; a turn that cannot be stored does not stop the others. The `dispatcher`
-    is told of messages of an execution that are dropped; the `cache` is counted.
+    """Commits a batch; a turn that cannot be stored does not stop the others. The `dispatcher` forgets
+    attempts whose outcomes are dropped, `counts` counts the executions in the `cache`, and `parts` are those
+    that the turns are made of.
     """
 
-    def __init__(self, ports: Ports, turns: Turns, dispatcher: Dispatcher, cache: Cache) -> None:
+    def __init__(
+        self, ports: Ports, parts: EngineParts, dispatcher: Dispatcher, cache: Cache
+    ) -> None:
         self._store = ports.store
         self._mailbox = ports.mailbox
         self._keeps_streams = ports.streams is not None
-        self._turns = turns
+        self._parts = parts
         self._heard_of = dispatcher.acknowledge
         self.closed_here: Final = ClosedHere()
         self.counts: Final = TurnCounts(cache)
@@ -41,13 +46,14 @@ class GroupCommit:
     def commit(self, batch: Batch) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
 
-        If the store refuses the values of one, each is written alone, with the children that begin
-        in it. One that is refused then is replaced in the batch by a turn that blocks its execution;
-        a start is told the error. Raises what the store raises else, and has written nothing then.
+        If the store refuses the values of one turn, each is written alone, with the children that begin
+        in it. A turn that is refused then is replaced in the batch by one that blocks its execution;
+        a start is failed with the error. Raises other errors of the store, and has written nothing then.
         """
         for turn in batch.turns.values():
             for message in turn.final_messages:  # a commit that deletes posts nothing
-                self._mailbox.post(message.execution_id, message.body, message.key)
+                with contextlib.suppress(ExecutionNotFound):  # the asker was deleted, too
+                    self._mailbox.post(message.execution_id, message.body, message.key)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:
@@ -67,7 +73,7 @@ class GroupCommit:
             except StoreError as error:
                 if not any(answers.values()):
                     raise
-                # Others are written already: this one and those behind it come again.
+                # Other turns are written already: this one and those behind it come again.
                 answers.update(dict.fromkeys(names, False))
                 if group[0].start is not None:
                     group[0].start.reply.fail(error)
@@ -78,7 +84,7 @@ class GroupCommit:
     def _write(self, group: list[Turn]) -> list[bool]:
         commits = [turn.commit for turn in group]
         if not self._keeps_streams and any(commit.chunks for commit in commits):
-            raise StoreRefused("it keeps no streams")
+            raise StoreRefused("it keeps no streams, and the code of a workflow writes to one")
         answers = self._store.commit(commits)
         self.counts.commits += 1
         self.counts.turns += answers.count(True)
@@ -97,12 +103,12 @@ class GroupCommit:
         root, *children = group
         name = root.head.execution_id
         for turn in group:
-            self._turns.discard(turn)
+            self._parts.turns.discard(turn)
         for child in children:
             del batch.turns[child.head.execution_id]
         reason = StoreRefused(
-            f"the store cannot keep what the execution has to write: {error}; write less, or what "
-            "any store can keep"
+            f"the store cannot keep the events or messages of this turn: {error}. Use smaller values, or "
+            "values of a kind that the store can keep"
         )
         if root.start is not None:
             root.start.reply.fail(reason)
@@ -113,22 +119,25 @@ class GroupCommit:
         except StoreError as unavailable:
             if not any(answers.values()):
                 raise
-            log.error("[%s] could not be blocked: %s", name, unavailable)
+            log.error("[%s] could not be blocked, and is tried again: %s", name, unavailable)
             answers[name] = False
 
     def _block(
         self, delivery: Delivery, reason: StoreRefused, batch: Batch, answers: dict[str, bool]
     ) -> None:
-        """Block an execution, keeping what has arrived for it if that can be kept."""
+        """Block an execution, and keep its delivery if the store can."""
         name = delivery.execution_id
         for arrived in (delivery, Delivery(name)):
-            turn = self._turns.block(arrived, reason)
+            turn = self._parts.turns.block(arrived, reason)
             if turn is None:
                 break
             try:
                 answers[name] = self._write([turn])[0]
             except REFUSALS as error:
-                log.error("[%s] what has arrived cannot be kept: %s", name, error)
+                log.error(
+                    "[%s] the store cannot keep messages that have arrived, and they are dropped: %s",
+                    *(name, error),
+                )
                 self._drop(delivery, reason)
             else:
                 batch.turns[name] = turn
@@ -137,7 +146,7 @@ class GroupCommit:
         del batch.turns[name]
 
     def _drop(self, delivery: Delivery, reason: StoreRefused) -> None:
-        """Tell those who have sent what cannot be kept."""
+        """Fail the requests of a delivery that cannot be kept, and drop its messages."""
         for request in delivery.requests:
             if isinstance(request, Waited):
                 request.reply.fail(reason)
@@ -147,9 +156,7 @@ class GroupCommit:
 
 
 def _groups(batch: Batch) -> list[list[Turn]]:
-    """Return the turns that belong together: each with the children that begin in
-    it, and theirs.
-    """
+    """Return the turns in groups: each turn with those of the children that begin in it, and of theirs."""
     children = {child for turn in batch.turns.values() for child in turn.children}
     groups: list[list[Turn]] = []
     for name, turn in batch.turns.items():
@@ -162,26 +169,29 @@ def _groups(batch: Batch) -> list[list[Turn]]:
 
 
 MOST: Final = 1_000
-"""Executions that are remembered. Our own bound."""
+"""The number of executions that are remembered. Our own bound."""
 
 LARGEST: Final = 16 * 1024
-"""Characters that the events of its last turn may take. Our own bound: 16 MiB for all of them."""
+"""Characters that the events of the last turn of such an execution may take. Our own bound: 16 MiB for all
+executions."""
 
 SECONDS: Final = 5.0
-"""For so long. Meanwhile this process holds the execution, unless it has lost its lease without knowing:
-then it would know as much as a store that is read a moment before the change. Our own bound."""
+"""Seconds for which the end of an execution is remembered. Meanwhile this process holds the execution, unless
+it has lost its lease without knowing: then the answer is as old as a read just before that. Our own bound."""
 
 
 class ClosedHere:
-    """The executions that have closed here last. Whoever leads the engine changes it; any thread may look."""
+    """The executions that have closed here last. The thread that leads the engine changes it; any thread may
+    read it.
+    """
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self.ends: Final[OrderedDict[str, tuple[Settled, float]]] = OrderedDict()
-        """The ends that are remembered, by id, however long ago they were, and until when they count."""
+        """The remembered ends, by id, each with the time until which it counts."""
 
     def committed(self, turn: Turn) -> None:
-        """Take up what a turn has made of its execution."""
+        """Remember the end of an execution in a committed turn, or forget it if the execution goes on."""
         name = turn.head.execution_id
         is_end = turn.closing is not None and turn.head.closed_at is not None
         if is_end and sum(map(len, turn.commit.events)) <= LARGEST:
@@ -198,5 +208,5 @@ class ClosedHere:
         return found[0] if found is not None and self._seconds() < found[1] else None
 
     def clear(self) -> None:
-        """Forget all: another process may have them now."""
+        """Forget all ends: another process may have the executions now."""
         self.ends.clear()

@@ -12,7 +12,7 @@ from mini_workflow.core.records import replace
 from mini_workflow.engine.requests import Ask, Post, Request, Resume, Start, Update
 from mini_workflow.engine.transport import Transport
 from mini_workflow.engine.turn import Turn
-from mini_workflow.errors import StoreError
+from mini_workflow.errors import StoreError, WireError
 from mini_workflow.interceptors import ClientCall, Committed, Interceptors
 from mini_workflow.ports import Reader
 
@@ -122,7 +122,11 @@ def telling(interceptors: Interceptors, store: Reader) -> Callable[[Turn], None]
             try:
                 interceptors.committed(committed_of(turn, store))
             except StoreError as error:
-                log.error("[%s] interceptors hear nothing: %s", turn.head.execution_id, error)
+                log.error(
+                    "[%s] interceptors are not told of a commit, because the store failed: %s",
+                    turn.head.execution_id,
+                    error,
+                )
 
     return tell
 
@@ -155,9 +159,10 @@ def committed_of(turn: Turn, store: Reader) -> Committed:
 
 
 def _stored(execution_id: str, store: Reader) -> events.ExecutionStarted | None:
-    """Return how a run began that was not brought into memory."""
+    """Return the first event of a run that is not in memory; None if it cannot be read."""
     stored = store.load(execution_id)
-    lines = () if stored is None else stored.events[:1]
-    found = [wire.decode(line) for line in lines]
-    first = found[0] if found else None
+    try:
+        first = wire.decode(stored.events[0]) if stored is not None and stored.events else None
+    except WireError:  # which is why the run is not in memory
+        return None
     return first if isinstance(first, events.ExecutionStarted) else None

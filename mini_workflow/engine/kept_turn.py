@@ -17,7 +17,9 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 def blocked_turn(delivery: Delivery, stored: Stored, error: BaseException) -> Turn:
-    """Keep what has arrived, and mark the execution; its code is not touched."""
+    """Return a turn that keeps the messages of a delivery, and marks the execution as blocked by `error`. No
+    code of it runs.
+    """
     head = stored.head
     if head.closed_at is not None:
         log.error("[%s] closed, but %s", head.execution_id, error)
@@ -28,8 +30,8 @@ def blocked_turn(delivery: Delivery, stored: Stored, error: BaseException) -> Tu
 
 
 def kept_turn(delivery: Delivery, stored: Stored, after: Head, length: int | None = None) -> Turn:
-    """Keep what has arrived; only a termination takes place, since it needs no code. The
-    `length` is given where the events are not.
+    """Return a turn that keeps the messages of a delivery, with `after` as the head. Only a termination takes
+    effect, since it needs no code. `length` is the number of events; by default `stored` has them all.
     """
     length = stored.head.base + len(stored.events) if length is None else length
     closing = termination(delivery.messages) if after.closed_at is None else None

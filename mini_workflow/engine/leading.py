@@ -10,7 +10,7 @@ from threading import get_ident, main_thread
 from types import FrameType
 from typing import Any, Final
 
-from mini_workflow.loop.loop import running_loop
+from mini_workflow.loop.running import running_loop
 from mini_workflow.task import CURRENT
 
 _C: Final = importlib.import_module("_signal")

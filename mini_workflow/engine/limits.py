@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mini_workflow.engine.client import Client
 
 _KEEP: Final[Any] = object()
-"""Stands for an argument that is not given, where None means something."""
+"""Stands for an argument that is not given, where None is a value."""
 
 
 @frozen
@@ -46,10 +46,11 @@ class SlotHolder:
 
 @frozen
 class LimitDescription:
-    """A limit as it stands: what it allows, and how many slots are held and waited for.
+    """The state of a limit.
 
-    `keys` are the twenty for which most wait, and `holders` the twenty executions that have held slots
-    for longest.
+    `concurrency` is the number of slots at a time, and `rate` how many may be granted within a time; None
+    for any number. `held` and `waiting` count the slots that are held and waited for. `keys` are the twenty
+    keys for which most wait, and `holders` the twenty executions that have held slots for longest.
     """
 
     name: str
@@ -63,7 +64,7 @@ class LimitDescription:
 
     @property
     def allows(self) -> str:
-        """What it allows, in words."""
+        """The concurrency and the rate in words."""
         plan: dict[str, Any] = {"per_key": self.per_key}
         if self.concurrency is not None:
             plan["concurrency"] = self.concurrency
@@ -81,7 +82,7 @@ class LimitHandle:
         self._timeout = timeout
 
     def describe(self) -> LimitDescription:
-        """Return how it stands. Raises ExecutionNotFound if it is not there: nobody has used it."""
+        """Return the state of the limit. Raises ExecutionNotFound if nobody has used it yet."""
         found: dict[str, Any] = self._client.get_execution(limit_id(self.name)).query("describe")
         plan = found["plan"]
         return LimitDescription(
@@ -102,14 +103,14 @@ class LimitHandle:
         rate: tuple[int, float | timedelta] | None = _KEEP,
         per_key: bool = _KEEP,
     ) -> None:
-        """Change what is given; the rest stays. It counts at once, for those that wait too; slots that are
-        held stay held. The values are those of `Limit`, and None is for any number.
+        """Change the given values; the others stay. The change takes effect at once, also for executions that
+        wait; held slots stay held. The values are those of `Limit`, and None is for any number.
 
-        It is so until the code declares other numbers than it did before.
+        The change holds until the code declares other numbers than it did before.
 
         Raises:
             UsageError: an argument is out of range, or neither would be limited.
-            ExecutionNotFound: it is not there.
+            ExecutionNotFound: nobody has used the limit yet.
         """
         now = self.describe()
         plan = make_limit_plan(
@@ -133,8 +134,8 @@ class Limits:
         self._client = client
 
     def create(self, limit: Limit) -> LimitHandle:
-        """Have a limit be there before it is used; else the first task that needs it sees to that. If it is
-        there, and the code has declared other numbers before, it is changed.
+        """Create a limit before it is used; otherwise the first task that needs it does so. A limit that
+        exists is changed, if the code has declared other numbers before.
         """
         handle = self._client.update_with_start(
             *(LIMIT, limit.name),
@@ -147,15 +148,15 @@ class Limits:
         return LimitHandle(limit.name, self._client)
 
     def get(self, name: str, *, timeout: float | None = None) -> LimitHandle:
-        """Return a handle to a limit, whose changes wait for at most `timeout` seconds until they are taken.
-        Raises ExecutionNotFound if nobody has used or created it, UsageError if it is no name.
+        """Return a handle to a limit. Its `update` waits for at most `timeout` seconds for an answer. Raises
+        ExecutionNotFound if nobody has used or created the limit, UsageError if the name is not valid.
         """
         check_limit_name(name)
         self._client.get_execution(limit_id(name))
         return LimitHandle(name, self._client, timeout)
 
     def list(self) -> list[LimitHandle]:
-        """Return all limits that were used or created, the newest first."""
+        """Return handles to all limits that were used or created, the newest first."""
         found = self._client.list_executions(workflow=LIMIT)
         return [
             LimitHandle(one.id.removeprefix(LIMIT_PREFIX), self._client)
@@ -168,7 +169,7 @@ class Limits:
 
 
 Wait = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
-"""Makes a call on a thread of its own, and waits for what it answers."""
+"""Makes a call on a thread of its own, and waits for its result."""
 
 
 class LimitChanges(TypedDict, total=False):
@@ -188,16 +189,16 @@ class AsyncLimitHandle:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the limit."""
         return self._handle.name
 
     async def describe(self) -> LimitDescription:
-        """Return how it stands: see `LimitHandle.describe`."""
+        """Return the state of the limit: see `LimitHandle.describe`."""
         found: LimitDescription = await self._wait(self._handle.describe)
         return found
 
     async def update(self, **changes: Unpack[LimitChanges]) -> None:
-        """Change what is given: see `LimitHandle.update`."""
+        """Change the given values: see `LimitHandle.update`."""
         await self._wait(partial(self._handle.update, **changes))
 
     def __repr__(self) -> str:
@@ -212,7 +213,7 @@ class AsyncLimits:
         self._wait = wait
 
     async def create(self, limit: Limit) -> AsyncLimitHandle:
-        """Have a limit be there before it is used: see `Limits.create`."""
+        """Create a limit before it is used: see `Limits.create`."""
         return AsyncLimitHandle(await self._wait(partial(self._limits.create, limit)), self._wait)
 
     async def get(self, name: str, *, timeout: float | None = None) -> AsyncLimitHandle:  # noqa: ASYNC109 - handed on

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Final
 
 from mini_workflow.core import wire
@@ -13,6 +13,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import replace
 from mini_workflow.engine.activity import Activity, Look, Wait
 from mini_workflow.engine.description import told_by
+from mini_workflow.engine.followed_runs import FollowedRuns
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.transport import CheckedStore
 from mini_workflow.errors import SerializationError, StoreCorrupt
@@ -20,7 +21,7 @@ from mini_workflow.ports import Head
 from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
 
 REMEMBERED: Final = 50
-"""Executions that were described last, of which it is remembered what is open. Our own bound."""
+"""The number of executions, described last, whose open operations are remembered. Our own bound."""
 
 LAST: Final = 20
 """Events at the end of a history among which the end of an execution is looked for first: others than late
@@ -30,27 +31,13 @@ HEARTBEATS: Final = 100
 """Tasks in flight whose last heartbeats are read to describe an execution. Our own bound."""
 
 
-class _Known:
-    """The part of a run that was read: up to the event of that number."""
-
-    __slots__ = ("is_of_head", "look", "number", "run")
-
-    def __init__(self, run: tuple[int, int], look: Look, number: int) -> None:
-        self.run = run
-        self.look = look
-        self.number = number
-        self.is_of_head = False
-        """Whether it is the run that the head was of."""
-
-
 class Looks:
     """Looks at executions in a store, and at the last heartbeats of their tasks. Any thread."""
 
     def __init__(self, store: CheckedStore, heartbeats: HeartbeatStore) -> None:
         self._store: Final = store
         self._heartbeats: Final = heartbeats
-        self._known: Final[dict[str, _Known]] = {}
-        self._lock: Final = threading.Lock()
+        self._known: Final = FollowedRuns[Look](store.history, REMEMBERED)
 
     def started(self, execution_id: str) -> ExecutionStarted | None:
         """Return what the current run of an execution has begun with; None if it has gone."""
@@ -88,32 +75,12 @@ class Looks:
         found = self._heartbeats.last(execution_id, list(attempts)[:HEARTBEATS])
         return {beat.seq: beat for beat in found if beat.attempt == attempts[beat.seq]}
 
-    def _look(self, head: Head, codec: Codec) -> Look:
-        """Return what is open, by what was known before and the events since."""
-        name, run = head.execution_id, (head.run, head.started_at)
-        with self._lock:
-            known = self._known.pop(name, None)
-        if known is not None and known.run == run:
-            lines = self._store.history(name, known.number)
-            if not lines or wire.kind_of(lines[0]) != ExecutionStarted.__name__:
-                return self._read(name, known, lines)
-        known = _Known(run, Look(told=told_by(codec)), head.base)
-        return self._read(name, known, self._store.history(name))
-
-    def _read(self, name: str, known: _Known, lines: list[str]) -> Look:
-        look = known.look
-        for line in lines:
-            event = wire.decode(line)
-            look.take(event)
-            if isinstance(event, ExecutionStarted):
-                known.is_of_head = event.run == known.run[0]
-        known.number += len(lines)
-        if known.is_of_head:
-            with self._lock:
-                self._known[name] = known
-                if len(self._known) > REMEMBERED:
-                    del self._known[next(iter(self._known))]
-        return look
+    @contextmanager
+    def _look(self, head: Head, codec: Codec) -> Generator[Look]:
+        """Have what is open, by what was known before and the events since."""
+        with self._known.at(head.execution_id, lambda: Look(told=told_by(codec))) as run:
+            run.read_on(head)
+            yield run.made
 
     def _beating(self, head: Head, waits: Iterable[Wait], codec: Codec) -> Iterable[Wait]:
         waits = tuple(waits)

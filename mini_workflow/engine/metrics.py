@@ -7,12 +7,12 @@ from datetime import datetime
 
 from mini_workflow.core import events
 from mini_workflow.core.records import frozen
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn_data import Turn
 
 
 @frozen
 class Latency:
-    """The duration of something: how often it was measured, and in seconds the sum and the longest."""
+    """Durations of one kind: how many were measured, their sum and the longest, in seconds."""
 
     count: int = 0
     sum: float = 0.0
@@ -20,7 +20,7 @@ class Latency:
 
     @property
     def mean(self) -> float:
-        """Seconds on average; 0 if nothing was measured."""
+        """The average in seconds; 0 if none was measured."""
         return self.sum / self.count if self.count else 0.0
 
 
@@ -28,17 +28,19 @@ class Latency:
 class Metrics:
     """The state of a runtime at a moment.
 
-    `executions` are those in the store, by status, whichever process runs them; one that is paused counts as
-    blocked. All else is about this process `since` it has opened the runtime.
+    `executions` counts the executions in the store, by status, whichever process runs them; paused ones count
+    as blocked. All else is about this process, `since` it has opened the runtime.
 
-    `tasks_running` and `tasks_waiting` are attempts that run now, and that wait for a thread, a process or a
-    worker. `attempts` have ended; of `retries`, an attempt failed and another one follows; of
-    `failed_tasks`, the last one has failed. `blocked` says how often an execution was blocked or paused.
+    `tasks_running` and `tasks_waiting` count attempts that run now, and that wait for a thread, a process or
+    a worker. `attempts` counts those that have ended, `retries` the failures that another attempt follows,
+    and `failed_tasks` the failures of last attempts. `blocked` counts how often an execution was blocked or
+    paused.
 
-    `queue_wait` is how long attempts have waited until they began, `task_time` how long they then ran, and
-    `execution_time` how long executions took from their start to their end, of those that have closed here.
+    `queue_wait` is the time that attempts have waited until they began, `task_time` the time that they then
+    ran, and `execution_time` the time from start to end of executions that have closed here.
 
-    `turns` were committed in so many `commits`; `cached` executions are in memory.
+    `turns` counts committed turns, `commits` the commits that they took, and `cached` the executions in
+    memory.
     """
 
     since: datetime
@@ -76,15 +78,15 @@ class Metrics:
 
 
 def executions_text(counts: Mapping[str, int]) -> str:
-    """Return how many executions there are by status, as text in the exposition format of Prometheus."""
+    """Return the number of executions of each status, as text in the exposition format of Prometheus."""
     lines = ["# TYPE mini_workflow_executions gauge"]
     lines += [f'mini_workflow_executions{{status="{name}"}} {n}' for name, n in counts.items()]
     return "\n".join(lines)
 
 
 class TurnCounts:
-    """The counts of an engine: its `turns` and `commits`, and of the turns those in which more has happened
-    than that an execution went on.
+    """The counts of an engine: its `turns` and `commits`, and the failures, retries, blocks and ends in those
+    turns.
     """
 
     __slots__ = (
@@ -109,7 +111,7 @@ class TurnCounts:
         self.retries = 0
         self.closed = 0
         self.total = 0
-        """Milliseconds that those took that have closed."""
+        """Milliseconds that the executions which have closed took, all together."""
         self.longest = 0
 
     def add(self, turn: Turn) -> None:
@@ -129,10 +131,10 @@ class TurnCounts:
 
     @property
     def cached(self) -> int:
-        """How many executions are in memory."""
+        """The number of executions in memory."""
         return len(self._cache)
 
     @property
     def latency(self) -> Latency:
-        """How long executions took that have closed."""
+        """The time that executions took which have closed."""
         return Latency(self.closed, self.total / 1_000, self.longest / 1_000)

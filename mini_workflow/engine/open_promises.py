@@ -19,19 +19,19 @@ from mini_workflow.errors import ValueTooLarge
 from mini_workflow.ports import Stored
 
 ToPromise = events.PromiseCompleted | events.PromiseFailed | events.PromiseHeartbeat
-"""What is sent to a promise."""
+"""The messages to a promise."""
 
 LONGEST_DETAILS: Final = 4096
-"""Bytes of the details of a heartbeat when they are encoded: they are written with each one, and once more
-whenever the execution is read from the store. Our own bound."""
+"""Bytes of the details of a heartbeat when they are encoded: they are written with each heartbeat, and read
+whenever the execution is loaded from the store. Our own bound."""
 
 
 @frozen
 class OpenPromise:
-    """A promise of an execution. `number` is that of its operation, `name` is empty if it has none, and
-    `token` completes it: whoever has it may do so. It raises PromiseTimeout at the time `until`, unless a
-    heartbeat moves that; None for never. `last_heartbeat` is when one was heard last, with `details`; None
-    if none was.
+    """A promise that waits to be completed. `number` is the number of its operation; `name` is empty for a
+    promise without one. Everybody who has the `token` may complete it. The promise raises PromiseTimeout at
+    the time `until`, unless a heartbeat moves that; None for never. `last_heartbeat` is the time of the last
+    heartbeat, with its `details`; None if there was none.
     """
 
     number: int
@@ -43,7 +43,7 @@ class OpenPromise:
 
 
 def open_promises_of(stored: Stored, codec: Codec) -> list[OpenPromise]:
-    """Return the promises that are open as an execution is stored, in order. Raises WireError."""
+    """Return the open promises of a stored execution, in order. Raises WireError."""
     execution_id = stored.head.execution_id
     history = [wire.decode(line) for line in stored.events]
     state = ExecutionState.of(history)
@@ -103,8 +103,8 @@ def heartbeat_of(token: str, details: Any, codec: Codec, now: int) -> tuple[str,
     size = len(payload.text.encode())
     if size > LONGEST_DETAILS:
         raise ValueTooLarge(
-            f"the details of the heartbeat take {size:,} bytes, and {LONGEST_DETAILS:,} are the most: say "
-            "where they are kept instead",
+            f"the details of the heartbeat take {size:,} bytes, and {LONGEST_DETAILS:,} are the most: store "
+            "them elsewhere, and give a reference to them",
             path="details of the heartbeat",
         )
     return execution_id, events.PromiseHeartbeat(now, seq, payload, secret)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
-from mini_workflow.engine.turn import Turn
+from mini_workflow.engine.turn_data import Turn
 from mini_workflow.errors import ExecutionPaused
 from mini_workflow.ports import Head
 

@@ -248,13 +248,13 @@ class Orchestrator:
 
     def _prepare(self, work: QueueTurn) -> None:
         """Learn how things stand; have an execution that is to be started here begin."""
-        standing = self._store.standing(work.name)
-        work.remark = "" if standing is None else self._claim(work.name)
-        if standing is None:
+        meta = self._store.meta(work.name)
+        work.remark = "" if meta is None else self._claim(work.name)
+        if meta is None:
             number_behind_deleted(self._store, work.name, work.messages, self._clock.now())
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
-        if standing is None and started is not None:
+        if meta is None and started is not None:
             known = self._admission.knows(work.name, started)
             if not known and is_child(started):
                 work.messages[:] = [m for m in work.messages if type(m) is events.Asked]
@@ -268,34 +268,34 @@ class Orchestrator:
                 commit = Commit(work.name, 0, (wire.encode(started),), head)
                 fingerprint = started.arguments.fingerprint()
                 self._store.create(commit, started.parent, fingerprint, NO_EFFECTS, NO_WAKEUPS)
-                standing = self._store.standing(work.name)
-        if started is not None and standing is not None:
+                meta = self._store.meta(work.name)
+        if started is not None and meta is not None:
             work.messages.remove(started)
-            self._admission.check(work.name, started, standing)
-        work.standing, work.version = standing, 0 if standing is None else standing.version
+            self._admission.check(work.name, started, meta)
+        work.meta, work.version = meta, 0 if meta is None else meta.version
 
     def _advance(self, work: QueueTurn) -> None:
         """Make the turn, and say what is to be done once it is committed."""
         work.again, self._longest = False, None
-        name, standing = work.name, work.standing
-        if standing is None:
+        name, meta = work.name, work.meta
+        if meta is None:
             self._first(work)
             return
-        self._cache.drop_unless(name, standing.length)
+        self._cache.drop_unless(name, meta.length)
         now = self._clock.now()
         head = self._store.head(name)
         error: BaseException | None = None
         if work.arrival.delivery >= SUSPICIOUS and head is not None and head.closed_at is None:
-            standing = self._counted(work, standing)
-            error = deadly(standing.tries - 1) if standing.tries > TRIES else None
+            meta = self._counted(work, meta)
+            error = deadly(meta.tries - 1) if meta.tries > TRIES else None
         if error is None:
-            error = self._make_sure(work, standing, head)
+            error = self._make_sure(work, meta, head)
         else:
-            work.owed = put_off(work.pending_effects(standing))
+            work.owed = put_off(work.pending_effects(meta))
         messages = [*work.kept, *work.messages]
         due = head is not None and head.wake_at is not None and head.wake_at <= now
         if due or work.resume:
-            deadline = standing.wakeup.deadline
+            deadline = meta.wakeup.deadline
             if error is None and (work.resume or (deadline is not None and deadline.at <= now)):
                 messages += self._late.find(name, now)
             messages.append(events.Tick(now))
@@ -318,7 +318,7 @@ class Orchestrator:
             warn_of_unreceived(name, work.messages, head)
         work.add_remark()
         if not work.deletes:
-            self._plan(work, standing, now)
+            self._plan(work, meta, now)
 
     def _first(self, work: QueueTurn) -> None:
         """Make the first turn of an execution that was not there before."""
@@ -331,7 +331,7 @@ class Orchestrator:
         self._plan(work, FROM_NOTHING, now)
 
     def _make_sure(
-        self, work: QueueTurn, standing: ExecutionMeta, head: Head | None
+        self, work: QueueTurn, meta: ExecutionMeta, head: Head | None
     ) -> BaseException | None:
         """Do the effects of the last commit if they may not have been done. Answers why the
         execution has to be blocked, if that is so.
@@ -339,7 +339,7 @@ class Orchestrator:
         The queue hands over the messages of an execution in order, and does not bring new ones
         before those are done with whose turn it was.
         """
-        name, pending = work.name, work.pending_effects(standing)
+        name, pending = work.name, work.pending_effects(meta)
         if work.resume and pending.tasks:
             pending = work.take_outcomes(self._late.outcomes(name, pending.tasks), pending)
         if not pending:
@@ -360,7 +360,7 @@ class Orchestrator:
             undone = self._effects.do(
                 name,
                 pending,
-                standing.wakeup.all(),
+                meta.wakeup.all(),
                 requests_of(name, pending, run),
                 self._left,
                 lambda left, goes_on: self._note(work, left, goes_on),
@@ -389,7 +389,7 @@ class Orchestrator:
         is not to be blocked for it.
         """
         left = left if goes_on else put_off(left)
-        self._rewrite(work, self._store.standing(work.name), left, 0)
+        self._rewrite(work, self._store.meta(work.name), left, 0)
 
     def _rewrite(
         self, work: QueueTurn, known: ExecutionMeta | None, pending: PendingEffects, tries: int
@@ -402,22 +402,22 @@ class Orchestrator:
             raise StoreUnavailable(f"execution {name!r} is written by another process")
         work.version += 1
 
-    def _counted(self, work: QueueTurn, standing: ExecutionMeta) -> ExecutionMeta:
+    def _counted(self, work: QueueTurn, meta: ExecutionMeta) -> ExecutionMeta:
         """Count a try, before anything is done that may end the process."""
-        pending, tries = work.pending_effects(standing), standing.tries + 1
-        self._rewrite(work, standing, pending, tries)
-        work.standing = replace(standing, pending=pending, done=False, tries=tries)
-        return work.standing
+        pending, tries = work.pending_effects(meta), meta.tries + 1
+        self._rewrite(work, meta, pending, tries)
+        work.meta = replace(meta, pending=pending, done=False, tries=tries)
+        return work.meta
 
     def _uncount(self, work: QueueTurn) -> None:
         """Take back that a try was counted: this process lives."""
         if work.arrival.delivery < SUSPICIOUS:
             return
         try:
-            standing = self._store.standing(work.name)
-            if standing is not None and standing.tries:
-                work.version = standing.version  # whether a write that failed was done or not
-                self._rewrite(work, standing, standing.pending, standing.tries - 1)
+            meta = self._store.meta(work.name)
+            if meta is not None and meta.tries:
+                work.version = meta.version  # whether a write that failed was done or not
+                self._rewrite(work, meta, meta.pending, meta.tries - 1)
         except StoreError as error:
             log.warning("[%s] a try stays counted: %s", work.name, error)
 
@@ -431,7 +431,7 @@ class Orchestrator:
         self._longest = max(longest or 0, before - self._left())
         return outcome
 
-    def _plan(self, work: QueueTurn, standing: ExecutionMeta, now: int) -> None:
+    def _plan(self, work: QueueTurn, meta: ExecutionMeta, now: int) -> None:
         turn, commands = work.turn, work.commands
         head = turn.head if turn is not None else self._store.head(work.name)
         tasks = tuple((c.seq, c.attempt) for c in commands if isinstance(c, RunTask))
@@ -443,20 +443,20 @@ class Orchestrator:
             at = now  # behind the messages that have arrived meanwhile
         needed = None if at is None else self._dispatch.wakeup(work.name, at, now)
         decision, woken = None if turn is None else turn.decision, work.arrival.woken
-        work.plan_wakeup = waking_of(head, decision, standing.wakeup, needed, woken, now)
+        work.plan_wakeup = waking_of(head, decision, meta.wakeup, needed, woken, now)
         to_set = work.plan_wakeup.to_set is not None
         new = PendingEffects(tasks, tuple(messages), to_set, work.arrival.ids, chunks=work.chunks)
         work.pending = together(work.owed, new)
 
     def _commit(self, work: QueueTurn) -> None:
-        turn, standing, started = work.turn, work.standing, work.started
+        turn, meta, started = work.turn, work.meta, work.started
         if turn is not None and turn.commit.deleted_at is not None:
             self._dispatch.post((*work.held, *turn.final_messages))
             if not self._store.delete(work.name, turn.commit.deleted_at, work.version):
                 self._lose_race(work)
             return
         wakeup, pending = work.plan_wakeup.wakeup, work.pending
-        if standing is None:
+        if meta is None:
             if turn is None or started is None:
                 return
             fingerprint = started.arguments.fingerprint()
@@ -464,19 +464,17 @@ class Orchestrator:
                 self._lose_race(work)
             work.version = 1
             return
-        commit = turn.commit if turn is not None else Commit(work.name, standing.length)
+        commit = turn.commit if turn is not None else Commit(work.name, meta.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark or commit.chunks)
-        if empty and not (
-            pending.tasks or pending.outbox or work.owed or wakeup != standing.wakeup
-        ):
+        if empty and not (pending.tasks or pending.outbox or work.owed or wakeup != meta.wakeup):
             # Setting the same wakeup again is done before this message is done with.
             pending = NO_EFFECTS
         # Effects that are done and unconfirmed would be done again by whoever reads of them.
-        same = not (pending or standing.pending.unconfirmed) and wakeup == standing.wakeup
+        same = not (pending or meta.pending.unconfirmed) and wakeup == meta.wakeup
         if same and turn is None:
             return  # closed, and nothing is left of it
-        if same and empty and standing.listed and not standing.tries:
-            known = self._store.standing(work.name) if self._store.is_current(work.name) else None
+        if same and empty and meta.listed and not meta.tries:
+            known = self._store.meta(work.name) if self._store.is_current(work.name) else None
             now = (commit.expected, work.version)
             written = known is not None and (known.length, known.version) == now
         else:
@@ -496,7 +494,7 @@ class Orchestrator:
         work.turn, work.again, work.owed, work.held = None, True, NO_EFFECTS, ()
 
     def _carry_out(self, work: QueueTurn) -> None:
-        if work.deletes or (work.standing is None and work.turn is None):
+        if work.deletes or (work.meta is None and work.turn is None):
             return
         name, commands, owed = work.name, work.commands, work.owed
         try:
@@ -516,7 +514,7 @@ class Orchestrator:
                 if (work.held or undone.held) and not work.unfinished:
                     self._hold(work, undone.held)
             if work.unfinished or (work.turn is not None and work.turn.cut):
-                self._dispatch.post((continuation(name, self._store.standing(name)),))
+                self._dispatch.post((continuation(name, self._store.meta(name)),))
         except StoreError as error:
             if work.arrival.delivery < GIVE_UP or not self._give_up(work, error):
                 raise
@@ -539,12 +537,10 @@ class Orchestrator:
 
     def _give_up(self, work: QueueTurn, error: StoreError) -> bool:
         """Block an execution whose effects cannot be done; `resume` tries again."""
-        head, standing = self._store.head(work.name), self._store.standing(work.name)
-        if head is None or standing is None or head.closed_at is not None:
+        head, meta = self._store.head(work.name), self._store.meta(work.name)
+        if head is None or meta is None or head.closed_at is not None:
             return False
         log.error("[%s] is blocked: %s", work.name, error)
-        commit = Commit(work.name, standing.length, head=blocked(head, error))
+        commit = Commit(work.name, meta.length, head=blocked(head, error))
         self._cache.drop(work.name)
-        return self._store.commit(
-            commit, put_off(standing.pending), standing.wakeup, 0, work.version
-        )
+        return self._store.commit(commit, put_off(meta.pending), meta.wakeup, 0, work.version)

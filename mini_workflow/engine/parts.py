@@ -33,14 +33,14 @@ class Given(NamedTuple):
 
 
 def deletions(client: Client) -> Deletions:
-    """Return what deletes executions that have closed."""
+    """Return the part that deletes executions that have closed."""
     from mini_workflow.engine.deletions import Deletions
 
     return Deletions(client.given.transport, client.given.store)
 
 
 def forks(client: Client) -> Forks:
-    """Return what makes forks, and looks at promises that are open."""
+    """Return the part that makes forks, and finds open promises."""
     from mini_workflow.engine.forks import Forks
 
     given = client.given
@@ -49,14 +49,14 @@ def forks(client: Client) -> Forks:
 
 
 def queries(client: Client) -> QueryClient:
-    """Return what sends queries."""
+    """Return the part that sends queries."""
     from mini_workflow.engine.queries import QueryClient
 
     return QueryClient(client.given.transport, client.given.codec)
 
 
 def updates(client: Client) -> Updates:
-    """Return what sends updates."""
+    """Return the part that sends updates."""
     from mini_workflow.engine.updates import Updates
 
     given = client.given
@@ -99,7 +99,7 @@ def limits(client: Client) -> Limits:
 
 
 def looks(client: Client) -> Looks:
-    """Return what reads histories to describe executions."""
+    """Return the part that reads histories to describe executions."""
     from mini_workflow.engine.looks import Looks
     from mini_workflow.ports.heartbeats import heartbeats_of
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered, inherited_answer
-from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.engine.requests import Answer, Update, UpdateStage
 
+if TYPE_CHECKING:
+    from mini_workflow.core.decide import Decision
+
 ANSWERS: Final[frozenset[type[Event]]] = frozenset({*Answered.__args__, events.UpdateAccepted})
-"""The kinds of events of which somebody hears who waits for an update."""
+"""The kinds of events that answer callers who wait for an update."""
 
 
 class PendingUpdates:
-    """Requests by execution and update id. They are replied to when that is committed for which they
-    wait.
-    """
+    """Requests by execution and update id. Each is answered when the event that it waits for is committed."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], list[Update]] = {}
@@ -34,13 +34,15 @@ class PendingUpdates:
         self._waiting.setdefault(key, []).append(request)
 
     def answer(self, execution_id: str, decision: Decision) -> bool:
-        """Answer those that a decision has refused or done with; whether all were asked for here."""
+        """Answer the updates that a decision has refused or answered. Returns whether callers here have asked
+        for all of them.
+        """
         if decision.refusals:
             self.refuse(execution_id, decision.refusals)
         return self.settle(execution_id, decision.events)
 
     def settle(self, execution_id: str, taken: Iterable[Event]) -> bool:
-        """Give the answers that are among these events; whether somebody here waits for each."""
+        """Give the answers among these events. Returns whether a caller here waits for each of them."""
         known = True
         for event in taken:
             if isinstance(event, Answered):
@@ -62,28 +64,26 @@ class PendingUpdates:
         return bool(requests)
 
     def refuse(self, execution_id: str, refusals: Iterable[tuple[str, Failure]]) -> None:
-        """Tell those whose update a validator has refused."""
+        """Answer callers whose update a validator has refused."""
         for update_id, failure in refusals:
             for request in self._waiting.pop((execution_id, update_id), ()):
                 request.reply.give(Answer(refusal=failure))
 
     def fail(self, execution_id: str, error: Exception) -> None:
-        """Fail what waits for an execution that has ended, or cannot go on, without having
-        answered.
-        """
+        """Fail the requests to an execution that has ended, or cannot go on, and has not answered them."""
         for key in [key for key in self._waiting if key[0] == execution_id]:
             for request in self._waiting.pop(key):
                 request.reply.fail(error)
 
     def refer_to_history(self) -> None:
-        """Have all who wait look for answers in the history, where another process may record them."""
+        """Have all callers look for answers in the history, where another process may record them."""
         waiting, self._waiting = self._waiting, {}
         for requests in waiting.values():
             for request in requests:
                 request.reply.give(Answer())
 
     def fail_all(self, error: Exception) -> None:
-        """Fail all who wait: nobody will answer."""
+        """Fail all requests: no answer will come."""
         for requests in self._waiting.values():
             for request in requests:
                 request.reply.fail(error)
@@ -93,10 +93,10 @@ class PendingUpdates:
 def find_answer(
     lines: Sequence[str], update_id: str, asked: int, until: UpdateStage = "answered"
 ) -> Answered | events.UpdateAccepted | None:
-    """Return the answer in a history to an update that was asked for at the time `asked`
-    (milliseconds since the epoch), or None. Where that is what is waited for, its acceptance will do.
+    """Return the answer in the lines of a history to an update that was asked for at the time `asked`
+    (milliseconds since the epoch), or None. With `until` "accepted", the event of its acceptance will do.
 
-    A refusal from before that time was the answer to somebody else, or to an earlier question.
+    A refusal from before that time was the answer to an earlier request of the same id.
     """
     for line in reversed(lines):
         if not wire.kind_of(line).startswith("Update"):

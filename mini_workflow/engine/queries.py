@@ -9,15 +9,15 @@ from mini_workflow.core import events
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.run import Run
 from mini_workflow.core.validation import check_id, check_name
 from mini_workflow.engine.replies import existing
 from mini_workflow.engine.requests import Ask
 from mini_workflow.engine.transport import Transport
 from mini_workflow.errors import TurnTimeout, UsageError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 
 if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
     from mini_workflow.engine.cache import Cache
     from mini_workflow.engine.turn import Turns
     from mini_workflow.engine.watchdog import Watchdog
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Queries:
-    """Answers queries to executions, in whatever status they are and wherever they run."""
+    """Answers queries to executions of any status, whichever process runs them."""
 
     def __init__(self, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:
         self._turns = turns
@@ -44,7 +44,9 @@ class Queries:
                 request.reply.give(self._ask(run, request))
             finally:
                 if run.loop.touched:
-                    self._cache.drop(name)  # it may have changed what a replay would not
+                    self._cache.drop(
+                        name
+                    )  # it may have changed variables, which a replay would not
                 self._turns.let_go(run)
         except (Exception, KeyboardInterrupt) as error:
             request.reply.fail(error)
@@ -60,11 +62,14 @@ class Queries:
         except Halt:
             watchdog.end()
             fault, run.loop.fault = run.loop.fault, None
-            raise fault or TurnTimeout(f"query {request.name!r} took too long") from None
+            raise fault or TurnTimeout(
+                f"query {request.name!r} of execution {request.execution_id!r} took too long: have its "
+                "handler return a value that is at hand"
+            ) from None
 
 
 class FencedQueries:
-    """Answers queries by runs in memory that are as in the store, or by replayed ones."""
+    """Answers queries by runs in memory that are as in the store, or else by replayed runs."""
 
     def __init__(self, store: FencedStore, turns: Turns, cache: Cache, watchdog: Watchdog) -> None:
         self._store = store
@@ -73,15 +78,15 @@ class FencedQueries:
         self._queries = Queries(turns, cache, watchdog)
 
     def ask(self, request: Ask) -> None:
-        """Answer a query, by its reply."""
+        """Answer a query, or fail its reply with the reason."""
         self._refresh(request.execution_id)
         self._queries.answer(request)
 
     def refusal(self, execution_id: str, request: events.UpdateRequested) -> Failure | None:
-        """Return why an update would be refused now, or None if it would be accepted or has been,
-        and of an execution that is blocked: its code is not asked.
+        """Return the failure with which an update would be refused now. None if it would be accepted or was
+        accepted, and if the execution is blocked: no code of it runs then.
 
-        Raises ExecutionNotFound, or what keeps its code from going on.
+        Raises ExecutionNotFound, or the fault that keeps its code from going on.
         """
         self._refresh(execution_id)
         head = self._store.head(execution_id)
@@ -115,12 +120,12 @@ class FencedQueries:
             self._turns.let_go(run)
 
     def _refresh(self, name: str) -> None:
-        """Drop the run in memory unless it is as in the store."""
-        standing = self._store.standing(name) if self._store.is_current(name) else None
-        if standing is None:
+        """Drop the run in memory unless it is the same as in the store."""
+        meta = self._store.meta(name) if self._store.is_current(name) else None
+        if meta is None:
             self._cache.drop(name)
         else:
-            self._cache.drop_unless(name, standing.length)
+            self._cache.drop_unless(name, meta.length)
 
 
 class QueryClient:

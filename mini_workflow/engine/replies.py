@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.continuation import Answered
-from mini_workflow.core.decide import Given
-from mini_workflow.core.duplicates import admit
 from mini_workflow.core.records import replace
-from mini_workflow.core.state import ExecutionState
 from mini_workflow.engine.deletion import deletion_refusal
 from mini_workflow.engine.pending_updates import PendingUpdates, find_answer
 from mini_workflow.engine.requests import Answer, Post, Resume, Start, Started, Update
 from mini_workflow.engine.transport import ReadableStore
-from mini_workflow.engine.turn import Delivery, Turn
-from mini_workflow.engine.turn_data import ABOUT_PROMISES
+from mini_workflow.engine.turn_data import ABOUT_PROMISES, Delivery, Turn
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
@@ -28,6 +24,9 @@ from mini_workflow.errors import (
     WireError,
 )
 from mini_workflow.ports import Head, Store
+
+if TYPE_CHECKING:
+    from mini_workflow.core.decide import Given
 
 T = TypeVar("T")
 
@@ -213,6 +212,10 @@ def _is_not_open(
     stored = store.load(name)
     if stored is None:
         return False
+    from mini_workflow.core.decide import Given
+    from mini_workflow.core.duplicates import admit
+    from mini_workflow.core.state import ExecutionState
+
     try:
         state = ExecutionState.of([wire.decode(line) for line in stored.events])
         kept = [wire.decode(line) for line in stored.parked]

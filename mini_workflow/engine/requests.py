@@ -34,7 +34,7 @@ _BEGINNING: Final = threading.Lock()
 
 
 class Reply(Generic[T]):
-    """A value or an error that one thread gives and another one waits for, once."""
+    """A value or an error that one thread gives, once, and another thread waits for."""
 
     __slots__ = ("_error", "_given", "_lock", "_value")
 
@@ -63,8 +63,8 @@ class Reply(Generic[T]):
                     lock.release()
 
     def wait(self, timeout: float | None = None) -> T:
-        """Return the answer. Raises what `fail` was given, or TimeoutError after
-        `timeout` seconds.
+        """Return the answer. Raises the error that `fail` was given, or TimeoutError after `timeout`
+        seconds.
         """
         if not self._given:
             with _BEGINNING:
@@ -86,12 +86,12 @@ class Request(Protocol[T]):
 
     @property
     def execution_id(self) -> str:
-        """The execution that it is about."""
+        """The id of the execution that the request is about."""
         ...
 
     @property
     def reply(self) -> Reply[T]:
-        """Where the answer is given."""
+        """The reply to the request."""
         ...
 
 
@@ -105,8 +105,8 @@ class Started:
 
 @frozen
 class Beginning:
-    """The beginning of a fork: its head, the lines of its history, and those of the messages that it takes
-    next.
+    """The beginning of a fork: its head, the lines of its history, and the lines of the messages that it
+    takes next.
     """
 
     head: Head
@@ -114,19 +114,19 @@ class Beginning:
     parked: tuple[str, ...]
 
     def to_commit(self) -> Commit:
-        """Return what creates the execution."""
+        """Return the commit that creates the execution."""
         name = self.head.execution_id
         return Commit(name, 0, self.events, self.head, park=self.parked)
 
 
 @mutable
 class Start:
-    """Start an execution, or find the one that was started with the same id; with `fresh` the id
-    was made up and cannot be there. A `message` goes to the execution either way. `if_closed` says what
-    becomes of one that is there and has closed, and `restarts` that it was asked to begin anew. A new one
-    begins with the `tags` and `headers`, and begins and ends as its `timing` says. One that is a `fork` must
-    not be there. Its `arguments` are by position where they can be; older versions have recorded them
-    `as_given`.
+    """Start an execution, or find the one that was started with the same id.
+
+    With `fresh` the id was made up, so that no execution has it. The execution gets the `message` either
+    way. `if_closed` says what is done if the found execution has closed, and `restarts` that it was asked to
+    begin anew. A new execution gets the `tags`, the `headers` and the `timing`. A `fork` must be a new one.
+    `arguments` are by position where they can be; older versions have recorded them `as_given`.
     """
 
     execution_id: str
@@ -151,12 +151,12 @@ class Start:
         )
 
     def options(self) -> dict[str, Any]:
-        """Return what a new execution begins with beside its arguments, as `first_event` takes it."""
+        """Return the options of a new execution, as arguments of `first_event`."""
         return {"timing": self.timing, "tags": self.tags, "headers": self.headers}
 
     def message_key(self) -> str:
-        """Return what tells the message from others where it is posted: that of a signal is the same
-        in every copy, and an update has an id of any form, by which its workflow knows it again.
+        """Return the key with which the message is posted. The key of a signal is its id, the same in every
+        copy. An update gets a random one: its id may have any form, and its workflow recognizes that.
         """
         if isinstance(self.message, SignalReceived):
             return self.message.id
@@ -167,8 +167,8 @@ class Start:
 class Post:
     """Deliver a message to an execution; the reply is its head after that.
 
-    `over` is the run that is over for the sender, who has asked for another one before: it may have
-    to begin yet, and takes the message then.
+    `over` is the number of the run that is over for the sender, who has asked for the next run before; 0 for
+    none. The next run takes the message, also if it has not begun yet.
     """
 
     execution_id: str
@@ -187,8 +187,8 @@ class Resume:
 
 @mutable
 class Answer:
-    """The answer to Update: the event that says so, or, of an update that its validator refused,
-    the `refusal`. Neither when another process has the execution, which will record it.
+    """The answer to Update: the event with the answer, or, if the validator has refused the update, the
+    `refusal`. Neither if another process has the execution and will record the answer.
     """
 
     event: UpdateCompleted | UpdateFailed | UpdateRefused | UpdateAccepted | None = None
@@ -196,15 +196,14 @@ class Answer:
 
 
 UpdateStage = Literal["accepted", "answered"]
-"""How far an update has got."""
+"""The stage of an update for which its sender waits."""
 
 
 @mutable
 class Update:
     """Have the workflow handle a request, once per `update_id`. It was asked for at the time `at`
-    (milliseconds since the epoch). The reply comes when it has got so far as `until` says. One that is
-    `known` was accepted before: only its answer is wanted. `headers` come with it, and `asked_by` says who
-    has asked.
+    (milliseconds since the epoch). The reply comes at the stage `until`. A `known` update was accepted
+    before: only its answer is wanted. `headers` are its headers, and `asked_by` says who has asked.
     """
 
     execution_id: str
@@ -236,8 +235,8 @@ class Ask:
 
 @mutable
 class Release:
-    """The runner has handed back an attempt that had not begun, or not ended. `heartbeat` are the
-    details, as JSON text, that it gave last, or those before it.
+    """Put back an attempt that the runner has handed back: it had not begun, or not ended. `heartbeat` is the
+    last JSON text that this attempt, or one before it, gave with a heartbeat.
     """
 
     execution_id: str
@@ -248,10 +247,10 @@ class Release:
 
 @mutable
 class WakeUp:
-    """Something may have changed in the store: look at it."""
+    """Look at the store, which another process may have changed."""
 
 
 Waited = Start | Post | Resume | Update | Ask
 
 Input = Waited | Release | TaskOutcome | WakeUp
-"""What an engine takes: requests, what became of attempts, and a hint to look at the store."""
+"""The input of an engine: requests, outcomes of attempts, and a hint to look at the store."""

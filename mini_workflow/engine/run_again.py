@@ -1,4 +1,4 @@
-"""Run executions again that have closed, for a client, and wait until another process has begun the run."""
+"""Run closed executions again for a client, and wait until another process has begun the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import secrets
 import time
 
 from mini_workflow.core import events
-from mini_workflow.core.history import History
 from mini_workflow.core.validation import check_id, check_reason
 from mini_workflow.engine.pending_updates import find_answer
 from mini_workflow.engine.replies import blocked, existing
@@ -18,28 +17,32 @@ from mini_workflow.ports import Head
 from mini_workflow.printable import printable
 
 LOOK_AGAIN: float = 1.0
-"""Seconds after which somebody who waits for another process looks at the store, because its wake-up
+"""Seconds after which a caller who waits for another process looks at the store, because the notification
 may have been lost."""
 
 
 class RunAgain:
-    """Callable from any thread. Another process may begin a run that was asked for: until it has,
-    what there is of the run before counts no more for who has asked.
+    """Asks for runs of executions that have closed. Another process may have to begin such a run: until it
+    has, the run before counts as over for the client that has asked. Any thread.
     """
 
     def __init__(self, transport: Transport, store: CheckedStore) -> None:
         self._transport = transport
         self._store = store
         self.over: dict[str, int] = {}
-        """The runs that are over for who has asked for another one, by execution."""
+        """By execution: the run that is over for this client, which has asked for the next one."""
 
     def ask(self, execution_id: str, how: str, by: str = "") -> None:
-        """Have another run begin. Raises what `Execution.retry` and `Execution.restart` raise."""
+        """Ask for another run; `how` is "retry" or "restart". Raises the errors of `Execution.retry` and
+        `Execution.restart`.
+        """
         from mini_workflow.core.reset import first_arguments
 
         check_reason("", by)
         head = self._head(execution_id)
         if how == "restart" and head.run > 1 and head.closed_at is not None:
+            from mini_workflow.core.history import History
+
             started = History.from_lines(self._store.history(execution_id)).started
             if first_arguments(started) is None:
                 raise UsageError(
@@ -52,9 +55,8 @@ class RunAgain:
         self.over[execution_id] = head.run
 
     def wait(self, execution_id: str, timeout: float | None) -> float | None:
-        """Wait until the run that was asked for has begun, and return what is left of the timeout.
-
-        Raises TimeoutError.
+        """Wait until the run that was asked for has begun, and return the seconds that are left of the
+        timeout. Raises TimeoutError.
         """
         over = self.over.get(execution_id)
         if over is None:
@@ -75,7 +77,7 @@ class RunAgain:
 
 
 def closing_option(if_closed: object) -> object:
-    """Return the option if it was given, or None. Raises UsageError if it is none."""
+    """Return `if_closed`, or None if it is the default. Raises UsageError if there is no such option."""
     if if_closed not in ("return", "restart", "reject"):
         raise UsageError(f'if_closed={if_closed!r}: choose "return", "restart" or "reject"')
     return None if if_closed == "return" else if_closed
@@ -88,8 +90,10 @@ def wait_for_answer(
     deadline: float | None,
     refused: list[BaseException],
 ) -> Answer:
-    """Wait until the process that has the execution has recorded the answer, or the wait is
-    refused.
+    """Wait until the process that has the execution has recorded the answer.
+
+    `deadline` is a time of `time.monotonic`. Raises TimeoutError at the deadline, the error that is put into
+    `refused` meanwhile, ExecutionBlocked, ExecutionClosed, ExecutionNotFound or StoreError.
     """
     execution_id = request.execution_id
     seen = 0
@@ -107,7 +111,8 @@ def wait_for_answer(
                 raise blocked(head)
             if head.closed_at is not None:
                 raise ExecutionClosed(
-                    f"execution {execution_id!r} has closed without an answer",
+                    f"execution {execution_id!r} has closed without an answer to update "
+                    f"{request.update_id!r}",
                     execution_id=execution_id,
                 )
             left = LOOK_AGAIN if deadline is None else deadline - time.monotonic()
@@ -121,9 +126,12 @@ def wait_for_answer(
 log = logging.getLogger("mini_workflow.engine.executions")
 
 
-def tell_asked(head: Head, action: str, by: str) -> None:
-    """Log that an action was asked for, and by whom if that was told: in the process that asks."""
-    if by and log.isEnabledFor(logging.INFO):
+def tell_asked(head: Head, action: str, by: str, reason: str = "") -> None:
+    """Log that `by` has asked for an action, and the reason, in the process that asks; nothing if both are
+    empty.
+    """
+    if (by or reason) and log.isEnabledFor(logging.INFO):
         about = {"execution_id": head.execution_id, "workflow": head.workflow, "asked_by": by}
-        said = "[%s] was asked to %s by %s"
-        log.info(said, head.execution_id, action, printable(by), extra=about)
+        said = f"was asked to {action}{f' by {printable(by)}' if by else ''}"
+        why = f": {printable(reason)}" if reason else ""
+        log.info("[%s] %s%s", head.execution_id, said, why, extra={**about, "reason": reason})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mini_workflow.core import events
 from mini_workflow.core.awaited import is_of_task, waits_of
+from mini_workflow.core.chance import seed_and_key
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.comparison import mismatch_of, read_mismatch
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
@@ -30,19 +31,6 @@ if TYPE_CHECKING:
     from mini_workflow.core.reset import Reset
 
 log = logging.getLogger("mini_workflow.engine")
-
-
-SEED_BITS: Final = 53
-"""Bits of the seed of a run's random numbers, which JSON numbers hold in every language."""
-
-ENTROPY_BITS: Final = SEED_BITS + 128
-"""Random bits that a run takes: for its seed, and for the key of the tokens of its promises."""
-
-
-def seed_and_key(entropy: int) -> tuple[int, str]:
-    """Return what a run takes from ENTROPY_BITS random bits. The seed tells nothing of the key."""
-    key = entropy >> SEED_BITS
-    return entropy & ((1 << SEED_BITS) - 1), f"{key:032x}" if key else ""
 
 
 def first_event(

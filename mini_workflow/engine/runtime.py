@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.codec import Codec
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.engine import Engine, Ports
@@ -21,7 +22,6 @@ from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
 from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.requests import Release
-from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.engine.takeover import LeaseRenewal
 from mini_workflow.engine.waiters import Changed
 from mini_workflow.errors import RuntimeClosed, StoreError, UsageError
@@ -141,6 +141,7 @@ class Runtime(Client):
                     report=self._driver.put,
                     notify_peers=self._driver.notify_peers_later,
                     on_chunks=self._driver.announce_chunks,
+                    on_change=self._driver.announce_change,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,

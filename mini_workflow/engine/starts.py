@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from mini_workflow.context import Context
 from mini_workflow.core.limit import Limit, queue_of
 from mini_workflow.core.start_options import BatchOptions, BoundWorkflow
 from mini_workflow.core.timing import UNTIMED, Timing
@@ -16,6 +15,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.workflow import Workflow
 
 if TYPE_CHECKING:
+    from mini_workflow.context import Context
     from mini_workflow.engine.client import Client
 
 P = ParamSpec("P")
@@ -67,13 +67,13 @@ class StartExecutions:
 
         Args:
             workflow: the workflow, or its name.
-            calls: the positional arguments of each, as tuples; or ``workflow.bind(...)`` of each.
-            ids: their ids, as many as there are calls; without them they are made up.
-            tags: the tags of each of them.
-            headers: the headers of each of them.
-            queue: a limit of which each of them needs a slot before its code begins, as for
+            calls: the positional arguments of each execution, as tuples; or ``workflow.bind(...)`` of each.
+            ids: the ids of the executions, as many as there are calls; by default they are made up.
+            tags: the tags of each execution.
+            headers: the headers of each execution.
+            queue: a limit of which each execution needs a slot before its code begins, as for
                 `start_execution`; so are `limit_key` and `priority`.
-            limit_key: whom all of them are for.
+            limit_key: the key of all of them at the limit.
             priority: -100 to 100.
 
         Returns:
@@ -81,8 +81,8 @@ class StartExecutions:
 
         Raises:
             UsageError: there are not as many ids as calls.
-            Exception: what `start_execution` raises. Wrong calls are found before anything is
-                started; of the rest, those before and behind the one at fault are started.
+            Exception: the errors of `start_execution`. Wrong calls are found before any execution is
+                started. If another start fails, all others are made all the same.
         """
         client = self._client
         client.check_caller()
@@ -90,7 +90,9 @@ class StartExecutions:
         arguments = list(calls)
         names = None if ids is None else list(ids)
         if names is not None and len(names) != len(arguments):
-            raise UsageError(f"start_executions: {len(arguments)} calls, but {len(names)} ids")
+            raise UsageError(
+                f"start_executions: {len(arguments)} calls, but {len(names)} ids; give one id for each"
+            )
         limit = queue_of("start_executions", name, queue, limit_key, priority)
         requests = [
             client.start_request(
@@ -110,17 +112,22 @@ class StartExecutions:
 
 
 def arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of one of many calls of the workflow of that name."""
+    """Return the positional arguments and those by name of one of many calls of the workflow `name`. Raises
+    UsageError if the call is one of another workflow.
+    """
     if not isinstance(call, BoundWorkflow):
         return tuple(call), {}
     bound = cast("BoundWorkflow[Any]", call)
     if bound.workflow.name != name:
-        raise UsageError(f"start_executions starts workflow {name!r}, but one call is {call!r}")
+        raise UsageError(
+            f"start_executions starts workflow {name!r}, but one call is {call!r}; start that by a call "
+            "of its own"
+        )
     return bound.args, bound.kwargs
 
 
 def name_of(workflow: object) -> str:
-    """Return the name of a workflow that is given as itself or by its name. Raises UsageError."""
+    """Return the name of `workflow`, which is a workflow or the name of one. Raises UsageError."""
     if isinstance(workflow, Workflow):
         return workflow.name
     if isinstance(workflow, str):

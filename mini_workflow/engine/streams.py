@@ -26,13 +26,12 @@ PAGE: Final = 500
 
 @frozen
 class Chunk:
-    """A value that was written to a stream by one call. `offset` is the place in the stream: give it
-    as `after` to
-    go on behind this chunk. `source` is the number of the task that has written it, or 0 for the
+    """A value that one call has written to a stream. `offset` is its place in the stream: give it as `after`
+    to go on behind this chunk. `source` is the number of the task that has written it, or 0 for the
     workflow itself, and `attempt` the attempt of the task, or the run of the workflow.
 
-    `restarts` is True for the first chunk of an attempt that begins anew what an earlier one had written:
-    whatever the same source has written before does not count any more.
+    `restarts` is True for the first chunk of an attempt that begins anew after an earlier attempt had
+    written: the earlier chunks of the same source do not count any more.
     """
 
     offset: int
@@ -43,10 +42,10 @@ class Chunk:
 
 
 class ExecutionStream:
-    """A stream of an execution, to be read; ``execution.stream(name)`` gives it.
+    """A stream of an execution, to be read; ``execution.stream(name)`` returns it.
 
     ``for chunk in stream`` and ``async for chunk in stream`` give a Chunk at a time, wait for more, and
-    end when the execution has closed and all that it wrote before was given. Each loop begins at
+    end when the execution has closed and all of its chunks were given. Each loop begins at
     `after` again.
 
     Both raise ExecutionNotFound, PayloadNotReadable, StoreError and RuntimeClosed. A blocked execution
@@ -89,7 +88,7 @@ class ExecutionStream:
                     if pauses is not None:
                         pauses.reset()
                 elif pauses is None:
-                    # Then it looks once more: from here on it is told.
+                    # Then it looks once more: from here on it hears of changes.
                     changes = self._client.changes(self.execution_id, changed.set)
                     pauses = stack.enter_context(changes)
                 else:
@@ -123,15 +122,15 @@ class ExecutionStream:
                     changed.clear()
 
     def read(self, limit: int | None = None) -> list[Chunk]:
-        """Return what is there now behind `after`, without waiting: of each task what its last attempt
-        has written, which is one clean stream. At most `limit` chunks are looked at, by default all.
+        """Return the chunks that are there now behind `after`, without waiting. Of each task only the chunks
+        of its last attempt are returned. At most `limit` chunks are read, by default all.
 
-        Raises what iterating raises.
+        Raises the errors of iterating.
         """
         found: list[Chunk] = []
-        after, looked = self.after, 0
-        while limit is None or looked < limit:
-            page = self._page(after, PAGE if limit is None else min(PAGE, limit - looked))
+        after, read = self.after, 0
+        while limit is None or read < limit:
+            page = self._page(after, PAGE if limit is None else min(PAGE, limit - read))
             if not page.chunks:
                 break
             for one in page.chunks:
@@ -139,13 +138,13 @@ class ExecutionStream:
                     found = [other for other in found if other.source != one.source]
                 found.append(self._chunk(one))
             after = page.chunks[-1].offset
-            looked += len(page.chunks)
+            read += len(page.chunks)
         return found
 
     def _page(self, after: int, limit: int = PAGE) -> StreamPage:
         page = self._client.read_stream(self.execution_id, self.name, after, limit)
         if not page.chunks and not after and not page.over:
-            self._client.head(self.execution_id)  # or there is no such execution
+            self._client.head(self.execution_id)  # raises if there is no such execution
         return page
 
     def _decoded_page(self, after: int) -> tuple[list[Chunk], bool]:
@@ -170,7 +169,7 @@ class AsyncExecutionStream:
         return self._stream.__aiter__()
 
     async def read(self, limit: int | None = None) -> list[Chunk]:
-        """Return what is there now: see `ExecutionStream.read`."""
+        """Return the chunks that are there now: see `ExecutionStream.read`."""
         return await asyncio.to_thread(self._stream.read, limit)
 
     def __repr__(self) -> str:

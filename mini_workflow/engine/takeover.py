@@ -9,15 +9,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Incoming
 from mini_workflow.core.records import frozen, replace
-from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.batch import AT_ONCE, MESSAGES, Batch
-from mini_workflow.engine.turn import UNKNOWN_WORKFLOW, Delivery
-from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS, ABOUT_PROMISES
-from mini_workflow.errors import StoreError, WireError
+from mini_workflow.engine.turn_data import (
+    ABOUT_ATTEMPTS,
+    ABOUT_PROMISES,
+    UNKNOWN_WORKFLOW,
+    Delivery,
+)
+from mini_workflow.errors import ExecutionNotFound, StoreError, WireError
 from mini_workflow.ports import (
     Agenda,
     Clock,
@@ -31,13 +33,13 @@ from mini_workflow.ports import (
 log = logging.getLogger("mini_workflow.engine")
 
 Sent = Incoming | events.UnrecordedMessage | events.Request
-"""What can be left for another process."""
+"""The messages that can be left for another process."""
 
 _OF_CLOSED: Final = (events.ResetRequested, events.DeletionRequested)
-"""What is asked of executions that have closed."""
+"""The requests to executions that have closed."""
 
 RESUME: Final = "resume"
-"""The body of a message that asks for a blocked execution to go on."""
+"""The body of a message by which a blocked execution goes on."""
 
 
 @frozen
@@ -53,10 +55,10 @@ class Ports:
 
 
 class Takeover:
-    """Takes over executions, finds out what they need, and exchanges messages.
+    """Takes over executions, finds those that have to go on, and exchanges messages with other owners.
 
-    Every method may raise what the ports raise, and can be called again then. `notify_peers` is
-    called when it has left a message.
+    Every method may raise the errors of the ports, and can be called again then. `known` returns the names
+    of the registered workflows. `notify_peers` is called when a message was left for another owner.
     """
 
     def __init__(
@@ -71,22 +73,25 @@ class Takeover:
         self._notify_peers = notify_peers
         self._read_up_to = 0
         self._behind: dict[str, int] = {}
-        """The executions with more messages than one turn takes, and the last one that was taken."""
+        """By execution with more messages than one turn takes: the number of the last one that was taken."""
         self._unrecovered = True
 
     def take(self, now: int) -> bool:
-        """Take over what nobody holds; whether `recover` is to be called, also for earlier."""
+        """Take over executions that nobody holds. Answers whether `recover` has to be called, for these or
+        for those of an earlier call.
+        """
         if self._ports.leases.acquire(now):
             self._unrecovered = True
         return self._unrecovered
 
     def look(self, now: int) -> bool:
-        """Return the same, now that another process may have changed something."""
+        """Take over executions as `take` does, after another process may have changed the store."""
         return self.take(now)
 
     def recover(self, awake: dict[str, bool]) -> int | None:
-        """Add the executions that must be looked at: those with an attempt in flight, and, to be
-        resumed, those that a registration has unblocked. Answers when the next one is due.
+        """Add to `awake` the executions that need a turn: those with an attempt in flight, and, with True for
+        a resume, those that a registration has unblocked. Returns when the next one is due (milliseconds), or
+        None.
         """
         after = ""
         while names := self._ports.agenda.busy(after, AT_ONCE):
@@ -113,9 +118,10 @@ class Takeover:
         return next_wake
 
     def read(self, batch: Batch) -> bool:
-        """Put messages that have not been read yet into the batch; whether there may be more.
+        """Put messages that have not been read yet into the batch. Answers whether there may be more.
 
-        An execution gets no more than one turn takes: the others shall not wait for a backlog.
+        An execution gets no more messages than one turn takes, so that the others do not wait for its
+        backlog.
         """
         taken = 0
         more = True
@@ -144,8 +150,10 @@ class Takeover:
         try:
             message = None if entry.body == RESUME else decode_message(entry.body)
         except WireError as error:
-            # It stays in the mailbox, for a process that can read it.
-            log.error("[%s] an unreadable message: %s", entry.execution_id, error)
+            log.error(
+                "[%s] message %d in the mailbox cannot be read, and stays there for a process that can: %s",
+                *(entry.execution_id, entry.number, error),
+            )
             return
         delivery.entries = [*delivery.entries, entry.number]
         if message is None:
@@ -156,21 +164,20 @@ class Takeover:
             self._behind.setdefault(entry.execution_id, entry.number)
 
     def read_again(self) -> None:
-        """Begin at the first message again: what was read has not been committed."""
+        """Begin at the first message again: the messages that were read have not been committed."""
         self._read_up_to = 0
         self._behind = {}
 
     def is_behind(self, execution_id: str) -> bool:
-        """Return whether messages for the execution are there that have to be taken before anything
-        else.
-        """
+        """Return whether the execution has messages in the mailbox that have to be taken before new ones."""
         return execution_id in self._behind
 
     def forward(self, delivery: Delivery) -> None:
-        """Leave what has arrived as messages, unless the execution has closed or does not exist.
+        """Leave the messages of a delivery for another owner, unless the execution has closed or does not
+        exist.
 
-        Not what becomes of attempts: the other owner has counted those as lost when it took over.
-        Nor what is for a promise that is not open, so that the sender can be told.
+        Outcomes of attempts are dropped: the other owner has counted the attempts as lost when it took over.
+        Messages for a promise that is not open are `refused`, so that the sender can be told.
         """
         name = delivery.execution_id
         bodies = [RESUME] if delivery.resume else []
@@ -187,23 +194,29 @@ class Takeover:
         head = self._ports.store.head(name)
         if head is None or (head.closed_at is not None and not resets):
             return
+        try:
+            for body in bodies:
+                self._ports.mailbox.post(name, body, body)
+        except ExecutionNotFound:
+            return  # another owner has deleted it meanwhile
         delivery.forwarded = head
-        for body in bodies:
-            self._ports.mailbox.post(name, body, body)
         self._notify_peers()
 
     def _is_open(self, execution_id: str, message: Sent) -> bool:
-        """Return whether what is recorded so far lets the promise be completed."""
+        """Return whether the promise can be completed by the history so far."""
+        from mini_workflow.core.duplicates import admit
+        from mini_workflow.core.state import ExecutionState
+
         try:
             history = map(wire.decode, self._ports.store.history(execution_id))
             return admit(ExecutionState.of(history), message) is not None
         except WireError:
-            return True  # for the other owner to say
+            return True  # the other owner decides
 
 
 def to_forward(message: Sent) -> Sent:
-    """Return the message to forward. Whoever asks for an update here reads the answer in the history, a
-    refusal as well.
+    """Return the message to forward. The sender of a forwarded update reads the answer in the history, so
+    that a refusal is recorded too.
     """
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)
@@ -211,11 +224,11 @@ def to_forward(message: Sent) -> Sent:
 
 
 class LeaseRenewal:
-    """Extends the lease every `interval` seconds, unless `hangs` says that the engine will not come
-    back: then the other executions are better off with another process.
+    """Extends the lease every `interval` seconds, unless `hangs` names an execution whose turn cannot be
+    interrupted: then another process should take over the other executions.
 
-    The engine renews too. This one goes on while a turn computes, a value is decoded or a commit
-    waits, so that none of them costs the process what it holds.
+    The engine renews the lease too. This thread goes on while a turn computes, a value is decoded or a commit
+    waits, so that none of them costs the process its executions.
     """
 
     def __init__(
@@ -230,7 +243,7 @@ class LeaseRenewal:
         self._thread = threading.Thread(target=self._run, name="mini-workflow-lease", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -250,9 +263,9 @@ class LeaseRenewal:
             if not self._given_up:
                 self._given_up = True
                 log.critical(
-                    "[%s] keeps the engine busy, and cannot be interrupted: the lease is no longer "
+                    "[%s] keeps the engine busy, and cannot be interrupted. The lease is no longer "
                     "renewed, so that another process can take over the other executions. Terminate "
-                    "the execution and restart this process",
+                    "the execution, and restart this process",
                     name,
                     extra={"execution_id": name},
                 )
@@ -261,7 +274,9 @@ class LeaseRenewal:
         try:
             self._leases.extend(self._clock.now())
         except StoreError as error:
-            log.warning("the lease could not be extended: %s", error)
+            log.warning(
+                "the lease could not be extended; trying again in %g s: %s", self._interval, error
+            )
         except Exception:
-            # The thread has to outlive whatever one attempt meets.
-            log.exception("the lease could not be extended")
+            # The thread goes on after any error.
+            log.exception("the lease could not be extended; trying again in %g s", self._interval)

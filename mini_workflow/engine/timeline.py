@@ -230,11 +230,6 @@ class Reader:
         self._number = number
         self._now = now
 
-    def begin(self, seq: int, name: str, since: int) -> None:
-        """Take in one of them."""
-        self._names[seq] = name
-        self._since[seq] = since
-
     def entry(self, number: int, now: int, event: Event) -> Entry:
         """Return the entry of an event that was passed by."""
         is_outcome = type(event) in _OUTCOMES

@@ -1,8 +1,7 @@
-"""Carry requests of clients to where executions run, and the replies back."""
+"""Carry requests of clients to the engine that runs the executions, and the replies back."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -11,36 +10,36 @@ from typing import Final, Protocol, TypeVar
 
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.requests import Post, Request, Start
-from mini_workflow.loop.loop import WorkflowLoop, running_loop
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import Head, Page, Query, Stored, StreamStore
 
 T = TypeVar("T")
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
-"""Seconds between two looks at an execution that somebody waits for: they grow by half each time,
-and each is drawn between a half and the whole. Our own bounds."""
+"""Seconds between two looks at an execution that somebody waits for. A pause is one and a half times as long
+as the one before, and is drawn between a half and the whole of that. Our own bounds."""
 
 
 class Transport(Protocol):
-    """The way of requests to whatever runs the executions. Every method may be called on any thread,
-    and raises RuntimeClosed once it is closed, and NotAllowedInWorkflow in a workflow.
+    """The way of requests to the engine. Every method may be called on any thread, and raises RuntimeClosed
+    once the runtime or client is closed, and NotAllowedInWorkflow in a workflow.
     """
 
     def start(self, requests: Sequence[Start]) -> None:
-        """Have executions started, together as far as that goes; the replies say how it went."""
+        """Have executions started, in as few commits as possible; the replies have the outcomes."""
         ...
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
-        """Have the request answered. Raises TimeoutError after `timeout` seconds.
+        """Have the request answered. Raises the error of its reply, or TimeoutError after `timeout` seconds.
 
-        A message is durable on return. An update whose answer is left to another process is
-        answered with an Answer that says nothing.
+        A message is durable on return. If another process answers an update, the reply is an empty Answer:
+        the caller looks for the answer in the history.
         """
         ...
 
     def post(self, requests: Sequence[Post]) -> None:
-        """Have messages taken, together as far as that goes; the replies say how it went, as for
+        """Have messages taken, in as few commits as possible; the replies have the outcomes, as for
         `ask`.
         """
         ...
@@ -57,8 +56,8 @@ class Transport(Protocol):
         ...
 
     def watch(self, execution_id: str) -> AbstractContextManager[Callable[[float], None]]:
-        """Notice changes of an execution from now on: the function waits for one, for at most so
-        many seconds. It may come back without any.
+        """Notice changes of an execution from now on. The function waits for one, for at most as many
+        seconds as it is given; it may return without a change.
         """
         ...
 
@@ -70,9 +69,9 @@ class Transport(Protocol):
     def changes(
         self, execution_id: str, wake: Callable[[], None]
     ) -> AbstractContextManager[Pauses]:
-        """Have `wake` called, on any thread, after each change of an execution or its streams that is
-        heard of, from now on. It must not block. After the pauses that are answered whoever waits looks
-        again even so.
+        """Have `wake` called, on any thread, after each change of an execution or its streams that this
+        process hears of, from now on. `wake` must not block. Other changes are found by looking again after
+        each of the returned pauses.
         """
         ...
 
@@ -110,11 +109,11 @@ class ReadableStore(Protocol):
 
 
 class CheckedStore:
-    """Reads a store for users, once it is certain that they may.
+    """Reads a store for users, after a check that they may.
 
     Args:
-        store: gives the store.
-        check: raises if it cannot be used now, or not by the caller.
+        store: returns the store.
+        check: raises if the store cannot be used now, or not by the caller.
         load: loads an execution, where not every thread may do that.
     """
 
@@ -160,31 +159,46 @@ class CheckedStore:
         try:
             return read(self._store())
         except Exception:
-            self.check()  # Whatever it is, a closing in between explains it.
+            self.check()  # if the runtime was closed in between, that is the error to raise
             raise
 
 
 class Pauses:
-    """Growing pauses with jitter between looks at a store, in seconds."""
+    """Growing pauses with jitter between looks at a store, in seconds.
 
-    def __init__(self, first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE) -> None:
+    `begin` is called before each pause; where it returns False there is none: a look comes first.
+    """
+
+    def __init__(
+        self,
+        first: float = FIRST_PAUSE,
+        longest: float = LONGEST_PAUSE,
+        begin: Callable[[], bool] | None = None,
+    ) -> None:
         self._first = self._next = first
         self._longest = longest
+        self._begin = begin
 
     def reset(self) -> None:
-        """Begin with the shortest again."""
+        """Begin with the shortest pause again."""
         self._next = self._first
 
     def take(self, at_most: float | None = None) -> float:
-        """Return seconds to wait now."""
+        """Return the seconds to wait now, at most `at_most`."""
+        if self._begin is not None and not self._begin():
+            return 0.0
         pause = random.uniform(self._next / 2, self._next)
         self._next = min(self._longest, self._next * 1.5)
         return pause if at_most is None else max(0.0, min(pause, at_most))
 
 
 def refuse_in_workflow() -> None:
-    """Refuse a call from workflow code: a runtime is used from outside, or in a task."""
+    """Refuse a call from workflow code, which must not use a runtime. Raises NotAllowedInWorkflow."""
     loop = running_loop()
+    if loop is None:
+        return
+    from mini_workflow.loop.loop import WorkflowLoop
+
     if isinstance(loop, WorkflowLoop):
         loop.refuse("using a runtime", "do it in a task: await ctx.task(...)")
 
@@ -209,6 +223,8 @@ def wait_until_settled(
 
 async def wait_until_settled_async(look: Callable[[], Settled | None]) -> Settled:
     """Look with growing pauses until the execution has settled, on a thread, since each look blocks."""
+    import asyncio
+
     pauses = Pauses()
     while True:
         found = await asyncio.to_thread(look)

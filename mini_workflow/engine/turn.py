@@ -28,7 +28,15 @@ from mini_workflow.engine.executor import Execute, execute, inline_runner
 from mini_workflow.engine.kept_turn import blocked_turn, kept_turn, termination
 from mini_workflow.engine.outbox import family_messages, outbox
 from mini_workflow.engine.requests import Start
-from mini_workflow.engine.runs import blocked, bounded, first_head, next_run, tagged, with_waits
+from mini_workflow.engine.runs import (
+    blocked,
+    bounded,
+    first_event,
+    first_head,
+    next_run,
+    tagged,
+    with_waits,
+)
 from mini_workflow.engine.turn_data import (
     NONE_FAILED,
     Delivery,
@@ -47,7 +55,7 @@ from mini_workflow.errors import (
     UnknownWorkflow,
     WireError,
 )
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.ports import Commit, Head, Reader, Stored, reopened
 
 log = logging.getLogger("mini_workflow.engine")
@@ -62,9 +70,6 @@ DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
 
-UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
-"""The kind of block that the registration of the workflow resolves by itself."""
-
 
 _KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
 """The kinds of commands that turns have had together, each once."""
@@ -77,7 +82,7 @@ class Turns:
 
     With a `refresh` each turn writes a head anyway, which then names a task that is awaited, too.
 
-    After `drain`, attempts that were handed back are not begun again.
+    While it is `draining`, attempts that were handed back are not begun again.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Turns:
         definitions: Callable[[str], Definition],
         watchdog: Watchdog,
         dispatched: Callable[[tuple[str, int, int]], bool],
+        draining: Callable[[], bool] = lambda: False,
         entropy: Callable[[], int],
         history_limit: int,
         execute: Execute = execute,
@@ -108,13 +114,21 @@ class Turns:
         self._entropy = entropy
         self._limit = history_limit
         self._inline = inline_runner(codec, execute)
-        self._lost = LostAttempts(codec, dispatched)
+        self._lost = LostAttempts(codec, dispatched, draining)
         self._asking = Asking(store, codec, self.watched, self.look, self.let_go)
         cache.close = self.close
 
-    def drain(self) -> None:
-        """Begin no attempt again that was handed back."""
-        self._lost.draining = True
+    def start(self, request: Start, now: int, *, first_seq: int) -> Turn:
+        """Return the first turn of a new execution that somebody starts now; `first_seq` are the
+        `Store.deleted_events` of its id. Raises UnknownWorkflow.
+        """
+        started = first_event(
+            *(request.workflow, request.arguments, now, self._entropy()),
+            **request.options(),
+            first_seq=first_seq,
+        )
+        messages = () if request.message is None else (request.message,)
+        return self.create(request.execution_id, started, request, messages)
 
     def create(
         self,

@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command
-from mini_workflow.core.decide import Decision
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.records import mutable
-from mini_workflow.core.run import Run
-from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.wire import decode_message
-from mini_workflow.engine.cache import Live
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.errors import TurnTimeout, WireError
 from mini_workflow.ports import Commit, Head, QueuedMessage, Stored
+
+if TYPE_CHECKING:
+    from mini_workflow.core.decide import Decision
+    from mini_workflow.core.run import Run
+    from mini_workflow.core.state import ExecutionState
+    from mini_workflow.engine.cache import Live
+
+UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
+"""The kind of block that the registration of the workflow resolves by itself."""
 
 NONE_FAILED: Final[Mapping[int, str]] = {}
 """Of a turn to which no failure was reported. One for all, as with the tuples that are empty here: what each
@@ -155,6 +160,8 @@ def ended_lines(
     """Return the lines that end an execution whose code is not run, with the signals that it does
     not get.
     """
+    from mini_workflow.core.state import ExecutionState
+
     known: set[str] = set()
     kept: list[Message] = []
     with contextlib.suppress(WireError):

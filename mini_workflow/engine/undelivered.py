@@ -8,10 +8,8 @@ from typing import Final
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Message
-from mini_workflow.engine.asking import asked_of_nobody
-from mini_workflow.engine.turn import Turn
-from mini_workflow.engine.turn_data import ABOUT_PROMISES
-from mini_workflow.errors import StoreError
+from mini_workflow.engine.turn_data import ABOUT_PROMISES, Turn
+from mini_workflow.errors import ExecutionNotFound, StoreError
 from mini_workflow.ports import Head, Mailbox, Store
 
 log = logging.getLogger("mini_workflow.engine")
@@ -26,12 +24,19 @@ def warn_of_nobody(turn: Turn, store: Store, mailbox: Mailbox) -> None:
 
     Signals do reach what has closed: see `warn_of_late_signals`.
     """
+    from mini_workflow.engine.asking import asked_of_nobody
+
     name = turn.head.execution_id
     try:
         for message in asked_of_nobody(turn, store.head):
             mailbox.post(message.execution_id, message.body, message.key)
-    except StoreError as error:
-        log.error("[%s] what it has asked could not be looked after: %s", name, error)
+    except (StoreError, ExecutionNotFound) as error:
+        log.error(
+            "[%s] its asks of executions that do not exist could not be answered; call resume() to "
+            "have them sent again: %s",
+            name,
+            error,
+        )
     for event in turn.decision.events if turn.decision is not None else ():
         if not isinstance(event, _SENT):
             continue

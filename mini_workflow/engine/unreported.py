@@ -1,4 +1,4 @@
-"""Find attempts and messages that were never reported: those of lost workers, and those under way."""
+"""Find attempts that were never reported, and messages that have never arrived."""
 
 from __future__ import annotations
 
@@ -32,15 +32,21 @@ if TYPE_CHECKING:
 
 
 class LostAttempts:
-    """Finds them. `dispatched` tells whether this engine has dispatched an attempt and not heard of it.
+    """Finds attempts that nobody will report. `dispatched` returns whether this engine has dispatched an
+    attempt that was not reported yet.
 
-    While `draining`, attempts that were handed back are not begun again.
+    While `draining`, attempts that were handed back do not begin again.
     """
 
-    def __init__(self, codec: Codec, dispatched: Callable[[tuple[str, int, int]], bool]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        dispatched: Callable[[tuple[str, int, int]], bool],
+        draining: Callable[[], bool],
+    ) -> None:
         self._codec = codec
         self._dispatched = dispatched
-        self.draining = False
+        self._draining = draining
 
     def of(
         self,
@@ -50,8 +56,8 @@ class LostAttempts:
         arriving: Sequence[Message],
         now: int,
     ) -> list[Message]:
-        """Return the messages about an execution whose state is that, behind which others are `parked`, or
-        arrive.
+        """Return the messages by which attempts of an execution in that state fail, or begin again. Attempts
+        with a message among the `parked` or `arriving` ones are left out.
         """
         told: dict[tuple[int, int], type[Message]] = {
             (message.seq, message.attempt): type(message)
@@ -63,7 +69,7 @@ class LostAttempts:
         for seq, task in state.tasks.items():
             key = (seq, task.attempt)
             if marker is not None:
-                # All are made again but for those that are being made.
+                # All tasks are made again but for those whose attempts run.
                 if seq not in (marker.running or ()):
                     continue
                 key = (seq, (marker.attempts or {})[str(seq)])
@@ -73,7 +79,7 @@ class LostAttempts:
                 continue
             what = told.get(key)
             if seq in state.released or what is events.TaskReleased:
-                if not self.draining:
+                if not self._draining():
                     lost.append(events.TaskRetryStarted(now, *key))
             elif what is None:
                 error = WorkerLost(
@@ -87,7 +93,9 @@ log = logging.getLogger("mini_workflow.engine")
 
 
 class LateOutcomes:
-    """Asked before a turn counts attempts as lost, or has them run once more."""
+    """The outcomes that workers have kept. They are looked for before a turn counts attempts as lost, or has
+    them run once more.
+    """
 
     def __init__(
         self, store: Reader, cache: Cache, dispatch: Dispatch, limits: ReportLimits
@@ -98,13 +106,13 @@ class LateOutcomes:
         self._limits = limits
 
     def find(self, execution_id: str, now: int) -> list[Message]:
-        """Return the outcomes of the attempts that are about to count as lost, where the workers could
-        keep them and not send them: what is done is not done again. Raises StoreError.
+        """Return the kept outcomes of the attempts that are about to count as lost, so that finished work is
+        not repeated. Raises StoreError.
         """
         try:
             late = self._late(execution_id, now)
         except WireError as error:
-            log.error("[%s] its history is unreadable: %s", execution_id, error)
+            log.error("[%s] its history cannot be read: %s", execution_id, error)
             return []
         return self.outcomes(execution_id, late)
 
@@ -114,7 +122,7 @@ class LateOutcomes:
             texts = self._dispatch.outcomes(execution_id, attempts) if attempts else []
             return [decode_message(line) for text in texts for line in text.split("\n")]
         except WireError as error:
-            log.error("[%s] what its attempts have come to is unreadable: %s", execution_id, error)
+            log.error("[%s] kept outcomes of its attempts cannot be read: %s", execution_id, error)
             return []
 
     def _late(self, execution_id: str, now: int) -> list[tuple[int, int]]:
@@ -151,7 +159,7 @@ class _Other:
 
 
 def ask_for_attempts(state: ExecutionState) -> None:
-    """Have those attempts reported as lost that are in flight, and that nobody runs any more."""
+    """Have attempts reported as lost that are in flight, and that no runner has any more."""
     if state.in_hand is not None:
         for seq, task in state.tasks.items():
             if task.in_flight and seq not in state.released:
@@ -159,9 +167,10 @@ def ask_for_attempts(state: ExecutionState) -> None:
 
 
 class Unreported:
-    """Compares the history of an execution with those of the executions that it has to do with.
+    """Compares the history of an execution with those of its parent, its children and the executions that it
+    has sent messages to, to find messages that are missing.
 
-    `refresh` is called before another one is looked at, where the store may be out of date.
+    `refresh` is called before the history of another execution is read, where the store may be out of date.
     """
 
     def __init__(self, store: Reader, refresh: Callable[[str], object]) -> None:
@@ -169,7 +178,7 @@ class Unreported:
         self._refresh = refresh
 
     def of(self, run: Run, now: int) -> list[Command]:
-        """Return what has to be sent again to and from the execution, which is open."""
+        """Return the messages to and from an open execution that have to be sent again."""
         known: dict[str, _Other | None] = {}
 
         def find(execution_id: str) -> _Other | None:
@@ -212,7 +221,7 @@ class Unreported:
             if (isinstance(event, events.ChildStarted) and absent.get(event.seq) == event.id)
             or (isinstance(event, events.StartSent) and self._store.head(event.id) is None)
         ]
-        # By other keys: what was sent under the first ones is not to keep them back.
+        # By other keys: messages under the first keys must not keep these back.
         return [*(replace(c, key=f"{c.key}/again/{now}") for c in found), *starts]
 
     def _asked_again(
@@ -232,8 +241,8 @@ class Unreported:
         yield command
 
     def of_fork(self, run: Run) -> list[Command]:
-        """Return what has to be sent again of what an execution has begun with that is a fork: the starts of
-        its children. It has none of its own yet, and the store has nothing but what it began with.
+        """Return the starts of the children of a fork, which have to be sent again: the children in its first
+        events are those of the other execution.
         """
         open_ones = run.state.children
         return [
@@ -267,7 +276,7 @@ def _decoded(lines: Iterable[str]) -> Iterable[Event]:
 def _asked(
     run: Run, history: Iterable[Event], find: Callable[[str], _Other | None], now: int
 ) -> Iterable[SendMessage]:
-    """Return what a limit has to be told once more of those that have asked it."""
+    """Return the messages that a limit has to get once more about the runs that have asked for slots."""
     assert run.started is not None
     name = run.execution_id.removeprefix(LIMIT_PREFIX)
     for sender, asker in askers(run.started, history).items():
@@ -280,7 +289,7 @@ def _asked(
 
 
 def _is_child(other: _Other, parent: str, seq: int) -> bool:
-    """Return whether it is that child, and not another execution that has had its id before."""
+    """Return whether the execution is that child, and not another one of the same id."""
     return _parent(other) == {"id": parent, "seq": seq}
 
 
@@ -289,8 +298,8 @@ def _parent(other: _Other) -> dict[str, Any] | None:
 
 
 def _lacks(other: _Other, command: SendMessage) -> bool:
-    """Return whether an execution has certainly not got a message. What it knows of earlier runs is
-    bounded: where that may be too little, nothing is sent twice.
+    """Return whether an execution has certainly not got a message. The history has a bounded number of
+    messages of earlier runs: if one may be missing from it, the answer is False, and nothing is sent twice.
     """
     started, message, state = other.started, command.message, other.state
     if started is None or state.closed:

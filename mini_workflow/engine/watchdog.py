@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mini_workflow.core.run import Run
 from mini_workflow.errors import TurnTimeout
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import describe_frame, user_frame
+
+if TYPE_CHECKING:
+    from mini_workflow.core.run import Run
 
 DEFAULT_LIMIT: Final = 10.0
 """Seconds that workflow code may run between two events: short enough that the other executions on
@@ -91,7 +93,7 @@ class Watchdog:
         seen = (-1, -1)
         while not self._closed:
             if self._run is None:
-                # Marked before the second look: a turn that begins after it sees the mark.
+                # Set before the second look: a turn that begins after that look finds it set.
                 self._asleep = True
                 if self._run is None:
                     self._wake.wait()
@@ -104,7 +106,7 @@ class Watchdog:
                 self._wake.wait(self._limit)
 
     def _progress(self) -> tuple[int, int]:
-        """Return which turn it is, and how many events it has delivered."""
+        """Return the number of the turn, and how many events it has delivered."""
         run = self._run
         return self._turn, 0 if run is None else run.delivered
 
@@ -120,9 +122,8 @@ class Watchdog:
             place = f" at {describe_frame(frame)}" if frame is not None else ""
             if run.loop.fault is None:
                 run.loop.fault = TurnTimeout(
-                    f"workflow code ran for more than {self._limit:g} s without awaiting anything "
-                    f"that is not there yet{place}; do long work in a task, and wait with "
-                    "await ctx.sleep(...)"
+                    f"workflow code ran for more than {self._limit:g} s without waiting{place}; do long "
+                    "work in a task, and wait with await ctx.sleep(...)"
                 )
             self._struck = True
             self._strikes += 1

@@ -10,7 +10,7 @@ from typing import Any, Final
 from mini_workflow.context import Context
 from mini_workflow.core.granting import Granting
 from mini_workflow.core.limit import LIMIT, Plan
-from mini_workflow.core.slots import STANDING, send_slots
+from mini_workflow.core.slots import SLOTS_SIGNAL, send_slots
 from mini_workflow.workflow import Workflow
 
 SHORTEST_RUN: Final = 400
@@ -44,7 +44,7 @@ class LimitRun:
     async def keep(self) -> None:
         """Receive what others want and hold, and grant slots, until the run continues as new."""
         ctx = self._ctx
-        ctx.on_signal(STANDING, self._receive)
+        ctx.on_signal(SLOTS_SIGNAL, self._receive)
         ctx.on_query("describe", lambda: self._granting.described(SHOWN))
         ctx.on_update("declare", self._declare)
         ctx.on_update("change", self._change)
@@ -73,7 +73,7 @@ class LimitRun:
             self._timer, self._due = self._ctx.sleep(timedelta(milliseconds=left)), due
 
     def _receive(self, message: dict[str, Any]) -> None:
-        self._granting.told(message)
+        self._granting.take_report(message)
         self._changed = True
 
     def _declare(self, plan: Plan) -> None:

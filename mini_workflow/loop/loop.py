@@ -32,6 +32,7 @@ from mini_workflow.loop import ordered, sandbox
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import user_line, waiting_line
 
 log = logging.getLogger("mini_workflow.workflow")
@@ -62,10 +63,6 @@ with it. Our own bound."""
 _CLOSE_ATTEMPTS: Final = 100
 """How often a coroutine is told to end that goes on waiting instead; each nested ``finally`` that
 awaits takes one."""
-
-
-class Halt(BaseException):
-    """Stops workflow code that must not run on; the reason is the loop's `fault`."""
 
 
 class Idle(Protocol):

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from typing import Any, Protocol
 
-from mini_workflow.loop.loop import Halt, WorkflowLoop
+from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import silence, unseen
+from mini_workflow.loop.running import Halt
 
 
 class Warn(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import linecache
 import os
 import sys
@@ -13,7 +12,7 @@ from types import FrameType
 from typing import Any, Final
 
 _LIBRARY: Final = str(Path(__file__).parents[1]) + os.sep
-_STANDARD_LIBRARY: Final = str(Path(asyncio.__file__).parents[1]) + os.sep
+_STANDARD_LIBRARY: Final = str(Path(linecache.__file__).parent) + os.sep
 _OUTERMOST: Final = frozenset(
     {(_LIBRARY + "loop/loop.py", "drain"), (_LIBRARY + "engine/engine_role.py", "_work")}
 )

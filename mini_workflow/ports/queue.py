@@ -168,7 +168,7 @@ class FencedStore(Reader, Protocol):
     of that execution is forgotten.
     """
 
-    def standing(self, execution_id: str) -> ExecutionMeta | None:
+    def meta(self, execution_id: str) -> ExecutionMeta | None:
         """Return how things stand with an execution, from memory where that is known; None if there
         is none of that id.
         """
@@ -209,7 +209,7 @@ class FencedStore(Reader, Protocol):
 
         Answers False, and writes nothing, unless the execution is in memory, has `expected` events there,
         and nobody has written it since it was read, not even a commit without events. It is forgotten then,
-        and the caller begins again with what `standing` says. A commit that was written is refused when it
+        and the caller begins again with what `meta` says. A commit that was written is refused when it
         comes again, also after an error: nothing is stored twice.
 
         Answers False, and writes nothing, also if the memory has another `version`: the execution was read
@@ -231,7 +231,7 @@ class FencedStore(Reader, Protocol):
         ...
 
     def deleted_events(self, execution_id: str) -> int:
-        """Return `Found.deleted_events` as of the last call of `standing`, which has answered None."""
+        """Return `Found.deleted_events` as of the last call of `meta`, which has answered None."""
         ...
 
     def done(self, execution_id: str, version: int | None = None) -> None:

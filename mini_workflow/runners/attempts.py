@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from mini_workflow.attempts import (
     CLOSING,
@@ -23,9 +23,11 @@ from mini_workflow.attempts import (
 from mini_workflow.core.records import replace
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
-from mini_workflow.runners.loop_monitor import LoopMonitor
 from mini_workflow.task import CurrentTask
 from mini_workflow.worker_name import worker_name
+
+if TYPE_CHECKING:
+    from mini_workflow.runners.loop_monitor import LoopMonitor
 
 
 def _system_now() -> int:
@@ -324,7 +326,7 @@ class Attempts(Generic[Item]):
     # On the thread that watches the limits
 
     def _expire(self, item: Item | LoopMonitor) -> None:
-        if isinstance(item, LoopMonitor):
+        if not isinstance(item, Attempt):
             with suppress(Exception):  # of a handler of logging: limits are watched all the same
                 item.look()
             return

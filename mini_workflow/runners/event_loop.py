@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from mini_workflow.attempts import CLOSING, Limits, broken, handed_back
 from mini_workflow.errors import UsageError
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts, was_stopped
 from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.task import CURRENT, CurrentTask
-from mini_workflow.waiting import WAY_OUT, Fail, add_loop_user, running_loop
+from mini_workflow.waiting import WAY_OUT, Fail, add_loop_user
 
 log = logging.getLogger("mini_workflow.engine")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mini_workflow.attempts import cancelled
@@ -33,47 +33,70 @@ class Closing(TaskRunner, Protocol):
 
 
 class RoutedRunner:
-    """A TaskRunner that gives sync functions to one runner and async functions to another.
+    """A TaskRunner that gives sync functions to one runner, and async functions to another, which is made
+    when the first of them comes.
 
     Both must have been made with the same report. Closing it closes both.
     """
 
-    def __init__(self, sync_runner: Closing, async_runner: Closing) -> None:
+    def __init__(self, sync_runner: Closing, make_async: Callable[[], Closing]) -> None:
         self._sync: Final = sync_runner
-        self._async: Final = async_runner
+        self._make_async: Final = make_async
+        self._async: Closing | None = None
+        self._closed = False
+        self._lock: Final = threading.Lock()
 
     def submit(self, request: TaskRequest) -> None:
-        """See TaskRunner."""
-        (self._async if request.is_async else self._sync).submit(request)
+        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        if request.is_async:
+            (self._async or self._made()).submit(request)
+        else:
+            self._sync.submit(request)
+
+    def _made(self) -> Closing:
+        with self._lock:
+            if self._async is None:
+                if self._closed:
+                    raise RuntimeClosed("the runner of tasks was closed")
+                self._async = self._make_async()
+            return self._async
+
+    @property
+    def _both(self) -> tuple[Closing, ...]:
+        return (self._sync,) if self._async is None else (self._sync, self._async)
 
     def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
         """See TaskRunner: at most one of the two has the attempt."""
-        self._sync.cancel(execution_id, seq, reason)
-        self._async.cancel(execution_id, seq, reason)
+        for runner in self._both:
+            runner.cancel(execution_id, seq, reason)
 
     def holds(self, key: tuple[str, int, int]) -> bool:
         """See TaskRunner."""
-        return self._sync.holds(key) or self._async.holds(key)
+        return any(runner.holds(key) for runner in self._both)
 
     def details(self, key: tuple[str, int, int]) -> str | None:
         """See `Closing.details`."""
-        return self._sync.details(key) or self._async.details(key)
+        return next(filter(None, (runner.details(key) for runner in self._both)), None)
 
     def counts(self) -> AttemptCounts:
         """See CountingRunner."""
-        return counts_of((self._sync, self._async))
+        return counts_of(self._both)
 
     def close(self, grace: float) -> list[TaskRequest]:
         """See TaskRunner: the two share the grace."""
         ends_at = time.monotonic() + grace
-        self._async.prepare_close()
-        not_begun = self._sync.close(grace)
-        return not_begun + self._async.close(max(0.0, ends_at - time.monotonic()))
+        self.prepare_close()
+        not_begun = list[TaskRequest]()
+        for runner in self._both:
+            not_begun += runner.close(max(0.0, ends_at - time.monotonic()))
+        return not_begun
 
     def prepare_close(self) -> None:
         """Begin no attempt any more, and tell the running ones to end."""
-        self._sync.prepare_close()
-        self._async.prepare_close()
+        with self._lock:
+            self._closed = True
+        for runner in self._both:
+            runner.prepare_close()
 
 
 def worker_message(worker: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
@@ -18,19 +18,21 @@ from mini_workflow.engine.runtime import Runtime
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import UsageError
 from mini_workflow.interceptors import NO_INTERCEPTORS, Interceptor, Interceptors
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import Backend, Clock, HandIn, Report, TaskRunner
 from mini_workflow.ports.transactions import TaskTransactions
-from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import NamedWorkers, RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner, default_threads
 from mini_workflow.runtimes.sharing import MakeShared, sharing
 from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task import CurrentTask
-from mini_workflow.waiting import running_loop
+
+if TYPE_CHECKING:
+    from mini_workflow.runners.event_loop import EventLoopRunner
 
 DEFAULT_GRACE: Final = 10.0
-"""Seconds that `close` gives to tasks that have begun."""
+"""Seconds that `close` waits for tasks that have begun."""
 
 
 def embed(
@@ -50,8 +52,8 @@ def embed(
 ) -> Runtime:
     """Make a runtime that runs the executions of a backend, and its tasks, in this process.
 
-    It continues at once what nobody runs. Closing it closes the backend, and so does an error here.
-    Other processes are not told of what happens: they look around when they renew their leases.
+    It continues at once the executions that nobody runs. Closing it closes the backend, and so does an error
+    here. Other processes are not notified of commits: they look at the store when they renew their leases.
 
     Args:
         backend: the four ports over one state, opened by an owner of its own.
@@ -60,8 +62,8 @@ def embed(
             process can take over.
         clock: the one that the backend was opened with; by default the system's.
         threads: threads for sync tasks; by default a few more than there are cores.
-        serves: the names of workers whose tasks run here too, also those of executions that other owners
-            hold. Those of others wait for an owner that serves them.
+        serves: the names of workers whose tasks run here too, also for executions that other owners
+            hold. Tasks of other workers wait for an owner that serves them.
         cache_size: how many waiting executions are kept in memory (about 7 KiB each).
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
@@ -72,8 +74,8 @@ def embed(
         value_limit: bytes that one value may take, encoded.
 
     Raises:
-        UsageError: `lease` is not more than 0, or what is served cannot be the name of a worker.
-        StoreError: what the backend raises when executions are taken over.
+        UsageError: `lease` is not more than 0, or a name in `serves` cannot be that of a worker.
+        StoreError: the backend fails when executions are taken over.
     """
     if lease is not None and not lease > 0:
         backend.close()
@@ -140,23 +142,34 @@ def runner_in_process(
     transactions: TaskTransactions | None = None,
     clock: Clock | None = None,
 ) -> RoutedRunner:
-    """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop. When they
-    begin tells the clock; by default the system's.
+    """Make the runner of tasks in this process: sync ones on threads, async ones on an event loop. The times
+    at which they begin are those of `clock`; by default the system's.
     """
     now = None if clock is None else clock.now
     around = _with_transactions(interceptors.around_task, transactions)
     on_thread = partial(execute, codec=codec, sink=sink, around=around)
     on_loop = partial(execute_async, codec=codec, sink=sink, around=around)
+    loop = running_loop()
+
+    def on_event_loop() -> EventLoopRunner:
+        from mini_workflow.runners.event_loop import EventLoopRunner
+
+        return EventLoopRunner(on_loop, report, loop=loop, hand_in=hand_in, now=now)
+
+    # That of the application knows it by the thread, which is this one.
+    made = None if loop is None else on_event_loop()
     return RoutedRunner(
         ThreadRunner(on_thread, report, threads, hand_in=hand_in, now=now),
-        EventLoopRunner(on_loop, report, loop=running_loop(), hand_in=hand_in, now=now),
+        on_event_loop if made is None else lambda: made,
     )
 
 
 def _with_transactions(
     around: AroundTask | None, transactions: TaskTransactions | None
 ) -> AroundTask | None:
-    """Return what is entered before the code of a task, which then finds the transactions."""
+    """Return the function for the context manager around the code of a task, which also gives the task its
+    transactions.
+    """
     if transactions is None:
         return around
 

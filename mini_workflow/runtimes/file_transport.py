@@ -1,6 +1,6 @@
 """Carry requests of a client to executions in an SQLite file that other processes run.
 
-New executions and messages are put into the file, for whoever runs what is in it.
+New executions and messages are put into the file, for the processes that run its executions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from mini_workflow.core import wire
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Message
@@ -53,7 +54,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
+from mini_workflow.engine.runs import first_event, first_head
 from mini_workflow.engine.takeover import RESUME, to_forward
 from mini_workflow.engine.transport import (
     LONGEST_PAUSE,
@@ -65,7 +66,13 @@ from mini_workflow.engine.transport import (
 from mini_workflow.engine.turn import Turns
 from mini_workflow.engine.turn_data import ABOUT_PROMISES
 from mini_workflow.engine.watchdog import Watchdog
-from mini_workflow.errors import LeaseLost, RuntimeClosed, UsageError, WireError
+from mini_workflow.errors import (
+    ExecutionNotFound,
+    LeaseLost,
+    RuntimeClosed,
+    UsageError,
+    WireError,
+)
 from mini_workflow.ports import Clock, Commit, Head, Leases, Mailbox, QueuedMessage, Store, Stored
 from mini_workflow.ports.streams import NO_STREAMS, StreamStore
 from mini_workflow.runtimes.file_watcher import FileWatcher
@@ -77,24 +84,24 @@ T = TypeVar("T")
 
 READ_AGAIN: Final = 100
 """How often a client reads the messages again that have arrived while it deletes; then it leaves the deletion
-to whoever runs executions. Our own bound."""
+to a process that runs executions. Our own bound."""
 
 
 class ClientStore(Store, Protocol):
     """The part that a client needs of a store that other processes change."""
 
     def version(self) -> int:
-        """Return a number that is another one after each commit, by whomever. Any thread."""
+        """Return a number that changes with each commit of any process. Any thread."""
         ...
 
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
-        """Return those that are not running: closed, blocked, or not there. Any thread."""
+        """Return the ids of those that do not run: closed, blocked, or deleted. Any thread."""
         ...
 
 
 class ClientBackend(Protocol):
-    """A backend that a client has open. With a store that puts new executions into what living owners
-    hold there is nothing to acquire. It may have `streams` too, a StreamStore.
+    """A backend that a client has open. Its `acquire` does nothing where the store puts new executions into
+    the partitions of living owners. It may have `streams` too, a StreamStore.
     """
 
     @property
@@ -109,25 +116,25 @@ class ClientBackend(Protocol):
 
     @property
     def leases(self) -> Leases:
-        """Who runs what."""
+        """The rights of owners to run executions."""
         ...
 
     @property
     def path(self) -> object:
-        """Where it is, for people."""
+        """The name of its place, for people."""
         ...
 
     def close(self) -> None:
-        """Close."""
+        """Close the backend."""
         ...
 
 
 class FileTransport:
-    """The transport of a `LocalClient`, and of a client of any store that others have open. Runs no
-    workflow but for a query, and no task.
+    """The transport of a `LocalClient`, and of a client of any store that other processes have open. It runs
+    no task, and workflow code only for a query.
 
-    With `wakes_holders` the store itself wakes the process that holds an execution, and puts new ones
-    into what a living process holds, which is told to begin them.
+    With `wakes_holders` the store itself wakes the process that holds an execution, and puts new
+    executions into a partition of a living process, which is told to begin them.
     """
 
     def __init__(
@@ -155,12 +162,12 @@ class FileTransport:
         self._read_only = read_only
         self._socket = WakeupSocket()
         self._watcher = FileWatcher(self._store.version, self._store.ended)
-        # The part of the backend that belongs to one thread, whichever that is at the moment.
+        # For the part of the backend that one thread at a time may use.
         self._using = threading.RLock()
         self._process = os.getpid()
         self._closed = False
 
-    # What a client asks
+    # Requests of clients
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
         """See `Transport.wait`."""
@@ -192,7 +199,7 @@ class FileTransport:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            # A loop that was closed meanwhile has nobody left who waits.
+            # On a loop that was closed meanwhile no caller waits any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(changed.set)
 
@@ -221,13 +228,13 @@ class FileTransport:
 
     @contextmanager
     def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
-        """See `Transport.changes`: the file is looked at while somebody waits."""
+        """See `Transport.changes`: a thread looks at the file while a caller waits."""
         self.check()
         with self._watcher.until_change(execution_id, wake):
             yield Pauses(LONGEST_PAUSE)
 
     def start(self, requests: Sequence[Start]) -> None:
-        """See `Transport.start`: put the new executions into the file, for others to begin."""
+        """See `Transport.start`: put the new executions into the file, for other processes to begin."""
         self._check_writable()
         made: list[tuple[Start, Commit]] = []
         names = {request.execution_id for request in requests if not request.fresh}
@@ -238,7 +245,7 @@ class FileTransport:
                 deleted = 0 if found is None else found.deleted_events
                 made.append((request, self._creation(request, deleted)))
             else:
-                self._found(request)
+                self._answer_found(request)
         if made:
             answers = self._create([commit for _, commit in made])
             for (request, commit), created in zip(made, answers, strict=True):
@@ -246,11 +253,11 @@ class FileTransport:
                     assert commit.head is not None
                     request.reply.give(Started(commit.head))
                 else:
-                    self._found(request)
+                    self._answer_found(request)
         self._notify()
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
-        """See `Transport.ask`. What is left in the mailbox is not waited for."""
+        """See `Transport.ask`. Returns once a message is in the mailbox, and does not wait for its effect."""
         reply = request.reply
         if isinstance(request, Ask):
             self._query(request)
@@ -266,7 +273,7 @@ class FileTransport:
         return reply.wait(0)
 
     def post(self, requests: Sequence[Post]) -> None:
-        """See `Transport.post`. What is to be deleted, and nobody has, is deleted here."""
+        """See `Transport.post`. Executions to delete that no other process has are deleted here."""
         self._check_writable()
         if not self._wakes_holders and any(map(asks_to_delete, requests)):
             requests = self._delete(requests)
@@ -277,9 +284,10 @@ class FileTransport:
                 request.reply.fail(error)
 
     def _delete(self, requests: Sequence[Post]) -> list[Post]:
-        """Delete what is to be deleted, as far as no other process has it; answers the other requests.
+        """Delete executions that no other process has. Returns the requests that are left.
 
-        A message that arrives after the others were read has a deletion refused: it is read then, too.
+        The store refuses a deletion when a message has arrived after the others were read: that one is read
+        then, too.
         """
         now = self._clock.now()
         asked = {one.execution_id: one for one in requests if asks_to_delete(one)}
@@ -301,8 +309,9 @@ class FileTransport:
         return [one for one in requests if id(one) not in done]
 
     def _to_delete(self, requests: Mapping[str, Post]) -> tuple[list[tuple[Head, int]], list[str]]:
-        """Return what can be deleted now, with how many events it has, and what another message has run
-        again before. Those who ask what is to be deleted are told that it is not there.
+        """Return the heads of the executions that can be deleted now, each with its number of events, and
+        the ids of those that another message has run again before. Executions that have asked one of them
+        are told that it does not exist.
         """
         messages = self._unread(requests.keys())
         wanted, refused = list[tuple[Head, int]](), list[str]()
@@ -312,27 +321,28 @@ class FileTransport:
                 continue
             if deletion_asked([*messages[name], request.message], head):
                 wanted.append((head, extent.length))
-                for told in for_nobody(name, messages[name]):
-                    self._backend.mailbox.post(told.execution_id, told.body, told.key)
+                for answer in for_nobody(name, messages[name]):
+                    with suppress(ExecutionNotFound):  # the asker was deleted, too
+                        self._backend.mailbox.post(answer.execution_id, answer.body, answer.key)
             elif deletion_asked([request.message], head):
                 refused.append(name)
         return wanted, refused
 
     def _unread(self, names: Collection[str]) -> dict[str, list[Message]]:
-        """Read the messages to what this process holds; answers those to the executions named."""
+        """Read the messages to the executions that this process holds. Returns those to the ones named."""
         mailbox, after = self._backend.mailbox, 0
         found: dict[str, list[Message]] = {name: [] for name in names}
         while entries := mailbox.entries(after, AT_ONCE):
             after = entries[-1].number
             for entry in entries:
                 if entry.execution_id in found and entry.body != RESUME:
-                    with suppress(WireError):  # what cannot be read here asks for nothing
+                    with suppress(WireError):  # an unreadable message asks for nothing
                         found[entry.execution_id].append(wire.decode_message(entry.body))
         return found
 
     def _creation(self, request: Start, deleted: int) -> Commit:
-        """Return what makes the execution. Its first event stands alone: no code has run yet, and
-        being busy tells whoever takes it over to begin.
+        """Return the commit that creates the execution. Its first event stands alone, since no code has run
+        yet; being busy has the process that takes it over begin.
         """
         if request.fork is not None:
             return request.fork.to_commit()
@@ -355,7 +365,7 @@ class FileTransport:
         )
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
-        """Commit, and leave everything to whoever runs executions."""
+        """Commit new executions, and leave them to the processes that run executions."""
         if self._wakes_holders:
             begin = [QueuedMessage(commit.execution_id, RESUME, RESUME) for commit in commits]
             commits = [replace(one, outbox=(two,)) for one, two in zip(commits, begin, strict=True)]
@@ -369,7 +379,7 @@ class FileTransport:
 
     @contextmanager
     def _owning(self) -> Generator[None]:
-        """Hold what no other process has, and leave it to whoever runs executions."""
+        """Hold the executions that no other process has, and leave them to others at the end."""
         leases = self._backend.leases
         with self._using:
             leases.acquire(self._clock.now())
@@ -378,8 +388,15 @@ class FileTransport:
             finally:
                 leases.release()
 
+    def _answer_found(self, request: Start) -> None:
+        """Answer a start that has found an execution, or fail its reply: the other starts go on."""
+        try:
+            self._found(request)
+        except Exception as error:
+            request.reply.fail(error)
+
     def _found(self, request: Start) -> None:
-        """Answer for an execution that is there; a message that came along is sent to it."""
+        """Answer a start that has found an execution, and send it the message of the start."""
         head = existing(request.execution_id, self._store.head(request.execution_id))
         message, again = request.message, restart_of(request, head, self._clock.now())
         if again is not None:
@@ -464,12 +481,14 @@ class FileTransport:
         self.check()
         if self._read_only:
             raise UsageError(
-                f"{self._backend.path} was opened read_only: nothing can be started or sent; open "
-                "it without"
+                f"{self._backend.path} was opened read_only, so that nothing can be started or sent; open "
+                "it without read_only"
             )
 
     def check(self) -> None:
-        """Raise if it cannot be used now, or not by the caller."""
+        """Raise RuntimeClosed if the client is closed or of another process, and NotAllowedInWorkflow in a
+        workflow.
+        """
         if self._closed:
             raise RuntimeClosed("the client was closed; open a new one")
         if self._process != os.getpid():

@@ -1,4 +1,4 @@
-"""FileWatcher: tells those who wait when a file has changed that other processes write."""
+"""FileWatcher: wakes callers that wait for a change of a file that other processes write."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Final
 from mini_workflow.errors import StoreError
 
 LOOK_AGAIN: Final = 0.05
-"""Seconds after which the file is looked at again while somebody waits for a change in it. Our own
-choice: SQLite tells nobody of what another process commits, and to ask takes microseconds."""
+"""Seconds between two looks at the file while a caller waits for a change in it. Our own choice: SQLite does
+not report the commits of other processes, and a look takes microseconds."""
 
 Wake = Callable[[], None]
 """Called on the watcher's thread, perhaps more than once; must not block nor raise."""
 
 
 class FileWatcher:
-    """One thread that looks at the file for all who wait; there is none while nobody waits.
+    """One thread that looks at the file for all callers that wait; there is none while none waits.
 
-    Whoever is woken looks for itself, and finds what is wrong with the file if something is.
+    A caller that is woken reads the file itself, and finds its errors, if there are any.
 
     Args:
-        version: a number that is another one after each change of the file.
-        ended: those of the given executions that do not run any more.
+        version: returns a number that changes with the file.
+        ended: returns those of the given executions that do not run any more.
         pause: seconds between two looks at the version.
     """
 
@@ -45,9 +45,7 @@ class FileWatcher:
         self._closing = threading.Event()
 
     def until_end(self, execution_id: str, wake: Wake) -> contextlib.AbstractContextManager[None]:
-        """Return a `with` block in which `wake` is called when the execution does
-        not run any more.
-        """
+        """Return a `with` block in which `wake` is called when the execution does not run any more."""
         return self._waiting(self._for_end, execution_id, wake)
 
     def until_change(
@@ -57,9 +55,9 @@ class FileWatcher:
         return self._waiting(self._for_change, execution_id, wake)
 
     def close(self) -> None:
-        """Wake everybody, and end the thread. Harmless if it was closed before."""
+        """Wake all callers, and end the thread. Harmless if it was closed before."""
         self._closing.set()
-        with self._lock:  # in which it is made and started: not in between
+        with self._lock:  # under which the thread is made and started: not in between
             thread = self._thread
         if thread is not None:
             with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started

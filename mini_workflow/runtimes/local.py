@@ -1,5 +1,5 @@
-"""LocalRuntime: workflows embedded in this process, on one SQLite file; and what it has in common with
-other embedded runtimes.
+"""LocalRuntime: runs workflows in this process, on one SQLite file; with EmbeddedRuntime, the part that it
+shares with other embedded runtimes.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class EmbeddedOptions(TypedDict, total=False):
 
 class EmbeddedRuntime(Runtime):
     """The common part of `LocalRuntime` and `PostgresRuntime`: it runs executions and their tasks in
-    this process, and shares a store with others. Raises what they raise.
+    this process, and shares a store with other processes. Raises their errors.
 
     Args:
-        open_backend: opens the store, with leases of so many milliseconds, and keeps the runs that are
-            over, or not.
+        open_backend: opens the store. It takes the milliseconds of a lease, and whether the runs that are
+            over are kept.
         **options: as for `LocalRuntime`.
     """
 
@@ -197,15 +197,15 @@ class LocalRuntime(EmbeddedRuntime):
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
         interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
-        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
-            brings. More is refused with ValueTooLarge.
+        value_limit: bytes that one value may take, encoded: an argument, a result, the value of a
+            signal. More is refused with ValueTooLarge.
         retention: after which time since they closed executions are deleted, in seconds or as a
             timedelta, a few at a time beside the work; None for never.
         keep_runs: whether the events of runs that are over, before ``continue_as_new``, are kept.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
-        UsageError: an argument is out of range, or a workflow declares a schedule that cannot be.
+        UsageError: an argument is out of range, or a workflow declares a schedule that is not possible.
     """
 
     def __init__(
@@ -220,18 +220,17 @@ class LocalRuntime(EmbeddedRuntime):
 
 
 class OpenedBackend(Backend, Protocol):
-    """A backend that this process has open as an owner, and how others that have it open are woken. It
-    may have `streams` too, a StreamStore, `shared_tasks`, a SharedTasks, and `transactions`,
-    TaskTransactions.
+    """A backend that this process has open as an owner, and that notifies other owners. It may have
+    `streams` too, a StreamStore, `shared_tasks`, a SharedTasks, and `transactions`, TaskTransactions.
     """
 
     @property
     def clock(self) -> Clock:
-        """The clock that leases go by."""
+        """The clock by which leases end."""
         ...
 
     def notify_peers(self) -> None:
-        """Have the other processes look, after a commit that they may wait for."""
+        """Have the other processes look at the store, after a commit that they may wait for."""
         ...
 
     def owners(self) -> list[Owner]:
@@ -239,12 +238,12 @@ class OpenedBackend(Backend, Protocol):
         ...
 
     def listen(self, runtime: Runtime) -> None:
-        """Have the runtime look around whenever another process asks for it."""
+        """Have the runtime look at the store whenever another process notifies this one."""
         ...
 
 
 class _OpenedFile:
-    """An SQLite file. Its owners wake each other over loopback."""
+    """An SQLite file. Its owners notify each other over loopback."""
 
     def __init__(
         self,
@@ -254,19 +253,19 @@ class _OpenedFile:
         keep_runs: bool,
     ) -> None:
         self.clock = SystemClock()
-        self._doorbell = WakeupSocket()
+        self._socket = WakeupSocket()
         try:
             self.backend = SQLiteBackend(
                 path,
                 owner=owner_name(),
-                address=self._doorbell.address,
+                address=self._socket.address,
                 clock=self.clock,
                 lease=lease,
                 synchronous=synchronous,
                 keep_runs=keep_runs,
             )
         except BaseException:
-            self._doorbell.close()
+            self._socket.close()
             raise
         self.store, self.agenda = self.backend.store, self.backend.agenda
         self.mailbox, self.leases = self.backend.mailbox, self.backend.leases
@@ -284,10 +283,10 @@ class _OpenedFile:
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""
         self._runtime = runtime
-        self._doorbell.listen(self._heard)
+        self._socket.listen(self._notified)
 
-    def _heard(self) -> None:
-        """Another process has rung: it may have opened the file just now."""
+    def _notified(self) -> None:
+        """Look at the store: another process has notified this one. It may have opened the file just now."""
         self._peers_until = 0.0
         assert self._runtime is not None
         self._runtime.look_around()
@@ -296,24 +295,24 @@ class _OpenedFile:
         """See `OpenedBackend.notify_peers`."""
         now = time.monotonic()
         if now >= self._peers_until:
-            # Before the look: who rings meanwhile is looked for the next time.
+            # Set before the look: a process that notifies this one meanwhile is found the next time.
             self._peers_until = now + self._refresh
             try:
                 self._peers = self.leases.peers()
-            except StoreError:  # busy: they look for themselves soon
+            except StoreError:  # busy: the others look at the store soon anyway
                 self._peers_until = 0.0
-        self._doorbell.notify(self._peers)
+        self._socket.notify(self._peers)
 
     def close(self) -> None:
         """See `OpenedBackend.close`."""
         self._peers_until = 0.0
         self.notify_peers()
-        self._doorbell.close()
+        self._socket.close()
         self.backend.close()
 
 
 def owner_name() -> str:
-    """Return a name for this process, for people who look at what has it open."""
+    """Return a name of this process for people: the machine, the process id, and a random part."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
@@ -330,14 +329,14 @@ def _check_picklable(name: str, value: object) -> None:
     except Exception as error:
         raise UsageError(
             f"{name}={value!r}: worker processes need a copy of it, and it cannot be "
-            f"pickled ({type(error).__name__}: {error}): define its class, and what it is given, at the "
+            f"pickled ({type(error).__name__}: {error}): define its class, and its functions, at the "
             "top level of a module"
         ) from error
 
 
 def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
-    """Return how many processes each worker has that is served, by its name; empty is the default
-    one.
+    """Return the number of processes of each worker that is served, by its name; the default one is empty.
+    Raises UsageError.
     """
     given = workers if isinstance(workers, Mapping) else {"": workers}
     wanted = 'processes, 0 or more, or a mapping of them by the names of workers: {"gpu": 1}'
@@ -347,7 +346,7 @@ def _processes_of(workers: int | Mapping[str, int]) -> dict[str, int]:
 
 
 def _served(processes: Mapping[str, int], labels: Iterable[str]) -> frozenset[str]:
-    """Return the workers whose tasks are run here, but for the default one."""
+    """Return the names of the workers whose tasks run here, without the default one. Raises UsageError."""
     _check("labels", labels, not isinstance(labels, str), 'names of workers, such as ["gpu"]')
     return frozenset(name for name in (*map(worker_of, labels), *processes) if name)
 
@@ -402,7 +401,7 @@ def _make_runner(
 def _config(
     key: bytes, value_limit: int, codecs: Codecs | None, interceptors: tuple[Interceptor, ...]
 ) -> WorkerConfig:
-    """Return what the engine and its worker processes have in common; each makes its own."""
+    """Return the configuration of the engine's end, or of a worker process; each makes its own."""
     from mini_workflow.codecs.signing import Signer
     from mini_workflow.runners.processes import WorkerConfig
 

@@ -1,4 +1,4 @@
-"""LocalClient: sees and steers the executions in an SQLite file without running any of them."""
+"""LocalClient: reads and controls the executions in an SQLite file without running any of them."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from mini_workflow.stores.system_clock import SystemClock
 from mini_workflow.workflow import REGISTRY
 
 LEASE: Final = 15.0
-"""Seconds for which a client may hold what it needs to put an execution into the file; it takes
-milliseconds. One that dies meanwhile is found out at once."""
+"""Seconds for which a client may hold a lease to put an execution into the file, which takes milliseconds. If
+the client dies meanwhile, others notice at once."""
 
 
 class LocalClient(Client):
-    """Sees and steers executions in the file of a `LocalRuntime`; a context manager.
+    """Reads and controls executions in the file of a `LocalRuntime`; a context manager.
 
-    A client runs no workflow and no task. What it starts or sends is durable when the call
-    returns, and is taken up by a runtime that has the file open, now or later. A query replays the
+    A client runs no workflow and no task. Starts and messages are durable when the call
+    returns; a runtime that has the file open takes them, now or later. A query replays the
     execution here, so that its workflow has to be registered in this process.
 
     Args:
-        path: the file; unless it is only read it is created where there is none.
-        read_only: change nothing in the file; SQLite itself refuses it. Such a client also runs no
+        path: the file; it is created where there is none, unless the client only reads.
+        read_only: change nothing in the file; SQLite itself refuses changes. Such a client also runs no
             code from the file: values of classes whose modules are not imported, and pickled ones,
             are refused with PayloadNotReadable.
-        trust: have a client that only reads load everything all the same. Do that where you trust
-            whoever can write to the file.
+        trust: load all values also in a client that only reads. Do that where you trust everybody
+            who can write to the file.
         turn_timeout: seconds that a query may compute; None for no limit.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
         interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
-        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
-            brings. More is refused with ValueTooLarge.
+        value_limit: bytes that one value may take, encoded: an argument, a result, the value of a
+            signal. More is refused with ValueTooLarge.
 
     Raises:
         StoreUnavailable, StoreCorrupt, StoreTooNew: the file cannot be used; it is left as it is.
@@ -91,12 +91,12 @@ class LocalClient(Client):
         return self._backend.path
 
     def is_served(self) -> bool:
-        """Return whether a living process has the file open to run what is in it."""
+        """Return whether a living process has the file open to run its executions."""
         self._file.check()
         return bool(self._backend.leases.peers())
 
     def owners(self) -> list[Owner]:
-        """Return the processes that run what is in the file."""
+        """Return the processes that run executions of the file."""
         self._file.check()
         return self._backend.leases.owners()
 
@@ -104,21 +104,20 @@ class LocalClient(Client):
         return unserved_workers(self._backend.shared_tasks, execution_ids)
 
     def damaged(self, limit: int = 100) -> list[Damage]:
-        """Return what is damaged in at most `limit` rows of executions: id, column and value of
-        each.
+        """Return the damage in at most `limit` rows of executions: id, column and value of each.
 
-        A damaged row is the matter of its own execution, which is told as blocked. Restore a backup, or
-        have `resume()` write the row anew from the history. Looks at every row of the file.
+        A damaged row concerns its own execution only, which counts as blocked. Restore a backup, or
+        call `resume()`, which writes the row anew from the history. Reads every row of the file.
         """
         self._file.check()
         return self._backend.store.damaged(limit)
 
     def vacuum(self) -> tuple[int, int]:
-        """Write the file anew without the space that deletions have left in it, and have it give space
-        back by itself from then on. Returns its bytes before and after.
+        """Write the file anew without the space that deletions have left in it; from then on it gives space
+        back by itself. Returns its bytes before and after.
 
-        Takes as much free space as the file has, and nobody can write to it meanwhile. Raises
-        StoreUnavailable if others are in the way for 10 s, and StoreFull.
+        Needs as much free space as the file takes, and nobody can write to the file meanwhile. Raises
+        StoreUnavailable if other processes use the file for 10 s, and StoreFull.
         """
         self._file.check()
         return self._backend.vacuum()

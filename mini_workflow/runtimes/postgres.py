@@ -1,4 +1,4 @@
-"""PostgresRuntime: workflows embedded in this process, and shared with others by a Postgres database."""
+"""PostgresRuntime: runs workflows in this process, and shares them with others by a Postgres database."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 FIRST_LOOK: Final = 0.02
 LONGEST_LOOK: Final = 0.5
-"""Seconds between two looks at executions that another process runs and somebody here waits for: the
-pauses grow by half each time. One query is for all of them. Our own bounds."""
+"""Seconds between two looks at executions that another process runs and a caller here waits for: the pauses
+grow by half each time. One query is for all of them. Our own bounds."""
 
 
 class PostgresRuntime(EmbeddedRuntime):
     """Runs workflows in this process and keeps them in a Postgres database; a context manager.
 
     Any number of processes, on any number of machines, may open the same schema: each runs the
-    executions that it has started, and they share what one of them leaves or loses. Other processes
-    start executions and send signals by a `PostgresClient`.
+    executions that it has started, and they share the executions that one of them leaves or loses. Other
+    processes start executions and send signals by a `PostgresClient`.
 
     Args:
         url: the database: ``postgresql://user:password@host:port/database``, or the key=value form of
-            libpq. What it leaves out is taken from libpq's environment variables and password file.
-        schema: the schema that the tables are in: executions in different ones know nothing of each
+            libpq. Missing parts are taken from libpq's environment variables and password file.
+        schema: the schema that the tables are in: executions in different schemas know nothing of each
             other.
-        migrate: whether the tables are made, or brought to the current version, when it is opened. With
-            False `mini-workflow migrate` has to do it.
+        migrate: whether opening creates the tables, or brings them to the current version. With False
+            `mini-workflow migrate` has to do that.
         direct_url: the address of the server itself, where `url` is that of a pooler which lends
-            sessions for one transaction (PgBouncer in transaction mode): through such a one no process
+            sessions for one transaction (PgBouncer in transaction mode): through such a pooler no process
             can be woken, so that each looks four times a second instead.
         **options: as for `LocalRuntime`, but for `synchronous`, which is a setting of the server here
             (``synchronous_commit``). The `lease` goes by the server's clock.
@@ -78,10 +78,10 @@ def _open(url: str, lease: int, keep_runs: bool, **options: Any) -> _OpenedDatab
 
 
 class PostgresClient(Client):
-    """Sees and steers the executions in a database without running any; a context manager.
+    """Reads and controls the executions in a database without running any; a context manager.
 
-    For web processes and scripts. What it starts or sends is durable when the call returns, and is
-    taken up by a `PostgresRuntime`, now or later. A query replays the execution here, so that its
+    For web processes and scripts. Starts and messages are durable when the call returns; a
+    `PostgresRuntime` takes them, now or later. A query replays the execution here, so that its
     workflow has to be registered in this process.
 
     With `connection=` everything happens in the transaction of that connection: an execution begins,
@@ -93,10 +93,10 @@ class PostgresClient(Client):
         connection: the caller's own connection of psycopg, used by this thread alone.
         schema: as for `PostgresRuntime`.
         migrate: as for `PostgresRuntime`.
-        read_only: change nothing in the database; the server itself refuses it. Such a client also
+        read_only: change nothing in the database; the server itself refuses changes. Such a client also
             runs no code from the database: values of classes whose modules are not imported, and
             pickled ones, are refused with PayloadNotReadable.
-        trust: have a client that only reads load everything all the same.
+        trust: load all values also in a client that only reads.
         turn_timeout: seconds that a query may compute; None for no limit.
         codec: a PayloadCodec, or a list of them, as the runtime has it.
         interceptors: objects that go around calls: see `Interceptor`.
@@ -149,11 +149,11 @@ class PostgresClient(Client):
 
     @property
     def path(self) -> str:
-        """The database, without what is secret."""
+        """The database, without its password."""
         return self._backend.path
 
     def is_served(self) -> bool:
-        """Return whether a living process has the database open to run what is in it."""
+        """Return whether a living process has the database open to run its executions."""
         self._database.check()
         return bool(self._backend.leases.peers())
 
@@ -179,7 +179,7 @@ class PostgresClient(Client):
         if self._joins:
             raise UsageError(
                 "this client is part of a transaction, and nothing begins before that is committed: "
-                "wait with a PostgresClient of its own, PostgresClient(url)"
+                "commit it, and wait with another client, PostgresClient(url)"
             )
 
     def close(self) -> None:
@@ -189,8 +189,8 @@ class PostgresClient(Client):
 
 
 class _OpenedDatabase:
-    """A schema of a database. Who holds an execution is woken by LISTEN and NOTIFY, and who waits for one
-    that another process runs looks for itself.
+    """A schema of a database. LISTEN and NOTIFY wake the process that holds an execution. A process that
+    waits for an execution of another process looks at the database itself.
     """
 
     def __init__(self, backend: PostgresBackend) -> None:
@@ -204,11 +204,11 @@ class _OpenedDatabase:
         self._runtime: Runtime | None = None
         self._waits = threading.Event()
         self._ended = threading.Event()
-        self._looker: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def notify_peers(self) -> None:
-        """See `OpenedBackend.notify_peers`: whoever holds the execution has been woken already."""
+        """See `OpenedBackend.notify_peers`: the store has woken the holder of the execution already."""
 
     def owners(self) -> list[Owner]:
         """See `OpenedBackend.owners`."""
@@ -217,28 +217,29 @@ class _OpenedDatabase:
     def listen(self, runtime: Runtime) -> None:
         """See `OpenedBackend.listen`."""
         self._runtime = runtime
-        runtime.on_wait(self._somebody_waits, looks=LONGEST_LOOK)
+        runtime.on_wait(self._begin_to_look, looks=LONGEST_LOOK)
         self.backend.wakeups.listen(runtime.look_around)
 
     def close(self) -> None:
         """See `OpenedBackend.close`."""
         with self._lock:
             self._ended.set()
-            looker = self._looker
+            watcher = self._watcher
         self._waits.set()
-        if looker is not None:
-            looker.join()
+        if watcher is not None:
+            watcher.join()
         self.backend.close()
 
-    def _somebody_waits(self) -> None:
+    def _begin_to_look(self) -> None:
+        """Have the thread look at the database, since a caller begins to wait."""
         self._waits.set()
-        if self._looker is None:
+        if self._watcher is None:
             with self._lock:
-                if self._looker is None and not self._ended.is_set():
-                    self._looker = threading.Thread(
-                        target=self._look, name="mini-workflow-looker", daemon=True
+                if self._watcher is None and not self._ended.is_set():
+                    self._watcher = threading.Thread(
+                        target=self._look, name="mini-workflow-watcher", daemon=True
                     )
-                    self._looker.start()
+                    self._watcher.start()
 
     def _look(self) -> None:
         assert self._runtime is not None

@@ -1,4 +1,4 @@
-"""QueueRuntime: makes a runtime of a queued backend, whose messages somebody hands over."""
+"""QueueRuntime: makes a runtime of a queued backend, whose messages the program hands over."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.core import events, wire
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.core.wire import decode_message
 from mini_workflow.durations import milliseconds
@@ -44,7 +45,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
+from mini_workflow.engine.runs import first_event, first_head
 from mini_workflow.engine.transport import (
     CheckedStore,
     Pauses,
@@ -80,7 +81,7 @@ T = TypeVar("T")
 log = logging.getLogger("mini_workflow.runtimes.queued")
 
 DEFAULT_CACHE: Final = 256
-"""How many executions are kept in memory: as many as the store's memory should have. Our own bound."""
+"""The number of executions that are kept in memory; the store's memory should have as many. Our own bound."""
 
 RESUME: Final = "resume"
 """The body of the message by which a blocked execution is resumed."""
@@ -91,21 +92,21 @@ bound."""
 
 
 class QueueRuntime(Client):
-    """Runs the executions of a queued backend: what `embed` is for the other backends. Whoever
-    receives from the queue calls `orchestrate` with it, and whoever runs attempts calls `execute`: a
-    loop, a thread or a function of the cloud, here or in any other process. Any thread may call
-    everything; turns are made one batch at a time.
+    """Runs the executions of a queued backend, as `embed` does for the other backends. The code that
+    receives from the queue calls `orchestrate`, and the code that runs attempts calls `execute`: a
+    loop, a thread or a function of the cloud, here or in any other process. All methods may be called on
+    any thread; turns are made one batch at a time.
 
-    Of two who complete a promise at the same time, both may be told that they have: one counts.
+    Two callers who complete a promise at the same time may both be told that they did: one value counts.
 
     Args:
         store: the executions, as this process remembers them.
-        dispatch: where attempts, messages and wake-ups are taken.
-        reader: what clients read the executions by, as of the last commit: its `head`, `load`,
-            `history` and `list` are those of `Store`.
+        dispatch: takes attempts, messages and wake-ups.
+        reader: the executions as of the last commit, for clients: its `head`, `load`, `history` and `list`
+            are those of `Store`.
         streams: the streams of the executions; without them every use of one is refused.
         clock: by default the system's.
-        registry: where workflows are looked up.
+        registry: the workflows, by name.
         threads: threads for sync tasks in `execute`; by default a few more than there are cores.
         cache_size: how many live executions are kept in memory.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
@@ -114,8 +115,8 @@ class QueueRuntime(Client):
             before they are stored or sent, and in which the first one encodes first.
         interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
         value_limit: bytes that one value may take, encoded.
-        lost_after: seconds that an attempt may wait until it is run, as many that it may run, and as
-            many that its report may be under way: after that it counts as lost.
+        lost_after: seconds that an attempt may wait until it runs, as many that it may run, and as
+            many that its report may be under way: after all of them it counts as lost.
     """
 
     def __init__(
@@ -141,7 +142,9 @@ class QueueRuntime(Client):
         longest = milliseconds(lost_after)
         self._clock: Clock = clock or SystemClock()
         self._dispatch = dispatch
-        self._outcomes: dict[tuple[str, int, int], SimpleQueue[TaskOutcome | None]] = {}
+        self._outcomes: dict[tuple[str, int, int], list[SimpleQueue[TaskOutcome | None]]] = {}
+        """The callers of `execute`, by attempt: an attempt that comes twice has two."""
+        self._outcomes_lock = threading.Lock()
         kept = streams or NoStreams()
         self._buffer: StreamBuffer | None = None
         if streams is not None:
@@ -180,13 +183,13 @@ class QueueRuntime(Client):
         """Make the turns of executions for which messages have come, with all that follows from them.
 
         Args:
-            received: a batch of the queue. Until this returns, nothing else of the same executions
-                may be handed out to anybody.
-            time_left: tells how many milliseconds this process may still run.
+            received: a batch of the queue. Until this returns, the queue must not hand out other messages
+                of the same executions.
+            time_left: returns how many milliseconds this process may still run.
 
         Returns:
-            The executions of which no message is done with: theirs must come again, in order. The
-            others may be removed from the queue. It never raises for what is wrong with one of them;
+            The ids of the executions whose messages must come again, all of them and in order. The
+            messages of the others may be removed from the queue. An error of one execution is not raised;
             a message that comes again and again should be set aside.
         """
         self._queue_transport.check()
@@ -206,7 +209,12 @@ class QueueRuntime(Client):
                 try:
                     delivery.messages += map(decode_message, filter(None, one.body.split("\n")))
                 except (WireError, SchemaTooNew) as error:
-                    log.error("[%s] message %s cannot be read: %s", name, one.id, error)
+                    log.error(
+                        "[%s] message %s cannot be read, and has to come again: %s",
+                        name,
+                        one.id,
+                        error,
+                    )
                     failed.append(name)
         readable = [one for name, one in deliveries.items() if name not in failed]
         with self._queue_transport.lock:
@@ -219,37 +227,48 @@ class QueueRuntime(Client):
         the attempt then has to be run again. Raises RuntimeClosed likewise.
         """
         self._queue_transport.check()
-        outcomes = self._outcomes[request.key] = SimpleQueue()
+        outcomes: SimpleQueue[TaskOutcome | None] = SimpleQueue()
+        with self._outcomes_lock:
+            self._outcomes.setdefault(request.key, []).append(outcomes)
         try:
             self._runner.submit(request)
             outcome = outcomes.get()
             if outcome is None:
-                raise RuntimeClosed("the runtime was closed while it ran the task")
+                raise RuntimeClosed(
+                    "the runtime was closed while it ran the task. Run the attempt again."
+                )
         finally:
-            self._outcomes.pop(request.key, None)
+            with self._outcomes_lock:
+                waiting = self._outcomes.get(request.key, [])
+                if outcomes in waiting:
+                    waiting.remove(outcomes)
+                if not waiting:
+                    self._outcomes.pop(request.key, None)
         message = wire.encode(ended(outcome, self._clock.now()))
         key = "/".join(map(str, ("outcome", *outcome.key)))
         self._dispatch.post((QueuedMessage(outcome.execution_id, message, key),))
 
     def cancel_attempts(self, execution_id: str, seq: int, reason: str) -> None:
-        """Tell the attempt of a task that nobody waits for it any more, if `execute` runs it here."""
+        """Cancel the attempts of a task that `execute` runs here: nobody waits for them any more."""
         self._runner.cancel(execution_id, seq, reason)
 
     def _stored(self, executions: set[str]) -> None:
         self._queue_transport.note_turns()
 
     def _report(self, outcome: TaskOutcome) -> None:
-        waiting = self._outcomes.get(outcome.key)
-        if waiting is not None:
-            waiting.put(outcome)
+        with self._outcomes_lock:
+            waiting = self._outcomes.get(outcome.key)
+            if waiting:
+                waiting.pop(0).put(outcome)
 
     def close(self) -> None:
-        """End the threads of this process. The executions stay, and what is in the queue."""
+        """End the threads of this process. The executions, and the messages in the queue, stay."""
         super().close()
         self._queue_transport.closed = True
         self._queue_transport.note_turns()
-        for outcomes in list(self._outcomes.values()):
-            outcomes.put(None)
+        with self._outcomes_lock:
+            for outcomes in [one for waiting in self._outcomes.values() for one in waiting]:
+                outcomes.put(None)
         self._runner.close(0)
         if self._buffer is not None:
             self._buffer.close()
@@ -257,7 +276,7 @@ class QueueRuntime(Client):
 
 
 class _QueueTransport:
-    """Implements `Transport`: posts what changes an execution, and answers what is asked."""
+    """Implements `Transport`: posts requests that change an execution, and answers the others."""
 
     def __init__(
         self,
@@ -283,8 +302,8 @@ class _QueueTransport:
         self._wakes: list[Callable[[], None]] = []
 
     def start(self, requests: Sequence[Start]) -> None:
-        """See `Transport.start`. The message goes first: whatever happens to this process then, the
-        start takes place.
+        """See `Transport.start`. The message is posted first: the start takes place also if this process
+        ends then.
         """
         for request in requests:
             try:
@@ -307,7 +326,7 @@ class _QueueTransport:
             self._create_fork(request, request.fork)
             return
         with self.lock:
-            self._fenced.standing(name)
+            self._fenced.meta(name)
             deleted = self._fenced.deleted_events(name)
         started = first_event(
             *(request.workflow, request.arguments, self.now(), secrets.randbits(ENTROPY_BITS)),
@@ -328,7 +347,7 @@ class _QueueTransport:
             answer_start(request, None, self.store)
 
     def _create_fork(self, request: Start, fork: Beginning) -> None:
-        """Write a fork, and have it begin: not before, since the message does not say what with."""
+        """Write a fork, and then have it begin: the message does not have its events."""
         name, fingerprint = request.execution_id, request.arguments.fingerprint()
         with self.lock:
             created = self._fenced.create(
@@ -407,8 +426,8 @@ class _QueueTransport:
 
     @contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
-        """See `Transport.watch`: each batch that this process handles may bring a change, and other
-        processes tell nothing.
+        """See `Transport.watch`. Each batch that this process handles may bring a change; changes by other
+        processes are found after growing pauses.
         """
         pauses, seen = Pauses(), self._batches
 
@@ -422,8 +441,8 @@ class _QueueTransport:
 
     @contextmanager
     def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
-        """See `Transport.changes`: told of what this process does, and with pauses that grow for what
-        others do.
+        """See `Transport.changes`. Batches of this process are told at once; changes by other processes are
+        found after growing pauses.
         """
         with self._changed:
             self._wakes.append(wake)
@@ -438,13 +457,13 @@ class _QueueTransport:
         return self._clock.now()
 
     def check(self) -> None:
-        """Raise if it cannot be used now, or not by the caller."""
+        """Raise RuntimeClosed if the runtime is closed, and NotAllowedInWorkflow in a workflow."""
         if self.closed:
             raise RuntimeClosed("the runtime was closed; open a new one")
         refuse_in_workflow()
 
     def note_turns(self) -> None:
-        """Wake those who wait for a change."""
+        """Wake the callers that wait for a change."""
         with self._changed:
             self._batches += 1
             self._changed.notify_all()

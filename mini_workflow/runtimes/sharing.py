@@ -15,11 +15,11 @@ from mini_workflow.ports.shared_tasks import SharedTasks
 from mini_workflow.runners.shared_runner import SharedRunner
 
 INTERVAL = 5.0
-"""Seconds after which a process looks for what others have left, where its leases do not end. Our own
-bound."""
+"""Seconds after which a process looks for attempts that others have left, where its leases do not end. Our
+own bound."""
 
 MakeShared = Callable[[Report], SharedRunner]
-"""Makes what shares attempts with other processes, given where to report to the engine."""
+"""Makes the runner that shares attempts with other processes; it takes the report to the engine."""
 
 
 def sharing(
@@ -32,10 +32,11 @@ def sharing(
     lease: float | None,
     notify: Callable[[], None],
 ) -> MakeShared | None:
-    """Return what shares attempts of tasks by the `shared_tasks` of a backend; None if it has none.
+    """Return a function that makes the SharedRunner on the `shared_tasks` of a backend; None if the backend
+    has none.
 
-    Has the others know what this process serves. `codec` is that of its runtime, `lease` are the seconds of
-    its leases, and `notify` tells other processes to look at the store.
+    Lets the other owners know which workers this process `serves`. `codec` is the one of its runtime, `lease`
+    the seconds of its leases, and `notify` tells other processes to look at the store.
     """
     tasks: SharedTasks | None = getattr(backend, "shared_tasks", None)
     if tasks is None:

@@ -1,4 +1,4 @@
-"""Keep executions as documents anywhere that writes a document only if nobody else has."""
+"""Keep executions as documents, in any place that can write a document only if it is unchanged."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ D = TypeVar("D", bound=Document)
 
 @frozen
 class Deleted:
-    """The rest of an execution that was deleted: how many `events` those of its id had, all together.
-    Until it is `finished` something of it is still to be removed, and the id cannot be used. `etag` is
-    of what stands there.
+    """The rest of a deleted execution.
+
+    `events` is the number of events that all deleted executions with the id had. Until the deletion
+    is `finished`, data of the execution remain and the id cannot be used. `etag` is that of the
+    stored rest.
     """
 
     events: int
@@ -50,17 +52,17 @@ class Deleted:
 
 
 class Documents(Protocol[D]):
-    """A place of documents. Its answers are as of the last write; it remembers nothing.
+    """A place of documents. Reads see the last write; nothing is cached.
 
-    Every method may raise StoreError; a write may have happened then all the same.
+    Every method may raise StoreError; a write may have been done all the same.
     """
 
     def read(self, execution_id: str) -> D | Deleted | None:
-        """Return the document of an execution, or what is left of one, or None."""
+        """Return the document of an execution, the rest of a deleted one, or None."""
         ...
 
     def changed(self, document: D) -> bool:
-        """Return whether somebody has written the execution since the document was read or written."""
+        """Return whether the execution was written since the document was read or written."""
         ...
 
     def lines(self, document: D) -> list[str]:
@@ -76,21 +78,23 @@ class Documents(Protocol[D]):
         wakeup: Wakeups,
         over: Deleted | None = None,
     ) -> D | None:
-        """Write a new execution in one durable step, in place of what is left of one; None if there is
-        one of that id, or something else is left by now.
+        """Write a new execution in one durable step, in the place of `over`, the rest of a deleted one.
+
+        None if there is an execution with the id, or another rest than `over`.
         """
         ...
 
     def delete(self, execution_id: str, found: D | Deleted, at: int) -> bool:
-        """Delete an execution that was found so, or finish its deletion; False if the document has
-        `changed`. See `FencedStore.delete`.
+        """Delete an execution that is still as it was `found`, or finish its deletion.
+
+        False if the document has `changed`. See `FencedStore.delete`.
         """
         ...
 
     def write(
         self, document: D, commit: Commit, pending: PendingEffects, wakeup: Wakeups, tries: int
     ) -> D | None:
-        """Write what follows the document, in one durable step; None if it has `changed`."""
+        """Write a commit behind the document, in one durable step; None if it has `changed`."""
         ...
 
 
@@ -107,9 +111,9 @@ class _Known(Generic[D]):
 
 
 class CachedStore(Generic[D]):
-    """A FencedStore: the documents that this process has read and written, and those behind it.
+    """A FencedStore over documents, which caches those that this process has read and written.
 
-    Keeps the newest `size` executions. Threads may use it, each for executions of its own.
+    The cache holds the newest `size` executions. Threads may use it, each for its own executions.
     """
 
     def __init__(self, documents: Documents[D], size: int) -> None:
@@ -134,8 +138,8 @@ class CachedStore(Generic[D]):
         known = self._find(execution_id)
         return None if known is None else stored(known.document, self._documents)
 
-    def standing(self, execution_id: str) -> ExecutionMeta | None:
-        """See `FencedStore.standing`."""
+    def meta(self, execution_id: str) -> ExecutionMeta | None:
+        """See `FencedStore.meta`."""
         known = self._find(execution_id)
         if known is None:
             return None
@@ -180,7 +184,7 @@ class CachedStore(Generic[D]):
             if known is not None and known.fits(commit.expected, version):
                 new = self._documents.write(known.document, commit, pending, wakeup, tries)
         finally:
-            self.forget(name)  # also if it fails: it may have been written
+            self.forget(name)  # also after an error, since the write may have been done
         if new is not None:
             self._remember(name, new)
         return new is not None
@@ -268,14 +272,16 @@ def stored(document: D, documents: Documents[D]) -> Stored:
 
 
 def check(commit: Commit) -> None:
-    """Raise UsageError, or ValueError for what is not text, unless the commit can be written."""
+    """Check that a commit can be written. Raises UsageError, or ValueError for text without UTF-8."""
     name, length = commit.execution_id, commit.expected + len(commit.events)
     for line in (*commit.events, *commit.park):
         line.encode()
     if commit.deleted_at is not None and (commit.expected < 1 or commit.events or commit.head):
-        raise UsageError(f"deleting {name!r} takes what is expected of it, and nothing else")
+        raise UsageError(
+            f"the commit that deletes {name!r} must give its number of events, and no events or head"
+        )
     if commit.expected == 0 and (commit.head is None or not commit.events):
-        raise UsageError(f"the creation of {name!r} needs a head and its first event")
+        raise UsageError(f"the commit that creates {name!r} must have a head and a first event")
     if commit.head is not None and not 0 <= commit.head.base < length:
         raise UsageError(
             f"a run of {name!r} that begins at event {commit.head.base} has no event among {length}"

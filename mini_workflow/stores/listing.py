@@ -1,4 +1,4 @@
-"""List the executions that match a query, in order and in pages, for stores that have all heads at hand."""
+"""List the executions that match a query, in order and in pages, for stores with all heads in memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from mini_workflow.ports import Head, Page, Query
 
 
 def page_of(found: Iterable[tuple[int, Head]], query: Query) -> Page:
-    """Return a page of the heads that match. Each comes with a number that grows with the creation
-    of its execution. Raises UsageError as `Store.list`.
+    """Return a page of the heads that match. Raises UsageError as `Store.list`.
+
+    `found` has pairs of a number, which grows in the order of creation, and a head.
     """
     before = page_start(query)
     descending = query.order.startswith("-")
@@ -34,7 +35,7 @@ def count_of(heads: Iterable[Head], query: Query) -> int:
 
 
 def matches(head: Head, query: Query) -> bool:
-    """Return whether the execution is one that the query asks for."""
+    """Return whether an execution matches the query."""
     return (
         query.workflow in (None, head.workflow)
         and query.status in (None, head.status)
@@ -53,7 +54,7 @@ def matches(head: Head, query: Query) -> bool:
 
 
 def is_about_the_end(query: Query) -> bool:
-    """Return whether only executions that have closed match."""
+    """Return whether the query matches only executions that have closed."""
     return (
         query.order.endswith("closed")
         or query.closed_after is not None
@@ -62,13 +63,14 @@ def is_about_the_end(query: Query) -> bool:
 
 
 def ordered_by(head: Head, query: Query) -> int:
-    """Return the time by which the execution is ordered."""
+    """Return the time by which a listing orders the execution, in milliseconds."""
     return (head.closed_at or 0) if query.order.endswith("closed") else head.started_at
 
 
 def page_start(query: Query) -> tuple[int, int] | None:
-    """Return the place in a listing behind which a page begins, as (time, number of creation); None
-    for the first page. Raises UsageError as `Store.list`.
+    """Return the place behind which a page begins, as (time, number of creation).
+
+    None for the first page. Raises UsageError as `Store.list`.
     """
     if query.limit < 1:
         raise UsageError(f"the limit of a listing must be 1 or more, not {query.limit}")
@@ -77,7 +79,9 @@ def page_start(query: Query) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(-?\d{1,18})-(\d{1,18})", after, re.ASCII)
     if match is None:
-        raise UsageError(f"not a page of a listing: {after!r}; pass the `next` of the page before")
+        raise UsageError(
+            f"after={after!r} is no page of a listing: pass the `next` of the page before"
+        )
     return int(match[1]), int(match[2])
 
 

@@ -1,4 +1,4 @@
-"""Tell whether the process that wrote a row is dead, when it ran on this machine."""
+"""Find out whether the process that wrote a row is dead, if it ran on this machine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _UNKNOWN = ""
 
 @frozen
 class Process:
-    """A process among all: where it runs, its number there, and when it began.
+    """A process, by its host, its number there, and the time at which it began.
 
-    `host` covers everything within which process numbers mean the same: the machine, its boot and
-    the namespace of a container. `born` tells a process from a later one of the same number; it is
-    empty where that cannot be read.
+    `host` names the space of process numbers: the machine, its boot, and the namespace of a
+    container. `born` tells a process from a later one with the same number; it is empty where the
+    system does not say it.
     """
 
     host: str
@@ -30,13 +30,13 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        """Return the process that asks."""
+        """Return this process."""
         pid = os.getpid()
         return cls(_host(), pid, _born(pid))
 
     def is_dead(self) -> bool:
-        """Return whether the process has certainly ended. Of another machine nothing is certain."""
-        # On other systems signal 0 is not a question: it would stop the process.
+        """Return whether the process has certainly ended: False for one on another machine."""
+        # On other systems signal 0 would stop the process.
         if os.name != "posix" or self.host != _host():
             return False
         try:
@@ -44,14 +44,16 @@ class Process:
         except ProcessLookupError:
             return True
         except OSError:
-            pass  # It exists, and is not ours.
+            pass  # It exists, and belongs to another user.
         born = _born(self.pid)
         return born == _GONE or bool(self.born and born and born != self.born)
 
 
 def dead_owners(owners: Sequence[Any], own: int | None, now: int) -> dict[int, int]:
-    """Return the owners but one's own that are gone, and what each adds to the tries of the turn that it
-    was in. A row has the owner, its address, until when it holds, host, pid and born.
+    """Return the other owners that are gone, each with the tries that it adds to the turn it was in.
+
+    A row of `owners` has the owner, its address, the end of its lease, host, pid and born. `now` is
+    in milliseconds.
     """
     dead: dict[int, int] = {}
     for owner, _, until, host, pid, born in owners:
@@ -64,8 +66,9 @@ def dead_owners(owners: Sequence[Any], own: int | None, now: int) -> dict[int, i
 
 
 def served_by(owners: Iterable[Any], now: int) -> set[str]:
-    """Return the workers that living owners serve. A row has what `dead_owners` takes, and the names of the
-    workers with spaces between them.
+    """Return the workers that living owners serve.
+
+    A row has the fields that `dead_owners` takes, then the names of the workers with spaces between.
     """
     rows = list(owners)
     dead = dead_owners([row[:6] for row in rows], None, now)
@@ -73,7 +76,10 @@ def served_by(owners: Iterable[Any], now: int) -> set[str]:
 
 
 def owners_of(rows: Iterable[Any], now: int) -> list[Owner]:
-    """Return the owners of the rows of `OWNERS` that run executions: clients have no address."""
+    """Return the owners that run executions; those without an address are clients.
+
+    A row has name, address, end of the lease, host, pid, born, and the number of busy executions.
+    """
     found: list[Owner] = []
     for name, address, until, host, pid, born, held in rows:
         if address:
@@ -88,17 +94,17 @@ def _host() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
-        pass  # Not Linux: the name of the machine has to do.
+        pass  # Not Linux: the name of the machine is all there is.
     return " ".join(parts)
 
 
 def _born(pid: int) -> str:
-    """Return the time of birth in ticks since boot, or what else is known."""
+    """Return the time of birth in ticks since boot, `_GONE` or `_UNKNOWN`."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return _UNKNOWN
-    # The name of the program, in parentheses, may contain anything: count from behind it.
+    # The name of the program, in parentheses, may contain anything: count the fields behind it.
     fields = stat[stat.rindex(b")") + 1 :].split()
-    # A zombie is dead, even though its number is taken until its parent has looked.
+    # A zombie is dead, although it keeps its number until its parent waits for it.
     return _GONE if fields[0] in {b"Z", b"X"} else fields[19].decode()

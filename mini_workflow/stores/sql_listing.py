@@ -23,9 +23,12 @@ _TAGGED: Final = (
 
 @frozen
 class Dialect:
-    """The differences between databases: the tables of a plain listing, the name of the table of tags, the
-    tables of a listing that a tag leads, of one by the parent, of one by the beginning of ids and of one by
-    the end, with what makes their index be used; and what is asked of each row.
+    """The differences between databases: the FROM clause of each kind of listing.
+
+    A clause names its tables, and the index to use where the database has to be told. `plain` is for
+    listings by status and workflow, `tagged` for those by a tag, whose table is called `tags`,
+    `by_parent` and `by_id` for those by the parent and by the beginning of ids, and `by_end` for
+    those of closed executions. `condition` is added for every row.
     """
 
     plain: str
@@ -39,9 +42,7 @@ class Dialect:
 
 @mutable
 class Source:
-    """A source of rows: tables and their index, the columns by which it is in order, and what is
-    asked of a row.
-    """
+    """A source of rows: its FROM clause, the columns of its order, and its conditions."""
 
     tables: str
     time: str
@@ -50,7 +51,7 @@ class Source:
     values: list[Any]
 
     def where(self, condition: str, *values: Any) -> None:
-        """Ask for one thing more."""
+        """Add a condition with the values of its placeholders."""
         self.conditions.append(condition)
         self.values.extend(values)
 
@@ -59,8 +60,9 @@ class Source:
         return f"FROM {self.tables} WHERE {' AND '.join(self.conditions)}"
 
     def in_order(self, query: Query, fields: str) -> str:
-        """Return the query for the rows of a page and one more: those fields, the time by which they
-        are in order, and the key.
+        """Return the query for the rows of a page and one more.
+
+        A row has the fields, the time of the order, and the key.
         """
         descending = query.order.startswith("-")
         way, sign = ("DESC", "<") if descending else ("ASC", ">")
@@ -75,9 +77,9 @@ class Source:
 
 
 def sources(query: Query, dialect: Dialect) -> Sequence[Source]:
-    """Return the sources of the rows that match. Several are merged by their order."""
+    """Return the sources of the rows that match. The caller merges several by their order."""
     if query.tags:
-        # The first tag leads: a list that its rows are in order of.
+        # The rows of the first tag are in order; the other tags are conditions.
         (name, value), *others = query.tags
         source = Source(dialect.tagged, "tags.started_at", "tags.execution", [], [])
         source.where("tags.name = ?", name)

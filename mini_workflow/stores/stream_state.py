@@ -27,7 +27,7 @@ class StreamState:
     positions: dict[int, Position] = field(default_factory=dict[int, Position])
 
     def admit(self, write: StreamWrite, *, bounded: bool) -> StoredChunk | Answer:
-        """Return the chunk that a write becomes, and count it; or why it becomes none."""
+        """Return the chunk of a write, and count it; or the reason why it is not kept."""
         position = (write.attempt, write.number)
         last = self.positions.get(write.source)
         if last is not None and position <= last:
@@ -42,7 +42,7 @@ class StreamState:
         return StoredChunk(self.offset, write.source, write.attempt, restarts, write.body)
 
     def copy(self) -> StreamState:
-        """Return the same, to be changed on its own."""
+        """Return a copy that can be changed by itself."""
         return StreamState(self.offset, self.size, dict(self.positions))
 
 
@@ -55,5 +55,5 @@ def by_stream(writes: Sequence[StreamWrite]) -> dict[tuple[str, str], list[int]]
 
 
 def answer_of(admitted: StoredChunk | Answer) -> Answer:
-    """Return what is answered for a write that was admitted, or was not."""
+    """Return the answer for a write, given the result of `StreamState.admit`."""
     return "kept" if isinstance(admitted, StoredChunk) else admitted

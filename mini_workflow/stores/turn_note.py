@@ -1,7 +1,7 @@
-"""Note in the middle of whose turn an owner is, where it outlives the process and costs no commit.
+"""Note the execution whose turn an owner is in, in a file that outlives the process.
 
-The note is a small file beside the store, mapped into memory: writing it takes less than a microsecond,
-and what was written stays when the process is killed in the next instruction.
+The file is small, stands beside the store, and is mapped into memory: writing takes less than a
+microsecond and no commit, and the note stays if the process is killed in the next instruction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from mini_workflow.errors import StoreUnavailable
 
 _BYTES: Final = 256
-"""Room for an id: 100 characters of one byte each are the most that one has."""
+"""Room for an id, which has at most 100 characters of one byte each."""
 
 
 class Holds(Protocol):
@@ -28,8 +28,9 @@ class Holds(Protocol):
 
 
 class TurnNote:
-    """The note of one owner of the file at `path`, who has the lease that `holding` names. It is made
-    when it is first written.
+    """The note of the owner whose lease `holding` names, for the store at `path`.
+
+    Its file is made by the first write.
     """
 
     def __init__(self, path: Path, holding: Holds) -> None:
@@ -39,7 +40,7 @@ class TurnNote:
         self._map: mmap.mmap | None = None
 
     def write(self, execution_id: str | None) -> None:
-        """Note whose turn the owner is in. Raises StoreUnavailable."""
+        """Note the execution whose turn the owner is in; None between turns. Raises StoreUnavailable."""
         lease = self._holding.lease
         if lease is None:
             return
@@ -75,13 +76,13 @@ class TurnNote:
                 os.close(descriptor)
         except OSError as error:
             raise StoreUnavailable(
-                f"{_name(self._path, lease)}: {error}; SQLite keeps files beside the store, and so "
-                "does this library: free some space, or change the permissions of the directory"
+                f"cannot write {_name(self._path, lease)}, which this library keeps beside the store: "
+                f"{error}; free some space, or change the permissions of the directory"
             ) from error
 
 
 def read(path: Path, lease: int) -> str | None:
-    """Return in the middle of whose turn an owner was, or None."""
+    """Return the id of the execution whose turn an owner was in, or None."""
     try:
         data = _name(path, lease).read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
 """WakeupSocket: wakes other processes that have the same store open, over UDP on loopback.
 
-A wake-up carries nothing and proves nothing: whoever receives it looks at the store. A lost one costs
-time only, since every owner also looks around when it renews its lease.
+A wake-up has no content, and its receiver reads the store. A lost one costs time only, since every
+owner also reads the store when it renews its lease.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Final
 
 _LOOPBACK: Final = "127.0.0.1"
 _PAUSE: Final = 1.0
-"""Seconds to wait after an error of the socket, which might not be the last one."""
+"""Seconds to wait after an error of the socket, so that a lasting one takes no processor time."""
 
 BURST: Final = 20
-"""Rings that are heard one right after the other."""
+"""Wake-ups that are received right after each other."""
 
 INTERVAL: Final = 0.01
-"""Seconds from one wake-up that is received to the next after such a burst. Anybody on the machine can
-send one, as often as they like; this is what it may cost."""
+"""Seconds between wake-ups that are received after a burst. Any process of the machine can send them, as
+often as it likes; this bounds their cost."""
 
 
 class WakeupSocket:
-    """Receives wake-ups at `address` from now on, and acts on them once there is somebody to `listen`.
+    """A socket that receives wake-ups at `address`, and passes them on after a call of `listen`.
 
-    Where there are no sockets the address is empty: nobody can notify then.
+    Where no socket can be opened the address is empty, and no wake-up arrives.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class WakeupSocket:
             self._socket = None
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard`, on a thread of its own, after each wake-up, also those from before."""
+        """Call `heard`, on a thread of its own, after each wake-up, also those received before."""
         if self._socket is not None:
             self._thread = threading.Thread(
                 target=self._listen,
@@ -58,21 +58,21 @@ class WakeupSocket:
 
     def notify(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses, as far as they still listen."""
-        bell = self._socket
-        if bell is None:
+        sender = self._socket
+        if sender is None:
             return
         for address in addresses:
-            # What stands in the store need not be a port; OverflowError says that it is none.
+            # An address in the store may be no port: OverflowError is for numbers that are too large.
             if address.isdecimal():
                 with contextlib.suppress(OSError, OverflowError):
-                    bell.sendto(b"", (_LOOPBACK, int(address)))
+                    sender.sendto(b"", (_LOOPBACK, int(address)))
 
     def close(self) -> None:
         """Stop listening. Harmless if that has happened."""
         if self._socket is None:
             return
         self._closed.set()
-        # Either of the two wakes the thread; not every system knows the first.
+        # Either of the two wakes the thread; some systems lack the first.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self.notify([self.address])
@@ -81,13 +81,13 @@ class WakeupSocket:
         self._socket.close()
         self._socket = None
 
-    def _listen(self, bell: socket.socket, heard: Callable[[], None]) -> None:
-        # Wake-ups meanwhile wait in the socket, or are dropped there when that is full: then
-        # others are left, and whoever hears one of these sees all that was written before.
+    def _listen(self, receiver: socket.socket, heard: Callable[[], None]) -> None:
+        # Wake-ups that arrive meanwhile wait in the socket. A full socket drops them, and keeps
+        # others, after each of which all that was written before is read.
         allowance = Allowance(BURST, INTERVAL)
         while True:
             try:
-                bell.recv(1)
+                receiver.recv(1)
             except OSError:
                 self._closed.wait(_PAUSE)
             if self._closed.is_set():
@@ -99,7 +99,7 @@ class WakeupSocket:
 
 
 class Allowance:
-    """So many at once, and one more per `interval` (in the unit of the times given)."""
+    """A rate limit: `burst` at once, and one more per `interval`, in the unit of the times given."""
 
     def __init__(self, burst: int, interval: float) -> None:
         self._credit: Final = (burst - 1) * interval
@@ -107,6 +107,6 @@ class Allowance:
         self._next = float("-inf")
 
     def take(self, now: float) -> float:
-        """Take one; how long to wait before the next."""
+        """Count one, and return how long to wait before the next."""
         self._next = max(self._next, now) + self._interval
         return max(0.0, self._next - now - self._credit)

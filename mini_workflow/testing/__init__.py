@@ -1,9 +1,8 @@
-"""For tests of workflows and of backends.
+"""Test workflows on virtual time, replay histories, and hold backends to their contracts.
 
-pytest finds the fixture `workflow_env` by itself where the library is installed. The contract
-suites are imported from their own modules, since they need pytest:
-`mini_workflow.testing.contracts.store`, `agenda_contract`, `mailbox_contract`, `leases_contract`,
-`runs_contract`, `runner_contract`, `heartbeat_contract`.
+pytest finds the fixture `workflow_env` by itself where the library is installed. The contract suites
+need pytest; import them from the modules of `mini_workflow.testing.contracts`, such as
+`mini_workflow.testing.contracts.store`.
 """
 
 from mini_workflow.testing.clock import ManualClock

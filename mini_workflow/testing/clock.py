@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that stands still until a test advances it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class ManualClock:
         self._now = start
 
     def now(self) -> int:
-        """Return the time it was last set or advanced to."""
+        """Return the time to which the clock was last set or advanced."""
         return self._now
 
     def advance(self, milliseconds: int) -> None:
-        """Move on; a negative number moves back."""
+        """Move the clock on; a negative number moves it back."""
         self._now += milliseconds
 
     def set(self, now: int) -> None:
-        """Jump to a time."""
+        """Set the clock to a time."""
         self._now = now

@@ -1,4 +1,4 @@
-"""WorkflowEnvironment: workflows in memory, on a clock that jumps when everybody waits."""
+"""WorkflowEnvironment: runs workflows in memory, on a clock that jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mini_workflow.engine.requests import Reply
 from mini_workflow.engine.runtime import Runtime
 from mini_workflow.errors import RuntimeClosed, UsageError
 from mini_workflow.interceptors import Interceptor, Interceptors
+from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import HandIn, Report, TaskOutcome, TaskRequest, TaskRunner
 from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
@@ -25,13 +26,13 @@ from mini_workflow.stores.memory import MemoryBackend, MemoryState
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.testing.stubs import Stubs
-from mini_workflow.waiting import blocking_wait, running_loop
+from mini_workflow.waiting import blocking_wait
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """The time at which an environment's clock begins: a constant, so that tests repeat."""
 
 _LEASE: Final = 10 * MAXIMUM_DURATION
-"""In milliseconds: leases must not end because a workflow sleeps."""
+"""Milliseconds of a lease: longer than any sleep of a workflow."""
 
 
 class EnvironmentState:
@@ -44,33 +45,33 @@ class EnvironmentState:
 
 
 class WorkflowEnvironment(Runtime):
-    """A runtime for tests: everything is serialized as by the other runtimes, nothing is written.
+    """A runtime for tests: it serializes values as the other runtimes do, and writes no file.
 
-    Time stands still while tasks run, and jumps to the next timer when nothing else is left to
-    do: while somebody waits in `result()` (or by ``await``) or for an update, or as far as
-    `advance` says. A sleep of thirty days takes as long as its code. Tasks run in real time, and
-    so do their timeouts and that of `result()`. Schedules that workflows declare are not made by
-    themselves, so that nothing starts that a test has not asked for: `schedules.declare()` makes them.
+    Time stands still while tasks run. When nothing else is left to do, it jumps to the next timer, as
+    long as a caller waits for a result or an update, or up to the time of `advance`. A sleep of
+    thirty days takes as long as its code. Tasks run in real time, and so do their timeouts and that of
+    `result()`. Schedules that workflows declare are made by a call of `schedules.declare()` only, so
+    that nothing starts that a test has not asked for.
 
     Args:
-        state: what to open; pass the `state` of a closed environment to continue it.
+        state: the state to continue, that of a closed environment; a new one if left out.
         start: the time at which the clock begins (an aware datetime); by default the one at which
             the closed environment ended, or else the first of January 2026.
-        cache_size: how many live executions are kept; 0 replays the history at every event.
+        cache_size: the number of executions kept in memory; 0 replays the history at every event.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         grace: seconds that `close` waits for tasks that have begun.
         history_limit: events after which an execution that has not continued as new is blocked.
-        codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
-            before they are stored or sent, and in which the first one encodes first.
+        codec: a PayloadCodec, or a list of them, of which the first encodes first. It encodes all
+            values, failures and calls before they are stored or sent.
         interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
-        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
-            brings. More is refused with ValueTooLarge.
-        retention: after which time since they closed executions are deleted, in seconds or as a
-            timedelta, a few at a time beside the work; None for never.
-        keep_runs: whether the events of runs that are over, before ``continue_as_new``, are kept.
+        value_limit: bytes of one encoded value: an argument, a result, the value of a signal. Larger
+            values are refused with ValueTooLarge.
+        retention: the time after which closed executions are deleted, in seconds or as a timedelta,
+            a few at a time; None for never.
+        keep_runs: whether the events of earlier runs, before ``continue_as_new``, are kept.
 
     Raises:
-        UsageError: the state is that of an environment which is open, or `start` has no time zone.
+        UsageError: the state belongs to an environment that is open, or `start` has no time zone.
     """
 
     def __init__(
@@ -127,25 +128,25 @@ class WorkflowEnvironment(Runtime):
             retention=retention,
             drops_runs=not keep_runs,
         )
-        role, engine = self._driver, self._engine
-        waiting = (role.waiters, role.watchers, role.readers)
-        self._skipping.is_awaited = lambda: any(waiting) or engine.awaited
+        waiters, waiting = self._driver.waiters, self._engine_transport.waiting
+        engine = self._engine
+        self._skipping.is_awaited = lambda: bool(waiters or waiting) or engine.awaited
 
     def stub(self, name: str, function: Callable[..., Any]) -> None:
-        """Have `function` called in place of the tasks of that name, with their arguments.
+        """Call a function in place of the tasks with a name, with their arguments.
 
-        What it returns or raises is the task's outcome: retries, timeouts and `current_task()` are
-        as for the task itself. It may be async. A closure has no arguments.
+        Its result or exception is the outcome of the task. Retries, timeouts and `current_task()` work
+        as for the task itself. The function may be async. A closure has no arguments.
 
         Args:
-            name: the tasks' name, in which ``*`` stands for any characters; of several stubs that
+            name: the name of the tasks, in which ``*`` stands for any characters. If several stubs
                 match, the one added last is called.
-            function: what to call.
+            function: the function to call.
         """
         self._stubs.add(name, function)
 
     def unstub(self, name: str) -> None:
-        """Take back what `stub` did under that name; harmless if there is nothing."""
+        """Remove the stub with a name. Harmless if there is none."""
         self._stubs.remove(name)
 
     def now(self) -> datetime:
@@ -153,15 +154,14 @@ class WorkflowEnvironment(Runtime):
         return datetime.fromtimestamp(self._clock.now() / 1000, UTC)
 
     def advance(self, by: float | timedelta) -> None:
-        """Let `by` seconds (or a timedelta) pass, with everything that happens in them.
+        """Let `by` seconds (or a timedelta) pass, with all timers in that time.
 
-        Returns when the time is there and nothing is left to do at it: tasks that were started on
-        the way have ended.
+        Returns when that time has come and nothing is left to do: tasks that were started on the way
+        have ended.
 
         Raises:
-            UsageError: `by` is negative, or more than a hundred years.
-            UsageError: or an async task would be held up, because it runs on the event loop that
-                this thread is to run meanwhile.
+            UsageError: `by` is negative, or more than a hundred years; or this thread runs the event
+                loop of an async task, which would wait for it.
             RuntimeClosed: the environment was closed.
         """
         wait = milliseconds(seconds(by))
@@ -181,9 +181,9 @@ class WorkflowEnvironment(Runtime):
 
 
 class _Skipping:
-    """The pace of an environment: jumps to what is due instead of waiting for it.
+    """The pace of an environment: it jumps to the next timer instead of waiting.
 
-    All of it is for who leads the engine.
+    All methods are for the thread that leads the engine.
     """
 
     def __init__(self, clock: ManualClock) -> None:
@@ -192,12 +192,12 @@ class _Skipping:
         self.is_awaited: Callable[[], bool] = lambda: False
 
     def go(self, by: int, arrived: Reply[None]) -> None:
-        """Let so many milliseconds pass from now on; `arrived` is told."""
+        """Let so many milliseconds pass from now on, and then answer `arrived`."""
         self._trips.append((self._clock.now() + by, arrived))
         self._trips.sort(key=lambda trip: trip[0])
 
     def give_up(self) -> None:
-        """Raise for a wait that cannot end: nothing will happen any more."""
+        """Fail all waits, since the environment is closed."""
         for _, arrived in self._trips:
             arrived.fail(RuntimeClosed("the environment was closed meanwhile"))
 
@@ -214,7 +214,7 @@ class _Skipping:
                 del self._trips[0]
                 arrived.give(None)
             return True
-        # What is due after so long is the renewal of the lease.
+        # Only the renewal of the lease is due after so long.
         if until - self._clock.now() >= _LEASE // 4 or not self.is_awaited():
             return False
         self._clock.set(until)
@@ -256,7 +256,9 @@ def _make_runner(
     async def run_async(request: TaskRequest) -> TaskOutcome:
         return await execute_async(request, stubs.codec(request, codec), sink, around)
 
+    loop = running_loop()
+    asynchronous = EventLoopRunner(run_async, report, loop=loop, hand_in=hand_in, now=clock.now)
     return RoutedRunner(
         ThreadRunner(run, report, hand_in=hand_in, now=clock.now),
-        EventLoopRunner(run_async, report, loop=running_loop(), hand_in=hand_in, now=clock.now),
+        lambda: asynchronous,
     )

@@ -1,4 +1,4 @@
-"""Handlers: the functions by which an execution takes signals, queries and updates, found by a replay."""
+"""Find the functions with which an execution handles signals, queries and updates, by a replay."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mini_workflow.testing.replaying import replay
 from mini_workflow.workflow import REGISTRY
 
 TURN_TIMEOUT: Final = 2.0
-"""Seconds that the code may compute. Our own bound: it is asked for the names of its handlers alone."""
+"""Seconds that the code may compute. Our own bound."""
 
 LONGEST: Final = 20_000
-"""Events of a history that is replayed for them. Our own bound: some tenths of a second."""
+"""Events of the longest history that is replayed. Our own bound: some tenths of a second."""
 
 Handlers = Mapping[tuple[str, str], Callable[..., Any]]
 """Functions by the kind of the message ("signal", "query" or "update") and its name."""
 
 
 def handlers_of(client: Client, execution_id: str) -> Handlers:
-    """Return the functions that handle messages to an execution as it is now. None where they cannot be
-    known: the module of the workflow is not imported, the history is long or does not fit the code.
+    """Return the functions that handle messages to an execution now.
 
-    Code of the workflow runs, of this process; nothing is unpickled and nothing is written. Raises
-    ExecutionNotFound.
+    Empty if the module of the workflow is not imported, or its history is too long or does not fit
+    the code. The workflow's code runs in this process; nothing is unpickled and nothing is written.
+    Raises ExecutionNotFound.
     """
     execution = client.get_execution(execution_id)
     if client.head(execution_id).workflow not in REGISTRY.names():

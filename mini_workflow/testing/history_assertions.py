@@ -1,4 +1,4 @@
-"""Assert which events a history has, in order, with gaps where the rest does not matter."""
+"""Assert which events a history has, in order, with gaps for events that do not matter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Expected = str | EllipsisType
 
 
 def summary(event: Event) -> str:
-    """Return an event in short: its kind, and the name of what it is about, if that has one."""
+    """Return an event in short: its kind, and the name of its task, signal or other operation, if any."""
     name = getattr(event, "name", "")
     return f"{type(event).__name__} {name}" if name else type(event).__name__
 
@@ -23,12 +23,11 @@ def assert_history(history: Execution[Any] | Iterable[Event], expected: Sequence
 
     Args:
         history: an execution, or its history.
-        expected: the events in short: the kind, and behind a space the name of a task, signal,
-            update, promise, child or change, which may be left out. ``...`` stands for any number
-            of events.
+        expected: the events in short: the kind, then a space and the name of a task, signal, update,
+            promise, child or patch, which may be left out. ``...`` stands for any number of events.
 
     Raises:
-        AssertionError: it has others; the message shows both.
+        AssertionError: the history has other events; the message shows both.
     """
     events = list(history.history() if isinstance(history, Execution) else history)
     if not _fits(events, expected):
@@ -38,7 +37,7 @@ def assert_history(history: Execution[Any] | Iterable[Event], expected: Sequence
 
 
 def _fits(events: Sequence[Event], expected: Sequence[Expected]) -> bool:
-    """As in matching a pattern: all ways in which the gaps may be filled, at the same time."""
+    """Match like a pattern: follow all ways to fill the gaps at the same time."""
     reachable = {0}
     for one in expected:
         if one is ...:

@@ -1,4 +1,4 @@
-"""Check whether today's code can go on with histories that other code has recorded."""
+"""Check whether the present code can go on with histories of other code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mini_workflow.testing.replaying import explain, replay
 from mini_workflow.workflow import REGISTRY, Workflow
 
 ObjectStore = str | Path | Recording | History | Execution[Any]
-"""A file as `mini-workflow get` writes it, a folder of them, or what the library gives."""
+"""A file as `mini-workflow get` writes it, a folder of them, a recording, a history or an execution."""
 
 SUFFIXES = (".json", ".jsonl")
 
@@ -38,24 +38,27 @@ def check_replay(
         histories: files or folders of files (``.json`` or ``.jsonl``), recordings, histories or
             executions: one of these, or several.
         workflows: the workflows to replay them with; by default all that are registered.
-        codec: carries the values; of histories from AWS, whose pickled parts are signed, it is
-            ``AWSRuntime.from_env().codec``. Executions bring their own. Or the payload codecs with
-            which the runtime was opened that wrote them.
+        codec: the codec of the values: for histories from AWS, whose pickled parts are signed,
+            ``AWSRuntime.from_env().codec``; for others the payload codecs of the runtime that wrote
+            them. Executions have their own codec.
         turn_timeout: seconds that one history may take; None for no limit.
-        trust: load whatever the histories hold. Otherwise only classes of modules that are imported
-            are found and nothing is unpickled, so that a history is data, wherever it comes from.
+        trust: load all values. Otherwise classes are found in imported modules only, and nothing is
+            unpickled, so that a history of any source runs no code.
 
     Returns:
-        How many histories were replayed.
+        The number of histories that were replayed.
 
     Raises:
-        AssertionError: some do not fit; the message has for each the event, both sides and the
-            user's line.
-        UsageError: there is no history at all, or a file that is none.
+        AssertionError: histories do not fit; the message has the event, both sides and the user's
+            line for each of them.
+        UsageError: there is no history, or a file holds none.
     """
     recordings = list(load_recordings(histories))
     if not recordings:
-        raise UsageError(f"check_replay: there is no history in {histories!r}")
+        raise UsageError(
+            f"check_replay: there is no history in {histories!r}; write some with `mini-workflow "
+            "export FOLDER`"
+        )
     known: dict[str, Definition] = (
         {name: REGISTRY.get(name) for name in REGISTRY.names()}
         if workflows is None
@@ -67,7 +70,10 @@ def check_replay(
         definition = known.get(recording.workflow)
         if definition is None:
             have = ", ".join(sorted(known)) or "none"
-            faults.append(f"{name}: no workflow {recording.workflow!r} is given; there are {have}")
+            faults.append(
+                f"{name}: workflow {recording.workflow!r} is not among the workflows ({have}): import "
+                "its module"
+            )
             continue
         replayed = replay(
             recording,
@@ -95,7 +101,7 @@ def _codec(given: Codec | Codecs, trust: bool) -> Codec:
 def load_recordings(
     histories: ObjectStore | Iterable[ObjectStore],
 ) -> Generator[tuple[str, Recording, Codec | None]]:
-    """Return the recordings, each with a name for messages, and with its codec where that is known.
+    """Return the recordings, each with a name for messages, and its codec if it has one.
 
     Raises UsageError.
     """
@@ -125,16 +131,20 @@ def _from_path(path: Path) -> Generator[tuple[str, Recording]]:
 def read_recording(path: Path) -> Recording:
     """Return the recording in a file: one JSON object, or one event per line.
 
-    A file of lines does not name its execution: the name of the file stands for it. Raises
-    UsageError.
+    A file of lines does not have the execution's id: the name of the file is used. Raises UsageError.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
+        raise UsageError(
+            f"cannot read {path}: {error}; check the path and its permissions"
+        ) from error
     try:
         if text.lstrip().startswith('{"event":'):
             return Recording.from_lines(path.stem, text.splitlines())
         return Recording.from_plain(json.loads(text))
     except (WireError, ValueError) as error:
-        raise UsageError(f"{path} holds no recorded execution: {error}") from error
+        raise UsageError(
+            f"{path} holds no recorded execution: {error}; give a file that `mini-workflow export` or "
+            "`get --json` has written"
+        ) from error

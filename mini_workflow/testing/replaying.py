@@ -1,7 +1,7 @@
-"""Replaying a recorded execution against the code of this process, step by step.
+"""Replay a recorded execution against the code of this process, step by step.
 
-No task runs and nothing is written: the code is fed what is recorded, and must ask for what is
-recorded. `replay` answers where it stands at the end, or where it stopped fitting, and why.
+No task runs and nothing is written: the code gets the recorded events, and must ask for the recorded
+operations. `replay` returns the state at the end, or the event at which the code stopped fitting, and why.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ from mini_workflow.core.streams import StreamWrite
 from mini_workflow.engine.recording import Recording
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import MiniWorkflowError, NonDeterminismError
-from mini_workflow.loop.loop import Halt
+from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import describe_frame, user_frame, waiting_line
 from mini_workflow.workflow import REGISTRY
 
 
 class Stopped(MiniWorkflowError):
-    """The replay was told to go no further; the message says why. Never leaves this module."""
+    """The end of a replay before the end of its history. Never leaves this module."""
 
 
 @frozen
 class Step:
-    """An event that is being replayed. `place` is the user's line, as ``file:line in function``:
-    where the code asks for it, or, of what arrives, where the workflow function waits for it.
+    """An event that is being replayed.
+
+    `place` is the user's line, as ``file:line in function``: the line that asks for the operation, or,
+    for an event that arrives, the line at which the workflow function waits.
     """
 
     number: int
@@ -49,15 +51,15 @@ class Step:
 
 
 Observer = Callable[[Step], None]
-"""Told of every step: before the code reacts to what arrives, and when the code asks for something."""
+"""Called at every step: before the code reacts to an event, and when it asks for an operation."""
 
 
 @frozen
 class Mismatch:
     """The place where the code no longer fits the history: event `number`, counted from 1.
 
-    `recorded` is what the history says there, `asked` what the code asks for instead, None if that
-    is nothing more. `place` is the user's line, as ``file:line in function``.
+    `recorded` is the event of the history there, `asked` the event that the code asks for; None if
+    there is no more. `place` is the user's line, as ``file:line in function``.
     """
 
     number: int
@@ -70,12 +72,16 @@ class Mismatch:
 class Replayed:
     """The result of a replay.
 
-    `events` is how many events of the history fit. `fault` says why the code cannot go on, and is
-    what blocks an execution; `mismatch` has the two sides of it if it is one. With `parked_fault`
-    the whole history fits, and the fault is at what has arrived behind it. `beyond` is what the
-    code asks for behind the end of the history, which a runtime would do next. `stopped` says why
-    the replay ended early. `waiting` are the user's lines at which asyncio tasks wait, by name, and
-    `handlers` the functions that handle messages, by kind ("signal", "query", "update") and name.
+    Attributes:
+        events: the number of events of the history that fit.
+        fault: the reason why the code cannot go on, which would block the execution.
+        mismatch: both sides of the fault, if it is a mismatch.
+        parked_fault: whether the whole history fits, and the fault is at a message behind it.
+        beyond: the operations for which the code asks behind the end of the history.
+        stopped: the reason why the replay ended early; empty if it did not.
+        waiting: pairs of the name of an asyncio task and the user's line at which it waits.
+        open: the operations that are under way, in words.
+        handlers: the functions that handle messages, by kind ("signal", "query", "update") and name.
     """
 
     recording: Recording
@@ -111,16 +117,16 @@ def replay(
     """Replay a recorded execution. Runs on this thread, so that a debugger can stop in it.
 
     Args:
-        recording: what to replay.
-        definition: the workflow; by default the registered one of that name.
-        codec: carries values; by default that of the runtimes, which without `trust` finds classes
-            of modules that are imported, and unpickles nothing.
-        until: stop before the code reacts to the event of this number, or where it asks for it.
+        recording: the execution to replay.
+        definition: the workflow; by default the registered one with the name in the recording.
+        codec: the codec of the values; by default that of the runtimes, which without `trust` finds
+            classes in imported modules only, and unpickles nothing.
+        until: the number of the event at which to stop, before the code reacts to it.
         observe: called at each step.
-        turn_timeout: seconds that the code may compute; None for no limit, as debugging needs it.
+        turn_timeout: seconds that the code may compute; None for no limit, for a debugger.
         now: the time in milliseconds since the epoch up to which timers fire behind the end of the
-            history of a blocked execution; None for none.
-        trust: load whatever the recording holds. Do that where you trust where it comes from.
+            history of a blocked execution; None for no timers.
+        trust: load all values of the recording. Use it for recordings of a source that you trust.
 
     Raises:
         UnknownWorkflow: no workflow of that name is registered in this process.
@@ -143,7 +149,7 @@ def replay(
 
 def _replay(run: _ObservedRun, recording: Recording, now: int | None) -> Replayed:
     history = recording.history
-    # A first event that stands alone was recorded, and its code has not run yet.
+    # A single event was recorded by a start: the code has not run yet.
     fresh = len(history) == 1
     if not fresh:
         repeat(run, history)
@@ -186,7 +192,7 @@ def _result(
 
 
 class _ObservedRun(Run):
-    """A run that tells of every event, and stops when it is told to."""
+    """A run that reports every event to an observer, and stops at a given one."""
 
     def __init__(
         self,
@@ -218,7 +224,7 @@ class _ObservedRun(Run):
             super().deliver(event)
 
     def emit(self, event: Event, record: Callable[[Event], Event]) -> Event:
-        """Record an event by `record`, and tell of it."""
+        """Record an event by `record`, and report it."""
         frame = user_frame(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         place = "" if frame is None else describe_frame(frame)
         try:
@@ -255,7 +261,7 @@ class _ObservedRun(Run):
         raise Halt
 
     def nothing_more(self) -> Mismatch:
-        """Return the mismatch of a history that says more than the code asks for."""
+        """Return the mismatch of a history with more events than the code asks for."""
         return Mismatch(
             self.count + 1, self._recording.history[self.count], None, self._place_of_main()
         )
@@ -274,7 +280,7 @@ class _ObservedRun(Run):
         return tuple((name, place) for name, place in found if place)
 
     def open_operations(self) -> tuple[str, ...]:
-        """Return what is under way, in words."""
+        """Return the operations that are under way, in words."""
         state = self.state
         found = [f"task #{n} {t.name!r}, attempt {t.attempt}" for n, t in state.tasks.items()]
         found += [f"timer #{number}" for number in state.timers]
@@ -284,7 +290,7 @@ class _ObservedRun(Run):
 
 
 class _ObservedRecorder(Recorder):
-    """The recorder of a run that tells of every event."""
+    """A recorder that records each event by its run, which reports it."""
 
     def __init__(self, run: _ObservedRun, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -296,7 +302,7 @@ class _ObservedRecorder(Recorder):
 
 
 def explain(replayed: Replayed) -> str:
-    """Return what keeps the code from going on, in one line; empty if nothing does."""
+    """Return the reason why the code cannot go on, in one line; empty if it can."""
     if replayed.fault is None:
         return ""
     if replayed.mismatch is None:

@@ -1,4 +1,4 @@
-"""Stubs: functions that stand in for tasks, by the tasks' names."""
+"""Stubs: functions that run in place of tasks, by the names of the tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stubs:
         self._stubs: list[tuple[str, Callable[..., Any]]] = []
 
     def add(self, name: str, function: Callable[..., Any]) -> None:
-        """Have `function` called instead of tasks whose name matches; the last one added wins."""
+        """Call a function in place of tasks whose name matches; the stub added last wins."""
         self._stubs = [(name, function), *self._stubs]
 
     def remove(self, name: str) -> None:
@@ -25,20 +25,20 @@ class Stubs:
         self._stubs = [stub for stub in self._stubs if stub[0] != name]
 
     def find(self, name: str) -> Callable[..., Any] | None:
-        """Return the function that stands in for a task of that name, or None."""
+        """Return the function that runs in place of a task with a name, or None."""
         for pattern, function in self._stubs:
             if fnmatchcase(name, pattern):
                 return function
         return None
 
     def codec(self, request: TaskRequest, codec: Codec) -> Codec:
-        """Return the codec to run an attempt with: the task's own call, or the stub's."""
+        """Return a codec that restores the call of an attempt, or that of its stub."""
         function = self.find(request.name)
         return codec if function is None else cast(Codec, _Stubbing(codec, function))
 
 
 class _Stubbing:
-    """Restores another function with the arguments of the captured call; else it is the codec."""
+    """A codec that restores another function, with the arguments of the captured call."""
 
     __slots__ = ("_codec", "_function")
 

@@ -11,6 +11,7 @@ from mini_workflow.engine.description import Description
 from mini_workflow.engine.execution import Execution
 from mini_workflow.errors import ExecutionPaused, PromiseNotOpen
 from mini_workflow.ui.forms import (
+    LONGEST_REASON,
     Form,
     name_in,
     number_in,
@@ -39,6 +40,11 @@ class Asked:
         return self.form.get("reason", "")
 
     @property
+    def why(self) -> str:
+        """The reason alone, for what keeps beside it who gave it."""
+        return " ".join(self.form.get("why", "").split())[:LONGEST_REASON]
+
+    @property
     def by(self) -> str:
         """Who asks, if that is known."""
         return self.form.get("by", "")
@@ -49,8 +55,8 @@ class Action:
     """An action: what its button says, what it does, and what becomes of the execution.
 
     `fields` are those that a person fills in, of ``reason``, ``name``, ``value``, ``promise``, ``at`` and
-    ``id``; `harms` says that it cannot be taken back. What `do` answers is shown if the action `answers`,
-    and is the id of the execution to go on with if it is a text.
+    ``id``; `harms` says that it cannot be taken back, and `reason_is` what becomes of the reason. What `do`
+    answers is shown if the action `answers`, and is the id of the execution to go on with if it is a text.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Action:
     harms: bool = False
     bulk: bool = True
     answers: bool = False
+    reason_is: str = "kept in the history"
 
     @property
     def plain(self) -> str:
@@ -176,6 +183,7 @@ ACTIONS: Final = {
             ("promise", "reason"),
             harms=True,
             bulk=False,
+            reason_is="the message of the error",
         ),
         Action(
             "fork",
@@ -214,8 +222,10 @@ ACTIONS: Final = {
             "Delete\N{HORIZONTAL ELLIPSIS}",
             "Its history, its tags and what was sent to it go; its children stay. To keep what it was, "
             "download its history before.",
-            lambda asked: asked.execution.delete(by=asked.by),
+            lambda asked: asked.execution.delete(asked.why, by=asked.by),
+            ("reason",),
             harms=True,
+            reason_is="logged, since no history is left",
         ),
     )
 }

@@ -15,15 +15,13 @@ from mini_workflow.core.validation import MAXIMUM_NAME
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.picture import words
 from mini_workflow.errors import ExecutionNotFound, StoreUnavailable, UsageError
+from mini_workflow.ui.forms import LONGEST_REASON
 from mini_workflow.ui.lists import utc_now, with_names
 from mini_workflow.ui.security import FIELD, is_ours
 from mini_workflow.ui.values import json_of, tree_of
 
 LARGEST_FORM: Final = 1_000_000
 """Bytes of a form: a value that is sent by hand."""
-
-LONGEST_REASON: Final = 500
-"""Characters of a reason that a person gives."""
 
 EARLIER: Final = "the form was made by an earlier page: load the page again"
 

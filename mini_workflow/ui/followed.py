@@ -1,8 +1,7 @@
-"""Followed: executions as far as their histories were read, so that a page takes in what is new alone."""
+"""Follow executions for pages: what is new of one is taken in, and nothing read twice."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -12,9 +11,12 @@ from mini_workflow.core import events
 from mini_workflow.engine.activity import Activity, Look
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.description import Description, described, told_by
+from mini_workflow.engine.followed_runs import FollowedRuns
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.entries import Entries
+from mini_workflow.engine.plain_lines import LinesPart
 from mini_workflow.engine.timeline import Entry
+from mini_workflow.errors import WireError
 from mini_workflow.ports import Head
 from mini_workflow.ui.usage import Usage
 
@@ -35,48 +37,29 @@ ROUNDS: Final = 3
 
 
 class Followed:
-    """An execution as far as its history was read. For one thread at a time.
-
-    `entries` are those of its present run, `counts` what a picture is drawn from, and `usage` what models
-    have taken. `head` is no older than the entries.
+    """A run as far as it was read: `entries`, the `counts` that a picture is drawn from, and the `usage` of
+    models. `head` is no older than the entries.
     """
+
+    head: Head
 
     def __init__(self, client: Client, name: str) -> None:
         self.execution: Final = client.get_execution(name)
         self._client = client
-        self._begin()
+        self._look = Look(told=told_by(self.execution.codec))
+        self._unseen: list[LinesPart] = []
+        """What was not looked at: what has closed, or waits for one thing, is not."""
+        self._damage: WireError | None = None
+        """Why it cannot be looked at."""
+        self.usage: Final = Usage()
+        self.entries: Final = Entries(self.execution.reader())
+        self.counts: Final = Counts(self.entries.course)
 
-    def _begin(self) -> None:
-        self._run: tuple[int, int] | None = None
-        """What tells the run from others of that id, also from those of an execution that was deleted."""
-        codec = self.execution.codec
-        self._look = Look(told=told_by(codec))
-        self._looked = 0
-        self.usage = Usage()
-        self.entries = Entries(self.execution.reader())
-        self.counts = Counts(self.entries.course)
-
-    def read_on(self) -> None:
-        """Take in what is new. Raises ExecutionNotFound, or WireError if it cannot be read."""
-        name, client = self.execution.id, self._client
-        self.head: Head = client.head(name)
-        for round_number in count(1):
-            if _run_of(self.head) != self._run:
-                self._begin()
-            lines = client.lines(name, self.head.base + len(self.entries))
-            if not lines:
-                return
-            read_of, self.head = self.head, client.head(name)
-            if _run_of(self.head) == _run_of(read_of):  # or they may be those of the next run
-                self._take(lines)
-                self._run = _run_of(self.head)
-                if round_number >= ROUNDS:
-                    return
-
-    def _take(self, lines: Sequence[str]) -> None:
-        self._run = None  # if a line cannot be read, all of it is read anew the next time
-        self.entries.take(lines)
+    def take(self, lines: Sequence[str], parts: Sequence[LinesPart]) -> None:
+        """Take in the next lines, and what was read of them. Raises WireError if they are no history."""
+        self.entries.take(lines, parts)
         self.usage.take(lines)
+        self._unseen += parts
 
     def of_kind(self, kind: str) -> Sequence[Entry]:
         """Return the entries of one of KINDS, in order."""
@@ -91,16 +74,17 @@ class Followed:
         (one,) = self._client.described([self.head])
         return described(one, started, self.entries[-1].event, activity, codec)
 
-    def _look_on(self) -> Look:
-        """Take in what was not looked at: what has closed, or waits for one thing, is not looked at."""
-        while self._looked < len(self.entries):
-            self._look.take(self.entries[self._looked].event)
-            self._looked += 1
-        return self._look
-
-
-def _run_of(head: Head) -> tuple[int, int]:
-    return head.run, head.started_at
+    @contextmanager
+    def _look_on(self) -> Generator[Look]:
+        if self._damage is not None:
+            raise self._damage
+        parts, self._unseen = self._unseen, []
+        try:
+            self._look.take((), parts)
+        except WireError as error:
+            self._damage = error
+            raise
+        yield self._look
 
 
 class AllFollowed:
@@ -108,34 +92,27 @@ class AllFollowed:
 
     def __init__(self, client: Client, most: int = MOST_EVENTS) -> None:
         self._client = client
-        self._most = most
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[threading.Lock, Followed]] = {}
-        """The one that was asked for last is at the end."""
+        self._runs = FollowedRuns[Followed](self._lines, most, lambda one: len(one.entries))
+
+    def _lines(self, name: str, since: int) -> list[str]:
+        return self._client.lines(name, since)
 
     @contextmanager
     def at(self, name: str) -> Generator[Followed]:
-        """Have an execution, as it is now, for one thread. Raises as `Followed.read_on` does."""
-        with self._lock:
-            found = self._known.pop(name, None)
-        if found is None:
-            found = (threading.Lock(), Followed(self._client, name))
-        with self._lock:
-            lock, one = self._known.setdefault(name, found)
-        with lock:
-            try:
-                one.read_on()
-            except BaseException:
-                with self._lock:
-                    self._known.pop(name, None)
-                raise
-            yield one
-        self._make_room()
-
-    def _make_room(self) -> None:
-        with self._lock:
-            kept = 0
-            for name in reversed(list(self._known)):
-                kept += len(self._known[name][1].entries)
-                if kept > self._most and name != next(reversed(self._known)):
-                    del self._known[name]
+        """Have an execution, as it is now, for one thread. Raises ExecutionNotFound, or WireError if its
+        history cannot be read.
+        """
+        client = self._client
+        with self._runs.at(name, lambda: Followed(client, name)) as run:
+            head = client.head(name)
+            for round_number in count(1):
+                read_of = head
+                if not run.read_on(head):
+                    break
+                head = client.head(name)
+                # What was read may be of the next run: then it is read anew.
+                same = (head.run, head.started_at) == (read_of.run, read_of.started_at)
+                if same and round_number >= ROUNDS:
+                    break
+            run.made.head = head
+            yield run.made

@@ -17,6 +17,9 @@ from mini_workflow.testing.handlers import Handlers, handlers_of
 
 Form = Mapping[str, str]
 
+LONGEST_REASON: Final = 500
+"""Characters of a reason that a person gives."""
+
 MESSAGES: Final = ("signal", "update", "query")
 """The kinds of messages whose handlers are known."""
 

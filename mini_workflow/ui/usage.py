@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import compress, repeat
+from operator import contains
 from typing import Any, cast
 
 from mini_workflow.core import wire
@@ -20,15 +22,15 @@ class Usage:
         self.input = 0
         self.output = 0
 
-    def take(self, lines: Iterable[str]) -> None:
+    def take(self, lines: Sequence[str]) -> None:
         """Take in the next lines of a history: the response of a model is a dict whose `usage` has both
         numbers.
         """
-        for line in lines:
-            if '"input_tokens"' in line:  # of most results nothing is parsed
-                event = wire.decode_shown(line)
-                if type(event) is TaskCompleted:
-                    self._add(event)
+        # Of most results nothing is parsed.
+        for line in compress(lines, map(contains, lines, repeat('"input_tokens"'))):
+            event = wire.decode_shown(line)
+            if type(event) is TaskCompleted:
+                self._add(event)
 
     def _add(self, event: TaskCompleted) -> None:
         try:

@@ -102,7 +102,7 @@ def test_a_conflict_is_tried_again(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("code", "remedy"),
-    [("AccessDenied", "does not allow it"), ("NoSuchBucket", "check the settings")],
+    [("AccessDenied", "allow this to the role"), ("NoSuchBucket", "check the settings")],
 )
 def test_errors_name_the_object_and_the_remedy(code: str, remedy: str) -> None:
     def refuse(**_: Any) -> Any:

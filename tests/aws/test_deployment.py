@@ -213,7 +213,7 @@ def test_a_deployment_is_taken_back(world: Deployed) -> None:
 def test_versions_are_about_aws() -> None:
     done = CliRunner().invoke(cli, ["deploy", "status"])
     assert done.exit_code == 2
-    assert "versions are about AWS" in done.output
+    assert "deploy is for an engine on AWS" in done.output
 
 
 # Versions that nobody needs

@@ -281,5 +281,8 @@ def test_cloudformation_is_told_what_has_come_of_it(monkeypatch: pytest.MonkeyPa
 
 def test_an_answer_goes_nowhere_but_to_the_web() -> None:
     asked = of_cloudformation("Create", "file:///etc/passwd", {})
-    with World(registry()) as world, pytest.raises(UsageError, match="address of the web"):
+    with (
+        World(registry()) as world,
+        pytest.raises(UsageError, match="address that begins with https"),
+    ):
         world.orchestrator.orchestrate(asked, LambdaContext())

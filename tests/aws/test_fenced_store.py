@@ -30,10 +30,10 @@ GUIDE = ROOT / "docs" / "writing-a-backend.md"
 ROUND_TRIPS = {
     "create": 2,
     "create, the id is taken": 4,
-    "standing, from memory": 0,
+    "meta, from memory": 0,
     "load, from memory": 0,
-    "standing, cold": 1,
-    "standing, of nothing": 1,
+    "meta, cold": 1,
+    "meta, of nothing": 1,
     "commit": 1,
     "commit, refused": 2,
     "is_current, True": 1,

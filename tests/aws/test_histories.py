@@ -531,7 +531,7 @@ def test_a_write_that_may_have_happened_is_forgotten(world: World, histories: Ob
     with pytest.raises(StoreUnavailable, match=r"writing 'executions/a.json'"):
         cached.commit(Commit("a", 1, ("{}",)), PendingEffects(tasks=((1, 1),)), NO_WAKEUPS, 0)
     world.faults.clear()
-    standing = cached.standing("a")
-    assert standing is not None
-    assert standing.length == 2
-    assert not standing.done
+    meta = cached.meta("a")
+    assert meta is not None
+    assert meta.length == 2
+    assert not meta.done

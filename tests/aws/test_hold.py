@@ -11,6 +11,7 @@ import pytest
 from mini_workflow import Context
 from mini_workflow.engine.orchestrator import SUSPICIOUS, TRIES
 from mini_workflow.engine.turn import Delivery, Turn, Turns
+from mini_workflow.errors import SettingMissing
 from mini_workflow.runtimes.aws import hold
 from mini_workflow.runtimes.aws.hold import Hold
 from mini_workflow.stores.aws.clients import Clients
@@ -245,3 +246,18 @@ class Recording:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.calls) >= number, WAIT)
             return len(self.calls)
+
+
+def test_a_setting_that_is_missing_keeps_no_batch_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def queue_url() -> str:
+        raise SettingMissing("QUEUE_URL is needed")
+
+    holding = Hold(Clients(None), queue_url, {"a": [{"receiptHandle": "r"}]})
+    waiting = threading.Thread(target=holding.wait, daemon=True)
+    waiting.start()
+    waiting.join(WAIT)
+    assert not waiting.is_alive()
+    holding.end()
+    assert "QUEUE_URL is needed" in caplog.text

@@ -64,7 +64,7 @@ def test_101_who_asks_is_a_text(runtime: Stage, action: str) -> None:
     """Anything else, and what is very long, is an error that changes nothing."""
     execution = runtime.start(is_steered)
     for wrong in (5, "x" * 201):
-        with pytest.raises(UsageError, match="say who asks for it as a text"):
+        with pytest.raises(UsageError, match="name as a text of at most"):
             getattr(execution, action)(by=wrong)
     execution.signal("end", 3)
     assert execution.result(WAIT) == 3
@@ -152,7 +152,7 @@ def test_101_a_fork_is_one_in_every_run(runtime: Stage) -> None:
     execution.terminate()
 
 
-def test_101_who_deletes_and_resumes_is_logged(
+def test_101_who_deletes_and_resumes_is_logged_and_why(
     runtime: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Since no event is left that could say it."""
@@ -164,10 +164,31 @@ def test_101_who_deletes_and_resumes_is_logged(
         for each in (one, other):
             each.signal("end", 1)
             assert each.result(WAIT) == 1
-        one.delete(by="ben")
-        assert runtime.purge(older_than=0, by="cem") == 1
-    told = [(r.execution_id, r.asked_by) for r in caplog.records if hasattr(r, "asked_by")]
-    assert told == [(one.id, "ann"), (one.id, "ben"), (other.id, "cem")]
+        one.delete("a test", by="ben")
+        assert runtime.purge(older_than=0, reason="too\x1bold", by="cem") == 1
+    told = [r for r in caplog.records if hasattr(r, "asked_by")]
+    assert [(r.execution_id, r.asked_by, r.reason) for r in told] == [
+        (one.id, "ann", ""),
+        (one.id, "ben", "a test"),
+        (other.id, "cem", "too\x1bold"),
+    ]
+    assert [r.getMessage().partition("] ")[2] for r in told] == [
+        "was asked to resume by ann",
+        "was asked to delete by ben: a test",
+        "was asked to delete by cem: too\\x1bold",
+    ]
+
+
+def test_101_a_reason_alone_is_logged(runtime: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    execution = runtime.start(is_steered)
+    execution.signal("end", 1)
+    assert execution.result(WAIT) == 1
+    with caplog.at_level(logging.INFO, "mini_workflow.engine.executions"):
+        for wrong in (5, None):
+            with pytest.raises(UsageError, match="is not a reason: give a text"):
+                execution.delete(wrong)  # type: ignore[arg-type]
+        execution.delete("a test")
+    assert f"[{execution.id}] was asked to delete: a test" in caplog.text
 
 
 def test_101_who_sends_is_a_text(runtime: Stage) -> None:
@@ -187,7 +208,7 @@ def test_101_who_sends_is_a_text(runtime: Stage) -> None:
             lambda by: runtime.complete_promise("a~1~b", 1, by=by),
             lambda by: runtime.fail_promise("a~1~b", "why", by=by),
         ):
-            with pytest.raises(UsageError, match="say who asks for it as a text"):
+            with pytest.raises(UsageError, match="name as a text of at most"):
                 ask(wrong)
     execution.signal("end", 3)
     assert execution.result(WAIT) == 3

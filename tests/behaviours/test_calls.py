@@ -74,7 +74,7 @@ def test_53_what_could_be_confused_is_refused(runtime: Stage) -> None:
         runtime.signal_with_start(called_like_options, 3, id="x", signal="go")
     with pytest.raises(UsageError, match="give all arguments to bind"):
         start(called_like_options.bind(3), 4)
-    with pytest.raises(UsageError, match=r"give all arguments to bind.*value is none"):
+    with pytest.raises(UsageError, match=r"give all arguments to bind.*not an option: value"):
         start(called_like_options.bind(3), value=4)
     with pytest.raises(UsageError, match=r"behaviours\.starts_what_is_bound"):
         runtime.start_executions(starts_what_is_bound, [called_like_options.bind(3)])

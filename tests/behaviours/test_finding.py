@@ -138,7 +138,7 @@ def test_80_wrong_tags_and_filters_are_refused(runtime: Stage) -> None:
         ({"a": ""}, "printable"),
         ({"a": "two\nlines"}, "printable"),
         ({"a": "half \ud800"}, "printable"),
-        ({"a": 7}, r"give a text, as str\(\)"),
+        ({"a": 7}, r"give a text, for example by str\(\)"),
         ({"a": None}, "give a text"),
         (["a"], "give a mapping"),
     ]

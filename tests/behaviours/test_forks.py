@@ -71,9 +71,9 @@ def test_95_another_result_of_what_was_done(runtime: Stage) -> None:
         8,
         80,
     ]
-    with pytest.raises(UsageError, match="only what a task or a child has come to"):
+    with pytest.raises(UsageError, match="only the outcome of a task or a child"):
         execution.fork(before="charge", patch={"approve": "bob"})
-    with pytest.raises(UsageError, match="not by an exception"):
+    with pytest.raises(UsageError, match="an exception cannot replace a result"):
         execution.fork(before="charge", patch={"reserve": ValueError()})
 
 
@@ -86,7 +86,7 @@ def test_95_what_cannot_be_forked_is_refused(runtime: Stage) -> None:
         execution.fork(before="nothing")
     with pytest.raises(UsageError, match="either before="):
         execution.fork()
-    with pytest.raises(UsageError, match="the execution ends"):
+    with pytest.raises(UsageError, match="ends the execution"):
         execution.fork(at=len(execution.history()))
     with pytest.raises(ExecutionAlreadyExists):
         execution.fork(at=2, id=runtime.start(order).id)

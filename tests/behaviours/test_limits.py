@@ -240,7 +240,7 @@ def test_102_what_cannot_be_meant_is_refused(runtime: Stage) -> None:
     """At the call, with what to do; nothing is begun."""
     undeclared, priority, inline, alone, name, *mapped = runtime.run(wrongly)
     assert "no limit 'behaviours.undeclared' is declared" in mapped[0]
-    assert "ctx.map(): priority= is for a limit" in mapped[1]
+    assert "ctx.map(): priority= works with a limit only" in mapped[1]
     assert "no limit 'behaviours.undeclared' is declared: write Limit(" in undeclared
     assert "priority=1000" in priority
     assert "nor limited" in inline

@@ -112,13 +112,13 @@ class KeepsWhatWasRefused(Store):
 
 class WritesBlindly(Store):
     def commit(self, commit: Any, *rest: Any) -> bool:
-        self.standing(commit.execution_id)
+        self.meta(commit.execution_id)
         return super().commit(commit, *rest)
 
 
 class IgnoresExpected(Store):
     def commit(self, commit: Any, *rest: Any) -> bool:
-        known = self.standing(commit.execution_id)
+        known = self.meta(commit.execution_id)
         length = commit.expected if known is None else known.length
         return super().commit(replace(commit, expected=length), *rest)
 
@@ -215,7 +215,7 @@ class WritesAgainWhenInDoubt(Store):
         try:
             return super().commit(commit, pending, *rest)
         except StoreError:
-            now = self.standing(commit.execution_id)
+            now = self.meta(commit.execution_id)
             assert now is not None
             super().commit(replace(commit, expected=now.length), pending, *rest)
             raise

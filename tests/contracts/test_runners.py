@@ -91,7 +91,7 @@ class _Routed(TaskRunnerContract, HeartbeatContract):
     def make_runner(self, report: Report, room: int) -> RoutedRunner:
         return RoutedRunner(
             ThreadRunner(EXECUTE, report, threads=room),
-            EventLoopRunner(EXECUTE_ASYNC, report, concurrency=room),
+            lambda: EventLoopRunner(EXECUTE_ASYNC, report, concurrency=room),
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mini_workflow import Context, LocalRuntime, workflow
+from mini_workflow import Context, ExecutionNotFound, LocalRuntime, workflow
 from tests.waiting import WAIT
 
 
@@ -36,3 +36,25 @@ def test_a_signal_that_closes_its_execution_at_once_is_answered(
         other.get_execution("e").signal("go", 7)
         monkeypatch.undo()
         assert other.get_execution("e").result(WAIT) == 7
+
+
+def test_a_signal_to_an_execution_that_is_deleted_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was taken for a fault of the engine, and failed everything else of that moment."""
+    path = tmp_path / "state.db"
+    with LocalRuntime(path) as one, LocalRuntime(path) as other:
+        execution = one.start_execution(waits_for_go, id="e")
+        takeover: Any = other._engine._takeover  # type: ignore[union-attr]
+        mailbox = takeover._ports.mailbox
+        post = mailbox.post
+
+        def delete_and_post(name: str, body: str, key: str) -> None:
+            execution.terminate()
+            execution.delete()
+            post(name, body, key)
+
+        monkeypatch.setattr(mailbox, "post", delete_and_post)
+        with pytest.raises(ExecutionNotFound, match="'e'"):
+            other.get_execution("e").signal("go", 7)
+    assert "the engine failed" not in caplog.text

@@ -17,7 +17,7 @@ import pytest
 from mini_workflow import Context, workflow
 from mini_workflow.core import commands, events
 from mini_workflow.errors import NotAllowedInWorkflow
-from mini_workflow.loop.ordered import OrderedSet
+from mini_workflow.loop.ordered_set import OrderedSet
 from mini_workflow.testing import WorkflowEnvironment
 from tests.laws import corpus
 from tests.laws.driver import Driver, check_replays, chosen, replayed, run
@@ -318,7 +318,7 @@ def test_law_04_turns_inside_a_running_loop() -> None:
     assert asyncio.run(main()) == expected
 
 
-def test_law_04_ordered_sets_behave_as_sets() -> None:
+def test_law_04_ordered_set_behave_as_sets() -> None:
     """Law 4: only the order differs from the built-in."""
     noise = random.Random(3)
     for _ in range(300):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mini_workflow import ChildFailed, Context, ExecutionCancelled, RetryPolicy, current_task
 from mini_workflow.core import events
 from mini_workflow.core.history import History
-from mini_workflow.engine.engine import LIMITS
+from mini_workflow.engine.engine_parts import LIMITS
 from mini_workflow.engine.requests import Request
 from mini_workflow.ports import Commit, TaskOutcome
 from mini_workflow.testing.simulation.stepping import Stepper

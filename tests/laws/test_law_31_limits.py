@@ -92,7 +92,7 @@ def check(stepper: Stepper, ids: Iterable[str] = IDS) -> None:
     granting = Granting()
     for event in history:
         if isinstance(event, events.SignalReceived):
-            granting.told(event.value.tree)
+            granting.take_report(event.value.tree)
         elif isinstance(event, events.SlotsSent):
             granting.grant(0)
     assert granting.totals() == (0, 0)

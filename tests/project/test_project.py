@@ -215,15 +215,15 @@ VERBS = frozenset(
     re.findall(
         r"\w+",
         """
-        Acquire Add Allow Answer Append Archive Ask Assert Begin Bring Call Cancel Change
-        Check Close Commit Compare Copy Count Create Cut Decide Declare Delete Deliver
+        Acquire Add Allow Answer Append Apply Archive Ask Assert Begin Bring Call Cancel Change
+        Check Close Commit Compare Complete Copy Count Create Cut Decide Declare Delete Deliver
         Dispatch Do Draw Drop Encode End Enter Evict Exchange Execute Export Extend Fail Feed
         Fill Find Finish Forget Free Give Go Grant Hand Handle Have Hear Hold Import Install
         Iterate Join Jump Keep Kill Know Leave Lend Let List Log Look Make Mark Measure Move
         Note Notice Open Post Print Put Query Quit Raise Read Receive Record Reduce Refuse
         Release
         Remember Remove Replace Replay Report Resume Return Run Save Say See Send Set Show
-        Start Stop Submit Surround Sweep Take Talk Tell Try Turn Wait Wake Warn Watch
+        Start Stop Submit Surround Sweep Take Talk Tell Terminate Try Turn Wait Wake Warn Watch
         Write
         """,
     )

@@ -38,24 +38,25 @@ Opening = Callable[..., Page]
 
 def opening(browser: Browser, address: str) -> Iterator[Opening]:
     """Open pages of a server, each in a window of its own, for a fixture; what the browser complains of fails
-    the test.
+    the test. What a page that `may_be_gone` asks for may not be there any more.
     """
     complaints: list[str] = []
 
-    def complain(message: ConsoleMessage) -> None:
+    def complain(message: ConsoleMessage, answers: tuple[int, ...]) -> None:
         # That an action was refused is an answer, which the browser counts as an error.
-        refused = f"status of {REFUSED}" in message.text
-        if message.type in ("error", "warning") and not refused:
+        answered = any(f"status of {status}" in message.text for status in answers)
+        if message.type in ("error", "warning") and not answered:
             complaints.append(message.text)
 
     contexts: list[Any] = []
 
-    def open_page(path: str, **options: Any) -> Page:
+    def open_page(path: str, *, may_be_gone: bool = False, **options: Any) -> Page:
+        answers = (REFUSED, 404) if may_be_gone else (REFUSED,)
         context = browser.new_context(**options)
         context.set_default_timeout(WAIT * 1000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", complain)
+        page.on("console", lambda message: complain(message, answers))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{address}{path}")
         return page

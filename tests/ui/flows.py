@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from mini_workflow import Context, RetryPolicy, current_task, workflow
+from mini_workflow import Context, Limit, RetryPolicy, current_task, workflow
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -162,4 +162,20 @@ async def rounds(ctx: Context, left: int) -> None:
     await ctx.task(int, left)
     if left:
         ctx.continue_as_new(left - 1)
+    await ctx.wait_for_signal("go")
+
+
+SLOTS = Limit("ui.slots", concurrency=1)
+
+
+@workflow("ui.slotted")
+async def slotted(ctx: Context) -> None:
+    """Tasks for a worker that nobody runs: one has the slot, and the others wait for it."""
+    await asyncio.gather(
+        *(ctx.task(str, n, name=f"render {n}", limit=SLOTS, worker="nobody") for n in range(3))
+    )
+
+
+@workflow("ui.in_a_queue", limit=SLOTS)
+async def in_a_queue(ctx: Context) -> None:
     await ctx.wait_for_signal("go")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -11,6 +12,8 @@ from starlette.testclient import TestClient
 from mini_workflow import ExecutionNotFound, LocalRuntime
 from tests.ui.conftest import Opening
 from tests.ui.flows import act, failing, order, paying, token_in
+from tests.ui.test_bulk_all import confirm, ended
+from tests.ui.test_overviews import text_of
 from tests.waiting import WAIT, eventually
 
 
@@ -86,6 +89,34 @@ def test_an_execution_is_deleted_once_it_has_closed(
     assert gone.headers["location"] == "/executions"
     with pytest.raises(ExecutionNotFound):
         runtime.get_execution("o-1")
+
+
+def test_why_something_is_deleted_and_by_whom_is_logged(
+    runtime: LocalRuntime, opened: Opening, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One, some that are selected and all that match: no history is left that could say it."""
+    pages = opened(user_header="X-User")
+    pages.headers["X-User"] = "ann"
+    for name in ("f-1", "f-2", "f-3"):
+        with pytest.raises(ValueError, match="row 219"):
+            runtime.start_execution(failing, id=name).result(WAIT)
+    form = text_of(pages.get("/executions/f-1/delete").text)
+    assert "Why (logged, since no history is left)" in form
+    why = {"reason": "  asked\nfor "}
+    with caplog.at_level(logging.INFO, "mini_workflow.engine.executions"):
+        assert act(pages, "f-1", "delete", **why).status_code == 303
+        token = {"form-token": token_in(pages.get("/executions").text)}
+        some = {**token, **why, "action": "delete", "ids": ["f-2"], "confirmed": "1"}
+        assert "asked of 1 of 1" in pages.post("/executions/bulk", data=some).text
+        counted = pages.get("/bulk?action=delete").text
+        ended(pages, confirm(pages, counted, reason="old"))
+    told = [(r.execution_id, r.asked_by, r.reason) for r in caplog.records if hasattr(r, "reason")]
+    assert told == [
+        ("f-1", "ann, on the page", "asked for"),
+        ("f-2", "ann, on the page", "asked for"),
+        ("f-3", "ann, on the page", "old"),
+    ]
+    assert "[f-1] was asked to delete by ann, on the page: asked for" in caplog.text
 
 
 def test_what_has_closed_of_the_selected_is_deleted(

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from urllib.parse import urljoin
 
@@ -16,8 +17,9 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect
 
-from mini_workflow import LocalRuntime, UsageError
+from mini_workflow import ExecutionNotFound, LocalRuntime, UsageError
 from mini_workflow.engine.execution import Execution
+from mini_workflow.ui.actions import Asked
 from tests.paths import ROOT
 from tests.ui.browsing import (
     Opening,
@@ -31,10 +33,12 @@ from tests.ui.flows import (
     HOSTILE,
     fan_out,
     hostile,
+    in_a_queue,
     long_task,
     mixed,
     mother,
     scheduled,
+    slotted,
     telling,
     waves,
 )
@@ -109,6 +113,35 @@ def test_a_fan_out_of_ten_thousand_is_opened_scrolled_and_filtered(
     page.get_by_role("searchbox", name="Search the events").fill("#9999 ")
     page.keyboard.press("Enter")
     expect(page.locator(".evs > li")).to_have_count(2)
+
+
+def test_what_waits_for_a_slot_is_drawn_as_waiting(runtime: LocalRuntime, opened: Opening) -> None:
+    """Tasks, and an execution whose code has not begun; the legend and the sentence say what it is."""
+    execution = runtime.start_execution(slotted, id="s-1")
+    eventually(lambda: [one.kind for one in execution.describe().waits].count("slot") == 2)
+    runtime.start_execution(in_a_queue, id="q-1")
+    page = opened("/executions/s-1")
+    rows = page.locator(".row")
+    expect(rows.locator("line.slot:not(.past)")).to_have_count(2)
+    expect(rows.locator("rect.b.work")).to_have_count(1)
+    waits = page.locator(".row", has_text="render 2")
+    expect(waits.locator("rect")).to_have_count(0)
+    expect(waits.locator(".told")).to_have_text("waits for a slot of limit 'ui.slots'")
+    expect(page.locator("main")).to_contain_text(
+        "waits for a slot of limit 'ui.slots' to run render 1"
+    )
+    legend = page.get_by_role("group", name="What the timeline's marks mean")
+    expect(legend).to_contain_text("waits for a slot of a limit")
+    expect(legend).to_be_visible()
+    expect(legend.locator("line.slot")).to_have_count(1)
+    page = opened("/executions/q-1", color_scheme="dark", viewport={"width": 400, "height": 800})
+    expect(page.locator(".row line.slot")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("Waits for a slot of limit 'ui.slots' to begin")
+    runtime.get_execution("s-1").terminate()
+    expect(page.locator(".row line.slot.past")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("Waits for signal go")
+    expect(page.locator("main")).to_contain_text("3 of 3, newest first")
+    check_access(page)
 
 
 def test_the_timeline_is_zoomed_by_keys(runtime: LocalRuntime, opened: Opening) -> None:
@@ -226,18 +259,108 @@ def test_an_event_and_its_row_are_marked_together_and_a_value_is_copied(
     expect(page.locator(".evs > li.at")).to_contain_text("price")
 
 
-def test_two_pages_act_at_once_and_the_second_is_told(
-    runtime: LocalRuntime, opened: Opening
+class Together:
+    """Two requests to act that are both with the server before either of them does anything."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        arrived, make = Barrier(2), Asked.of
+
+        def of(*about: Any) -> Asked:
+            arrived.wait(WAIT)
+            return make(*about)
+
+        patch.setattr(Asked, "of", of)
+
+    def press(self, *buttons: tuple[Page, str]) -> None:
+        """Press a button on each of two pages, whose forms are filled in."""
+        for page, name in buttons:
+            page.get_by_role("button", name=name, exact=True).click(no_wait_after=True)
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Together:
+    return Together(monkeypatch)
+
+
+def told(page: Page) -> str:
+    """What a page says once its action was answered: of which status it is, or why nothing was done."""
+    said = page.locator(".head .st, [role=alert]").first
+    expect(said).to_be_visible()
+    return said.inner_text()
+
+
+def notes(execution: Execution[Any], kind: str) -> list[str]:
+    """What is recorded of a kind of event."""
+    return [str(one.note) for one in execution.timeline() if one.kind == kind]
+
+
+def test_two_pages_act_at_once_and_one_is_told(
+    runtime: LocalRuntime, opened: Opening, together: Together
 ) -> None:
     execution = waiting(runtime, "o-1")
     pages = [opened("/executions/o-1/terminate") for _ in range(2)]
     for number, page in enumerate(pages):
         page.get_by_label("Why").fill(f"by page {number}")
-    pages[0].get_by_role("button", name="Terminate").click()
+    together.press((pages[0], "Terminate"), (pages[1], "Terminate"))
+    said = [told(page) for page in pages]
+    (done,) = [number for number, one in enumerate(said) if one == "terminated"]
+    refusal = pages[1 - done].get_by_role("alert")
+    expect(refusal).to_contain_text("Nothing was done")
+    expect(refusal).to_contain_text("terminated")
+    # What was typed where nothing was done stays.
+    expect(pages[1 - done].get_by_label("Why")).to_have_value(f"by page {1 - done}")
+    assert notes(execution, "ExecutionTerminated") == [f"by page {done}"]
+
+
+def test_one_page_terminates_while_another_one_signals(
+    runtime: LocalRuntime, opened: Opening, together: Together
+) -> None:
+    """Either is first: then the signal has it complete, or it finds nothing that takes it."""
+    execution = waiting(runtime, "o-1")
+    ends, signals = (
+        opened(f"/executions/o-1/{what}") for what in ("terminate", "signal?name=approve")
+    )
+    ends.get_by_label("Why").fill("enough")
+    together.press((ends, "Terminate"), (signals, "Signal"))
+    pages = {"terminate": told(ends), "signal": told(signals)}
     eventually(lambda: execution.describe().closed_at)
-    pages[1].get_by_role("button", name="Terminate").click()
-    expect(pages[1].get_by_role("alert")).to_contain_text("Nothing was done")
-    assert "by page 0" in str(execution.timeline()[-1].note)
+    kinds = [one.kind for one in execution.timeline()]
+    if execution.describe().status == "terminated":
+        assert pages["terminate"] == "terminated"
+        assert notes(execution, "ExecutionTerminated") == ["enough"]
+        assert "ExecutionCompleted" not in kinds
+        # A signal that came first is recorded, and its page goes on; one that came late is refused.
+        assert ("SignalReceived" in kinds) == ("Nothing was done" not in pages["signal"])
+    else:
+        assert "Nothing was done" in pages["terminate"]
+        assert kinds.count("SignalReceived") == 1
+        assert kinds[-1] == "ExecutionCompleted"
+        assert "Nothing was done" not in pages["signal"]
+
+
+def test_one_page_deletes_while_another_one_retries(
+    runtime: LocalRuntime, opened: Opening, together: Together
+) -> None:
+    """What is gone is not retried, and what was retried is not deleted: never both, never neither."""
+    failed(runtime, "f-1")
+    execution = runtime.get_execution("f-1")
+    deletes = opened("/executions/f-1/delete")
+    retries = opened("/executions/f-1/retry", may_be_gone=True)
+    together.press((deletes, "Delete"), (retries, "Retry"))
+    said = deletes.get_by_text(re.compile("^(No executions yet|Nothing was done)"))
+    expect(said).to_be_visible()
+    if said.inner_text().startswith("No executions"):
+        with pytest.raises(ExecutionNotFound):
+            execution.describe()
+        expect(retries.locator("main")).to_contain_text(
+            re.compile("no execution|not there", re.IGNORECASE)
+        )
+    else:
+        expect(deletes.get_by_role("alert")).to_contain_text("Nothing was done")
+        eventually(lambda: execution.describe().closed_at)
+        assert execution.describe().run == 2
+        assert notes(execution, "ExecutionReset") != []
+        expect(retries.locator(".head .st")).to_be_visible()
 
 
 def test_a_list_says_that_it_has_changed_and_moves_nothing(

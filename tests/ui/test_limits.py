@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 from starlette.testclient import TestClient
 
 from mini_workflow import Context, Limit, LocalRuntime, workflow
 from tests.ui.conftest import Opening
-from tests.ui.flows import token_in
+from tests.ui.flows import slotted, token_in
 from tests.ui.test_overviews import text_of
 from tests.waiting import eventually
 
@@ -70,3 +71,20 @@ def test_a_page_that_only_reads_changes_nothing(runtime: LocalRuntime, opened: O
     assert "/change" not in page
     assert pages.get(f"/limits/{NARROW.name}/change").status_code == 404
     assert pages.post(f"/limits/{NARROW.name}/change").status_code == 403
+
+
+def test_tasks_that_wait_for_a_slot_are_not_said_to_run(
+    runtime: LocalRuntime, browser: TestClient
+) -> None:
+    """Also where the code awaits them together with one that does."""
+    execution = runtime.start_execution(slotted, id="s-1")
+    expected = [("task", "render 0"), ("slot", "render 1"), ("slot", "render 2")]
+
+    def waits() -> list[tuple[str, str]]:
+        return [(one.kind, one.name) for one in execution.describe().waits]
+
+    eventually(lambda: waits() == expected)
+    said = unescape(text_of(browser.get("/executions/s-1").text))
+    for name in ("render 1", "render 2"):
+        assert f"waits for a slot of limit 'ui.slots' to run {name}" in said
+        assert f"runs task {name}" not in said

@@ -160,7 +160,8 @@ def test_of_a_run_after_others_each_event_is_taken_in_once(
 ) -> None:
     """Stores count events over all runs."""
     execution = runtime.start_execution(rounds, 2, id="r-1")
-    eventually(lambda: execution.describe().waits != () and runtime.head("r-1").run == 3)
+    eventually(lambda: [one.kind for one in execution.describe().waits] == ["signal"])
+    assert runtime.head("r-1").run == 3
     known = AllFollowed(runtime)
     stored = len(execution.history())
     for _ in range(2):

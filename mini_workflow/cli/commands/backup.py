@@ -1,4 +1,4 @@
-"""The command `backup`: a copy of the file, while it is in use."""
+"""The commands `backup` and `vacuum`: copy the file of a store, and write it anew."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from mini_workflow.errors import UsageError
 def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
     """Copy the store to FILE, also while it is in use, and check the copy.
 
-    On SQLite only: on Postgres use pg_dump, or the backups of whoever runs the server; on AWS switch on
-    the versions of the bucket.
+    On SQLite only. On Postgres use pg_dump or the backups of the server; on AWS switch on the versions
+    of the bucket.
     """
     if isinstance(session.backend, PostgresTarget):
         raise UsageError(
-            "backup copies an SQLite file, and the executions are in Postgres; use pg_dump, or the "
-            "backups of whoever runs the server"
+            "backup copies an SQLite file, and the executions are in Postgres: use pg_dump, or the "
+            "backups of the server"
         )
     if not isinstance(session.backend, SQLiteTarget):
         raise UsageError(
-            "backup copies an SQLite file, and the executions are on AWS; switch on the versions of "
-            "the bucket instead"
+            "backup copies an SQLite file, and the executions are on AWS: switch on the versions of "
+            "the bucket"
         )
     from mini_workflow.stores.sqlite.backup import back_up
 
@@ -51,22 +51,29 @@ def backup(session: Session, file: Path, force: bool, as_json: bool) -> None:
 @command(
     "vacuum", "mini-workflow vacuum", "mini-workflow --backend sqlite:orders.db vacuum --force"
 )
-@click.option("--force", is_flag=True, help="Also while others have the file open: they wait.")
+@click.option("--force", is_flag=True, help="Also while other processes use the file: they wait.")
 @json_option
 @pass_session
 def vacuum(session: Session, force: bool, as_json: bool) -> None:
     """Write the file anew, without the space that deletions have left in it.
 
-    From then on it gives space back by itself, as files do that were made by this version. It takes as
-    much free space as the file has, and nobody can write to the file meanwhile. On SQLite only.
+    From then on the file gives space back by itself, like files made by this version. It needs as much
+    free space as the file has, and nobody can write to the file meanwhile. On SQLite only.
     """
+    if isinstance(session.backend, PostgresTarget):
+        raise UsageError(
+            "vacuum is for an SQLite file, and the executions are in Postgres, whose autovacuum does "
+            "this by itself"
+        )
     if not isinstance(session.backend, SQLiteTarget):
-        raise UsageError("vacuum is for an SQLite file, and the executions are on AWS")
+        raise UsageError(
+            "vacuum is for an SQLite file, and the executions are on AWS, where no space is left over"
+        )
     with session.backend.client() as client:
         if client.is_served() and not force:
             raise UsageError(
-                f"{session.backend.path} is in use, and nobody could write to it meanwhile: end what runs "
-                "the executions, or add --force; nothing was changed"
+                f"{session.backend.path} is in use, and nobody could write to it meanwhile: stop the "
+                "workers, or add --force; nothing was changed"
             )
         before, after = client.vacuum()
     if as_json:

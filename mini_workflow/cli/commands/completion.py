@@ -1,4 +1,4 @@
-"""The command `completion`: print the script by which a shell completes commands, options and ids."""
+"""The command `completion`: print the script that makes a shell complete commands, options and ids."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def completion(ctx: click.Context, shell: str | None) -> None:
     name = shell or Path(os.environ.get("SHELL", "")).name
     made = get_completion_class(name)
     if made is None or name not in SHELLS:
-        raise UsageError(f"which shell? give one of {', '.join(SHELLS)}")
+        raise UsageError(f"{name!r} is no shell that is known here: give {', '.join(SHELLS)}")
     root = ctx.find_root().command
     say(made(root, {}, "mini-workflow", "_MINI_WORKFLOW_COMPLETE").source())
 

@@ -1,4 +1,4 @@
-"""Commands that send something to an execution, or ask it."""
+"""Commands that change executions or ask them: signal, query, update, cancel, fork and others."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from mini_workflow.engine.client import Client
 from mini_workflow.engine.execution import Execution
 from mini_workflow.workflow import REGISTRY
 
-reason_option = click.option("--reason", default="", help="Why; kept in the history.")
-by_option = click.option("--by", default="", help="Who asks for it; kept with it, or logged.")
+reason_option = click.option("--reason", default="", help="The reason, kept in the history.")
+by_option = click.option(
+    "--by", default="", help="The name of the person who asks, kept in the history or logged."
+)
 
 
 def _sent(session: Session, client: Client, what: str, execution_id: str, as_json: bool) -> None:
-    """Tell that something was sent, and when it will not be taken up now."""
+    """Print that a request was sent, with a note if no worker runs that would take it."""
     served = session.remark_unserved(client, saved=True)
     if as_json:
         say_json({"id": execution_id, "sent": True, "served": served})
@@ -63,7 +65,7 @@ def signal(
 ) -> None:
     """Send a signal. VALUE is JSON, or else a text.
 
-    With the workflow's module (-m MODULE) it is built to the annotation of the signal's handler.
+    With the workflow's module (-m MODULE) the value is built to the annotation of the signal's handler.
     """
     session.import_modules(*modules)
     handler = None if value is None else _handler(session, execution_id, "signal", name)
@@ -94,9 +96,10 @@ def query(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Query the workflow. Changes nothing.
+    """Query an execution. Changes nothing.
 
-    On SQLite the history is replayed here, so that the workflow's module is needed: -m MODULE.
+    On SQLite and Postgres this command replays the history, for which it needs the workflow's module: -m
+    MODULE.
     """
     session.import_modules(*modules)
     with session.backend.reader(trust=trust) as client:
@@ -114,8 +117,8 @@ def query(
 @id_argument
 @click.argument("name")
 @arguments_argument
-@click.option("--id", "update_id", help="The same id again is the same request.")
-@timeout_option("Wait no longer; the request goes on.")
+@click.option("--id", "update_id", help="An id of the request: sent twice, it is handled once.")
+@timeout_option("Wait so long for the answer; the request goes on after that.")
 @by_option
 @modules_option
 @json_option
@@ -131,9 +134,9 @@ def update(
     modules: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Have the workflow handle a request, and print its answer.
+    """Have an execution handle a request, and print its answer.
 
-    With the workflow's module (-m MODULE) its arguments are built to the handler's annotations.
+    With the workflow's module (-m MODULE) the arguments are built to the handler's annotations.
     """
     session.import_modules(*modules)
     handler = _handler(session, execution_id, "update", name) if arguments else None
@@ -178,7 +181,7 @@ def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
 @json_option
 @pass_session
 def cancel(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
-    """Ask an execution to cancel itself, or all that match; it may clean up."""
+    """Ask an execution, or all that match, to end. Its code may clean up."""
     action = Action("cancel", lambda execution: execution.cancel(reason, by=by))
     _act(session, selection, action, as_json)
 
@@ -210,9 +213,9 @@ def terminate(session: Session, selection: Selection, reason: str, by: str, as_j
 @json_option
 @pass_session
 def pause(session: Session, selection: Selection, reason: str, by: str, as_json: bool) -> None:
-    """Have no code of an execution run, or of all that match, until it is resumed.
+    """Stop the code of an execution, or of all that match, until it is resumed.
 
-    What is sent to it is kept.
+    Messages that arrive meanwhile are kept.
     """
     action = Action("pause", lambda execution: execution.pause(reason, by=by))
     _act(session, selection, action, as_json)
@@ -233,7 +236,7 @@ def resume(session: Session, selection: Selection, by: str, as_json: bool) -> No
     def go_on(execution: Execution[Any]) -> None:
         if execution.describe().status == "running":
             note(
-                f"{execution.id} is running, and not blocked: it goes on if a message to it was lost"
+                f"{execution.id} is running, and not blocked: resume only helps if a message was lost"
             )
         execution.resume(by=by)
 
@@ -250,10 +253,10 @@ def resume(session: Session, selection: Selection, by: str, as_json: bool) -> No
 @json_option
 @pass_session
 def retry(session: Session, selection: Selection, by: str, as_json: bool) -> None:
-    """Have an execution that has failed go on from its last good point, or all that match.
+    """Let an execution that has failed, or all that match, go on from its last good point.
 
-    So does one that was cancelled or terminated. What has failed is made again; what is done stays
-    done.
+    Also one that was cancelled or terminated. Operations that failed run again; completed ones keep
+    their results.
     """
     _act(
         session,
@@ -271,7 +274,7 @@ def retry(session: Session, selection: Selection, by: str, as_json: bool) -> Non
 @json_option
 @pass_session
 def restart(session: Session, selection: Selection, by: str, as_json: bool) -> None:
-    """Begin an execution that has closed anew, with its arguments, or all that match."""
+    """Begin an execution that has closed, or all that match, anew with the same arguments."""
     _act(
         session,
         selection,
@@ -286,7 +289,7 @@ def restart(session: Session, selection: Selection, by: str, as_json: bool) -> N
     "mini-workflow fork order-17 --at 12 --patch reserve=7 --id order-17b -m orders",
 )
 @id_argument
-@click.option("--before", help="Keep what stands before the operation of that name or number.")
+@click.option("--before", help="Keep the events before the operation of this name or number.")
 @click.option("--at", type=int, help="Keep so many events, as `mini-workflow get` numbers them.")
 @click.option("--id", "new_id", help="The id of the new execution.")
 @click.option(
@@ -294,7 +297,7 @@ def restart(session: Session, selection: Selection, by: str, as_json: bool) -> N
     "patches",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another result of a task or child before the cut. VALUE is JSON, or else a text.",
+    help="Give a task or child before the cut another result. VALUE is JSON, or else a text.",
 )
 @by_option
 @modules_option
@@ -313,15 +316,19 @@ def fork(
 ) -> None:
     """Begin a new execution with the first events of another one, and today's code.
 
-    The code runs through these events here first, so that the workflow's module is needed: -m MODULE. The
-    other execution stays as it is.
+    The code is first replayed here over these events, for which the workflow's module is needed: -m
+    MODULE. The other execution stays as it is.
     """
+    if (before is None) == (at is None):
+        raise click.UsageError(
+            f"give either --before or --at; `mini-workflow get {execution_id}` shows both"
+        )
     session.import_modules(*modules)
     patch: dict[str | int, Any] = {}
     for one in patches:
         name, equals, value = one.partition("=")
         if not equals:
-            raise click.UsageError(f"--patch {one!r}: give NAME=VALUE")
+            raise click.UsageError(f"--patch {one!r}: give NAME=VALUE, as in reserve=7")
         patch[_operation(name)] = read_value(value)
     with session.backend.client() as client:
         cut = None if before is None else _operation(before)
@@ -367,7 +374,7 @@ def complete_promise(
 @json_option
 @pass_session
 def heartbeat_promise(session: Session, token: str, details: str | None, as_json: bool) -> None:
-    """Say that a promise is still being worked on, by its token. DETAILS are JSON, or else a text."""
+    """Report that a promise is still worked on, by its token. DETAILS are JSON, or else a text."""
     with session.backend.client() as client:
         client.heartbeat_promise(token, None if details is None else read_value(details))
         _sent(session, client, "heartbeat sent", read_token(token)[0], as_json)
@@ -380,7 +387,7 @@ def heartbeat_promise(session: Session, token: str, details: str | None, as_json
 @json_option
 @pass_session
 def fail_promise(session: Session, token: str, why: str, by: str, as_json: bool) -> None:
-    """Have a promise raise a RuntimeError with a text, by its token."""
+    """Fail a promise, by its token: the workflow gets a RuntimeError with the text WHY."""
     with session.backend.client() as client:
         client.fail_promise(token, why, by=by)
         _sent(session, client, "promise failed", read_token(token)[0], as_json)

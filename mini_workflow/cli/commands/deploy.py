@@ -1,4 +1,4 @@
-"""The commands `deploy canary`, `promote`, `rollback`, `status`, `check` and `prune`: new code on AWS."""
+"""The commands of `deploy`, for new code on AWS: canary, promote, rollback, status, check and prune."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.commands.doctor import checked_version, examine_values
 from mini_workflow.cli.failures import FAILED, Failed
-from mini_workflow.cli.output import note, say, say_json
+from mini_workflow.cli.output import Group, note, say, say_json
 from mini_workflow.cli.session import (
     Seconds,
     Session,
@@ -29,20 +29,27 @@ if TYPE_CHECKING:
     from mini_workflow.runtimes.aws.versions import Traffic
 
 LOOK_EVERY: Final = 15.0
-"""Seconds between two looks at a canary. CloudWatch has a point a minute."""
+"""Seconds between two checks of a canary. CloudWatch has one point a minute."""
 
 MANY: Final = 1_000_000
-"""Open executions that are looked at by default: all of them."""
+"""The number of open executions that are examined: in practice all of them."""
 
 
-@click.group("deploy")
+@click.group(
+    "deploy",
+    cls=Group,
+    examples=(
+        "mini-workflow --stack prod deploy canary --weight 5",
+        "mini-workflow --stack prod deploy promote",
+    ),
+)
 def deploy() -> None:
     """Try new code on a share of the executions, and take it back.
 
     For an engine on AWS with the option canary (or versions). A deployment publishes a version of the
-    orchestrator, which waits; `canary` has it take a share of the executions that begin, watches it, and
-    takes it back by itself if it does harm; `promote` has it take all. An execution is never passed to and
-    fro: it stays with its version until that is promoted or taken back.
+    orchestrator, which takes no executions yet. `canary` gives it a share of the executions that begin,
+    watches it, and takes it back if it does harm; `promote` gives it all. An execution stays with its
+    version until that is promoted or taken back.
     """
 
 
@@ -55,7 +62,7 @@ def deploy() -> None:
 @json_option
 @pass_session
 def status(session: Session, as_json: bool) -> None:
-    """Say which version takes executions, and how many are open with each."""
+    """Show which versions take executions, and how many executions are open with each."""
     with _opened(session) as client:
         deployment = client.deployment()
         traffic, executions = deployment.traffic(), deployment.executions()
@@ -81,7 +88,7 @@ def status(session: Session, as_json: bool) -> None:
     type=click.FloatRange(0, 100, min_open=True, max_open=True),
     default=10.0,
     show_default=True,
-    help="Percent of the batches of events that go to it.",
+    help="The percentage of the batches of events that go to it.",
 )
 @click.option(
     "--watch",
@@ -89,15 +96,15 @@ def status(session: Session, as_json: bool) -> None:
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="Watch it for so long; 0 to leave it alone.",
+    help="Watch it for so long; 0 not to watch it.",
 )
-@click.option("--promote", "promotes", is_flag=True, help="Promote it if it did well.")
+@click.option("--promote", "promotes", is_flag=True, help="Promote it if it did no harm.")
 @click.option(
     "--alarm",
     "alarms",
     multiple=True,
     metavar="NAME",
-    help="Take it back if this alarm rings, too.",
+    help="Take it back if this CloudWatch alarm goes off, too; may be repeated.",
 )
 @json_option
 @pass_session
@@ -110,15 +117,15 @@ def canary(
     alarms: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Have a new version take a share of the executions, watch it, and take it back if it does harm.
+    """Give a new version a share of the executions, watch it, and take it back if it does harm.
 
-    It does harm if it has blocked an execution, if calls of it have failed, or if an alarm rings that
-    --alarm names. Then all goes to the version before, the status is 1, and executions that it began go
-    on there as far as they fit. Ctrl-C ends the watch and leaves the canary as it is.
+    It does harm if it has blocked an execution, if calls of it have failed, or if an alarm goes off that
+    --alarm names. Then all executions go to the version before, as far as they fit, and the exit status
+    is 1. Ctrl-C ends the watch and leaves the canary as it is.
     """
     if promotes and not watch:
         raise UsageError(
-            "--promote is about a canary that was watched: give --watch more than 0 too"
+            "--promote needs a canary that is watched: give --watch SECONDS with more than 0"
         )
     with _opened(session) as client:
         deployment = client.deployment()
@@ -138,11 +145,14 @@ def canary(
     if problems:
         raise Failed(
             f"the canary was taken back: {'; '.join(problems)}. Fix the cause and deploy again; "
-            "mini-workflow ls --status blocked says what waits for that",
+            "mini-workflow ls --status blocked lists the executions that wait for that",
             FAILED,
         )
     if not promotes:
-        note("mini-workflow deploy promote has it take all, deploy rollback takes it back")
+        note(
+            "`mini-workflow deploy promote` gives it all executions, `mini-workflow deploy rollback` "
+            "takes it back"
+        )
 
 
 def _watched(
@@ -152,7 +162,7 @@ def _watched(
     seconds: float,
     alarms: tuple[str, ...],
 ) -> list[str]:
-    """Return what speaks against the canary, as soon as there is something."""
+    """Watch a canary for so many seconds. Return its problems, as soon as there are any."""
     ends = time.monotonic() + seconds
     while seconds:
         problems = deployment.health(traffic.canary, since, alarms).problems
@@ -160,7 +170,7 @@ def _watched(
         if problems or left <= 0:
             return problems
         note(
-            f"version {traffic.canary} does well; watched for {timedelta(seconds=round(left))} more"
+            f"version {traffic.canary} does no harm; watching for {timedelta(seconds=round(left))} more"
         )
         time.sleep(min(LOOK_EVERY, left))
     return []
@@ -170,7 +180,7 @@ def _watched(
 @json_option
 @pass_session
 def promote(session: Session, as_json: bool) -> None:
-    """Have the canary take all executions, those of the version before included."""
+    """Give the canary all executions, those of the version before included."""
     with _opened(session) as client:
         _tell(client.deployment().promote(), as_json)
 
@@ -181,14 +191,14 @@ def promote(session: Session, as_json: bool) -> None:
     "mini-workflow deploy rollback --to 7",
     group=deploy,
 )
-@click.option("--to", default="", metavar="N", help="The version that is to take all.")
+@click.option("--to", default="", metavar="N", help="The version that takes all executions.")
 @json_option
 @pass_session
 def rollback(session: Session, to: str, as_json: bool) -> None:
-    """Take the canary back, or with --to any deployment.
+    """Take the canary back, or return to any version with --to.
 
-    Executions that the version has advanced go on with the older code as far as that fits. One that does
-    not fit is blocked, and says so: deploy code that fits, and resume it.
+    Executions that the newer version has advanced go on with the older code as far as that fits. An
+    execution that does not fit is blocked: deploy code that fits, and resume it.
     """
     with _opened(session) as client:
         _tell(client.deployment().rollback(to), as_json)
@@ -200,20 +210,22 @@ def rollback(session: Session, to: str, as_json: bool) -> None:
     required=True,
     metavar="3.X",
     callback=checked_version,
-    help="The version of Python that is to be deployed.",
+    help="The version of Python that will be deployed.",
 )
 @click.option(
-    "--accept", is_flag=True, help="Name what would be blocked, and let it pass: the status is 0."
+    "--accept",
+    is_flag=True,
+    help="Only list the executions that would be blocked; the exit status is 0.",
 )
 @json_option
 @pass_session
 @click.pass_context
 def check(ctx: click.Context, session: Session, python: str, accept: bool, as_json: bool) -> None:
-    """Refuse a deployment with another Python while executions need the one that is there.
+    """Find the open executions that another version of Python could not read.
 
     For a pipeline, before it deploys. Values whose classes are not at the top level of a module are
-    stored with their code, which no other minor version reads. The status is 1 if open executions have
-    such values: let them end first.
+    stored with their code, which no other minor version reads. The exit status is 1 if open executions
+    have such values: let them end first.
     """
     with _opened(session) as client:
         deployed = client.deployment().runtime()
@@ -228,7 +240,7 @@ def check(ctx: click.Context, session: Session, python: str, accept: bool, as_js
         say(f"deployed: Python {deployed or 'of an image'}; wanted: {python}")
     if problems and not accept:
         if not as_json:
-            note("let them end, or terminate them; --accept lets it pass, and they will be blocked")
+            note("let them end, or terminate them; or add --accept, and they will be blocked")
         ctx.exit(FAILED)
 
 
@@ -245,15 +257,15 @@ def check(ctx: click.Context, session: Session, python: str, accept: bool, as_js
     show_default=True,
     help="Keep so many of the newest versions of each function, to roll back to.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only list the versions that would be deleted.")
 @json_option
 @pass_session
 def prune(session: Session, keep: int, dry_run: bool, as_json: bool) -> None:
-    """Delete versions of the functions that nothing needs any more.
+    """Delete versions of the functions that are no longer needed.
 
-    A version stays that an alias leads to, that an open execution is with, or whose tasks an open
-    execution may try again; that was the newest within the last 7 hours, as long as calls may be on
-    their way; and the newest few. All versions of an account share 75 GB.
+    These stay: the newest few; versions that an alias leads to; those with open executions, or with
+    tasks that an open execution may try again; and those that were the newest within the last 7 hours,
+    since calls of them may be on their way. All versions of an account share 75 GB.
     """
     with _opened(session) as client:
         deployment = client.deployment()
@@ -275,7 +287,8 @@ def prune(session: Session, keep: int, dry_run: bool, as_json: bool) -> None:
 def _opened(session: Session) -> Generator[AWSRuntime]:
     if not isinstance(session.backend, AWSTarget):
         raise UsageError(
-            f"versions are about AWS, and the backend is {session.backend.name}: give --backend aws"
+            f"deploy is for an engine on AWS, and the backend is {session.backend.name}: give --backend "
+            "aws, or --stack NAME"
         )
     with session.backend.client() as client:
         yield client

@@ -1,4 +1,4 @@
-"""dev: runs what a developer works on, here: a worker and the page, or the tasks of a deployed stack."""
+"""The command `dev`: run a worker and the page on this machine, or the tasks of a deployed stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 
 from mini_workflow import settings
 from mini_workflow.cli.backends import DEFAULT_GRACE, AWSTarget, open_backend
-from mini_workflow.cli.commands.run import Told, prepare_logging, until_told
+from mini_workflow.cli.commands.run import Stop, prepare_logging, until_stopped
 from mini_workflow.cli.commands.ui import listen
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
@@ -34,16 +34,23 @@ from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_work
 )
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option("--stack", metavar="NAME", help="The Pulumi stack whose outputs have the settings.")
-@click.option("--as", "developer", metavar="NAME", help="Whose tasks.  [default: your login name]")
+@click.option(
+    "--as",
+    "developer",
+    metavar="NAME",
+    help="The developer whose tasks run here.  [default: your login name]",
+)
 @click.option(
     "--tasks",
     type=click.IntRange(1, 1_000),
     default=4,
     show_default=True,
-    help="Run so many at a time.",
+    help="Run so many tasks at a time.",
 )
 @click.option(
-    "--run", metavar="COMMAND", help="Start it with the engine's settings, and end with it."
+    "--run",
+    metavar="COMMAND",
+    help="Start this command with the engine's settings, and end with it.",
 )
 @click.option(
     "--port",
@@ -56,7 +63,7 @@ from mini_workflow.settings import DEV_PREFIX, DEV_WORKER, WORKER_NAME, dev_work
     "--open/--no-open",
     "opens",
     default=None,
-    help="Open the page of what fails in a browser.  [default: on a terminal with a screen]",
+    help="Open the page of each failure in a browser.  [default: on a terminal with a screen]",
 )
 @click.option("--handed", hidden=True)
 @click.option("--url", hidden=True)
@@ -79,23 +86,23 @@ def dev(
 ) -> None:
     """Run a worker and the page, anew whenever the code changes; or the tasks of a deployed stack.
 
-    On SQLite and Postgres it runs the executions, prints what becomes of them, and serves the page. What has
-    failed, or is blocked, is opened in a browser: each failure once, five until the code changes. When a
-    Python file below the current directory changes it begins anew, and continues the executions that the
-    code had blocked and that it fits now: it says which, why they were blocked, and why others still are.
+    On SQLite and Postgres this runs the executions, logs how they go, and serves the page. A browser
+    shows executions that have failed or are blocked: each failure once, at most five until the code
+    changes. When a Python file below the current directory changes, the process starts anew. It then
+    resumes the blocked executions that the code fits now, and prints why others are still blocked.
 
-    With --stack the workflows run on AWS, as they were deployed. The tasks of executions that were started
-    with MINI_WORKFLOW_DEV_WORKER in the environment come to this machine, with those of their children, and
-    run with the modules that are here; everybody else's stay where they are. The functions that tasks call
-    are those of your checkout; lambdas and functions inside of a workflow are of the deployed code.
+    With --stack the workflows run on AWS, as they were deployed. Executions that were started with
+    MINI_WORKFLOW_DEV_WORKER in the environment, and their children, have their tasks run on this machine,
+    with the modules that are here. Tasks of other executions stay where they are. Functions that tasks
+    name run as in your checkout; lambdas and functions inside of a workflow run as deployed.
 
-    What --run starts has the engine's settings and that variable, so that whatever it starts is yours.
-    The stack has to have a worker for each developer, such as
+    The command of --run gets the engine's settings and that variable, so that executions that it starts
+    are yours. The stack needs a worker for each developer, such as
     workers={"dev-ann": {"pull": true}}.
 
-    Ctrl-C hands back what runs. What is handed back, or scheduled while nobody runs `dev`, waits in the
-    queue for up to 14 days; an attempt whose machine died is reported as lost to the next `dev`, and tried
-    again as its retry policy says.
+    Ctrl-C hands running tasks back to the queue. They wait there for up to 14 days, like tasks that are
+    scheduled while `dev` does not run. An attempt whose machine died is reported as lost to the next
+    `dev`, and tried again according to its retry policy.
     """
     backend = session.backend
     if stack is not None:
@@ -106,7 +113,9 @@ def dev(
         _develop(session, modules, port, opens, handed, url, as_json=as_json)
         return
     if opens:
-        raise UsageError("--open is for the page that dev serves, and with --stack it serves none")
+        raise UsageError(
+            "--open is for the page that dev serves, and with --stack it serves none: leave out --open"
+        )
     name = _worker_of(developer)
     variables = {**backend.environment(), DEV_WORKER: name}
     known = settings.Settings({**os.environ, **variables})
@@ -115,21 +124,21 @@ def dev(
             f"{backend.name} has no worker {name!r} that pulls; it has {known.dev_workers()}. "
             f"{dev_worker_message(name)}; or name yours with --as NAME"
         )
-    # Modules may open a runtime of their own: that is of the same engine, and what it starts is routed.
+    # Modules may open a runtime of their own: let it be of the same engine, and route its executions.
     os.environ.update(variables)
     session.import_modules(*modules)
     prepare_logging()
-    with until_told() as told, backend.pull(variables, {name: tasks}):
+    with until_stopped() as stop, backend.pull(variables, {name: tasks}):
         if as_json:
             say_json({"serving": backend.name, "worker": name, "variables": {DEV_WORKER: name}})
         else:
-            say(f"serving {backend.name}: the tasks of what is started with {DEV_WORKER}={name}")
+            say(f"serving {backend.name}: tasks of executions started with {DEV_WORKER}={name}")
         sys.stdout.flush()
         if run is None:
-            told.wait()
+            stop.wait()
             status = 0
         else:
-            status = _run_beside(shlex.split(run), told)
+            status = _run_beside(shlex.split(run), stop)
     note("stopped; tasks of these executions wait in their queue until `dev` runs again")
     ctx.exit(status)
 
@@ -144,7 +153,7 @@ def _develop(
     *,
     as_json: bool,
 ) -> None:
-    """Serve what was handed over, or supervise a process that does."""
+    """Serve the socket that was handed over, or supervise a process that does."""
     from mini_workflow.cli.development import check_extra, has_window, serve, supervise
 
     if handed is not None:
@@ -153,7 +162,7 @@ def _develop(
     check_extra()
     wanted = (*session.config.modules, *modules)
     if not wanted:
-        raise UsageError("no workflow is defined: name the modules that define them")
+        raise UsageError("no workflow is defined: name the modules that define workflows")
     with closing(listen("127.0.0.1", port)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         if as_json:
@@ -174,13 +183,15 @@ def _develop(
             "--handed",
         ]
         variables = {"MINI_WORKFLOW_BACKEND": session.config.backend}
+        if session.config.direct_url is not None:
+            variables["MINI_WORKFLOW_DIRECT_URL"] = session.config.direct_url
         if session.config.codec is not None:
             variables["MINI_WORKFLOW_CODEC"] = session.config.codec
         supervise(program, variables, listening, Path.cwd())
 
 
-def _run_beside(command: list[str], told: Told) -> int:
-    """Run a command until it ends, or this process is told to; answers its exit status."""
+def _run_beside(command: list[str], stop: Stop) -> int:
+    """Run a command until it ends, or this process is asked to stop. Return its exit status."""
     try:
         child = subprocess.Popen(command)
     except (OSError, IndexError) as error:
@@ -188,11 +199,11 @@ def _run_beside(command: list[str], told: Told) -> int:
 
     def wait() -> None:
         child.wait()
-        told.tell()
+        stop.request()
 
     waiting = threading.Thread(target=wait, name="mini-workflow-dev-run", daemon=True)
     waiting.start()
-    told.wait()
+    stop.wait()
     if child.poll() is not None:
         return child.returncode
     child.terminate()
@@ -202,7 +213,7 @@ def _run_beside(command: list[str], told: Told) -> int:
 
 
 def _worker_of(developer: str | None) -> str:
-    """Return the worker of a developer, by default of whoever has logged in. Raises UsageError."""
+    """Return the worker of a developer, by default of the user who has logged in. Raises UsageError."""
     given = os.environ.get(DEV_WORKER, "") if developer is None else developer
     plain = given or re.sub(r"[^A-Za-z0-9]+", "-", getpass.getuser()).strip("-")
     name = plain if plain.startswith(DEV_PREFIX) else f"{DEV_PREFIX}{plain}"

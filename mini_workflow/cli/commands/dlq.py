@@ -1,4 +1,4 @@
-"""The commands `dlq ls`, `dlq show`, `dlq redrive` and `dlq drop`: the dead letters of an engine on AWS."""
+"""The commands of `dlq`, for the dead letters of an engine on AWS: ls, show, redrive and drop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from mini_workflow.cli.backends import AWSTarget
 from mini_workflow.cli.failures import NOT_FOUND, UNAVAILABLE, Failed
-from mini_workflow.cli.output import at_second, note, say, say_json, say_table
+from mini_workflow.cli.output import Group, at_second, note, say, say_json, say_table
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
 
@@ -25,13 +25,20 @@ _Wanted = Callable[["DeadLetter"], bool]
 COLUMNS: Final = ("id", "queue", "execution", "sent", "about", "reason")
 
 
-@click.group("dlq")
+@click.group(
+    "dlq",
+    cls=Group,
+    examples=(
+        "mini-workflow --stack prod dlq ls",
+        "mini-workflow --stack prod dlq redrive --queue events",
+    ),
+)
 def dlq() -> None:
     """Look at dead letters, send them again, or delete them.
 
     On AWS, a message that cannot be handled is kept in one of four queues: events, timers, failures
-    (reports of dead attempts) and schedules. `doctor` tells when one of them is not empty. While
-    letters are being looked at, others do not see them, for a minute at most.
+    (reports of dead attempts) and schedules. `doctor` reports queues that are not empty. While one
+    command reads letters, other commands do not see them, for a minute at most.
     """
 
 
@@ -46,14 +53,14 @@ limit_option: Final = click.option(
     type=click.IntRange(1, 10_000),
     default=100,
     show_default=True,
-    help="Look at so many letters of a queue.",
+    help="Read so many letters of a queue.",
 )
 
 
 def _chooses_letters(
     function: Callable[[Session, tuple[str, ...], str | None, _Wanted, int, bool], None],
 ) -> Callable[..., None]:
-    """Declare what says which letters are meant, for a command that does something with them."""
+    """Give a command the arguments and options that select letters."""
 
     @click.argument("letters", nargs=-1, metavar="[LETTER]...")
     @queue_option
@@ -92,9 +99,9 @@ def _chooses_letters(
 def ls(
     session: Session, queue: str | None, execution: str | None, limit: int, as_json: bool
 ) -> None:
-    """List dead letters: which execution each is about, and why it is there.
+    """List dead letters, each with its execution and the reason why it is there.
 
-    Of the letters about one execution in the queue of events, SQS shows ten at a time.
+    SQS shows at most ten letters of one execution in the queue of events.
     """
     with _dead_letters(session) as letters:
         queues = _chosen(letters, queue)
@@ -123,7 +130,7 @@ def ls(
 @json_option
 @pass_session
 def show(session: Session, letter: str, limit: int, as_json: bool) -> None:
-    """Show a dead letter whole. LETTER is its id, or how that begins."""
+    """Show a dead letter in full. LETTER is its id, or the beginning of it."""
     with _dead_letters(session) as letters:
         found = [
             one
@@ -134,7 +141,9 @@ def show(session: Session, letter: str, limit: int, as_json: bool) -> None:
     if not found:
         raise _not_found([letter])
     if len(found) > 1:
-        raise UsageError(f"{letter}: the ids of {len(found)} letters begin so; give more of it")
+        raise UsageError(
+            f"{letter}: the ids of {len(found)} letters begin with it; give more of the id"
+        )
     if as_json:
         say_json(_plain(found[0]))
         return
@@ -158,10 +167,10 @@ def redrive(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Send dead letters again to where they came from.
+    """Send dead letters again to the queue or function from which they came.
 
-    Fix the cause first. It does no harm to deliver a message twice, or late. Say which letters: by their
-    ids, --queue, --execution or --all.
+    Fix the cause first. Delivering a message twice, or late, does no harm. Select letters by their ids,
+    --queue, --execution or --all.
     """
     with _dead_letters(session) as found:
         done = _each(found.redrive, _chosen(found, queue), wanted, limit)
@@ -183,10 +192,10 @@ def drop(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Delete dead letters. With --json they are printed whole, to be kept.
+    """Delete dead letters. With --json they are printed in full, so that you can keep them.
 
-    Say which letters: by their ids, --queue, --execution or --all. What an execution waits for then
-    never comes; `resume` has what its last turn decided done again.
+    Select letters by their ids, --queue, --execution or --all. An execution that waits for a deleted
+    message waits for ever; `resume` repeats the effects of its last turn.
     """
     with _dead_letters(session) as found:
         done = _each(found.drop, _chosen(found, queue), wanted, limit)
@@ -197,15 +206,16 @@ def drop(
 def _dead_letters(session: Session) -> Generator[DeadLetters]:
     if not isinstance(session.backend, AWSTarget):
         raise UsageError(
-            "an SQLite file has no dead letters: what cannot be handled blocks its execution, see "
-            "`mini-workflow ls --status blocked`. For those on AWS give --backend aws, or --stack NAME"
+            f"{session.backend.name} has no dead letters: a message that cannot be handled blocks its "
+            "execution, see `mini-workflow ls --status blocked`. For dead letters on AWS give --backend "
+            "aws, or --stack NAME"
         )
     with session.backend.client() as client:
         yield client.dead_letters()
 
 
 def _chosen(letters: DeadLetters, kind: str | None) -> list[DeadLetterQueue]:
-    """Return the queues that are there; all that was asked for has to be."""
+    """Return the queues that can be read, all or those of a kind. Raises Failed if none can."""
     found = [one for one in letters.queues() if kind in (None, one.kind)]
     for one in found:
         if one.problem:
@@ -220,9 +230,9 @@ def _selection(
     letters: tuple[str, ...], queue: str | None, execution: str | None, everything: bool
 ) -> _Wanted:
     if not (letters or queue or execution or everything):
-        raise UsageError("say which letters: give their ids, --queue, --execution or --all")
+        raise UsageError("which letters? Give their ids, --queue, --execution or --all")
     if everything and (letters or execution):
-        raise UsageError("--all means all letters: leave out their ids and --execution, or --all")
+        raise UsageError("--all selects all letters: leave out --all, or the ids and --execution")
 
     def wanted(letter: DeadLetter) -> bool:
         named = not letters or letter.id.startswith(letters)
@@ -243,27 +253,27 @@ def _each(
 
 
 def _tell(done: Iterable[DeadLetter], what: str, letters: tuple[str, ...], as_json: bool) -> None:
-    """Print each letter when it is done, so that what was done is known whatever happens next."""
-    told: list[DeadLetter] = []
+    """Print each letter as soon as it is done, so that an error later hides none of them."""
+    printed: list[DeadLetter] = []
     try:
         for letter in done:
-            told.append(letter)
+            printed.append(letter)
             if not as_json:
                 say(f"{letter.id}: {what}  {letter.queue.kind}  {letter.execution_id}")
     finally:
         if as_json:
-            say_json({what.replace(" ", "_"): [_plain(letter) for letter in told]})
-    missing = [one for one in letters if not any(letter.id.startswith(one) for letter in told)]
+            say_json({what.replace(" ", "_"): [_plain(letter) for letter in printed]})
+    missing = [one for one in letters if not any(letter.id.startswith(one) for letter in printed)]
     if missing:
         raise _not_found(missing)
     if not as_json:
-        note(f"{what}: {len(told)}")
+        note(f"{what}: {len(printed)}")
 
 
 def _not_found(letters: list[str]) -> Failed:
     return Failed(
-        f"there is no dead letter {', '.join(letters)}, or somebody is looking at it now; "
-        "`mini-workflow dlq ls` lists those there are",
+        f"there is no dead letter {', '.join(letters)}, or another command reads it now: wait a minute, "
+        "or list those there are with `mini-workflow dlq ls`",
         NOT_FOUND,
     )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mini_workflow.stores.sqlite.damage import Damage
 
 _STORED_UNDER: Final = re.compile(r'"\$"\s*:\s*"dill"\s*,\s*"python"\s*:\s*"\w+-(\d+\.\d+)"')
-"""A value that has code in it, as a history holds it, and the Python that it is of."""
+"""A value with code in it, as a history holds it, and the version of Python that wrote it."""
 
 
 def checked_version(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -44,7 +44,7 @@ def checked_version(ctx: click.Context, param: click.Parameter, value: str | Non
     type=click.IntRange(1),
     default=NEWEST,
     show_default=True,
-    help="Look at so many executions that run, and at so many that are blocked.",
+    help="Examine so many executions that run, and so many that are blocked.",
 )
 @click.option(
     "--python",
@@ -58,10 +58,10 @@ def checked_version(ctx: click.Context, param: click.Parameter, value: str | Non
 def doctor(
     session: Session, ctx: click.Context, limit: int, python: str | None, as_json: bool
 ) -> None:
-    """Say what is wrong, and what to do about it.
+    """Find problems, and print a remedy for each.
 
-    Looks at the settings, the store, and the newest executions. The exit status is 1 if anything is
-    wrong.
+    Examines the settings, the store, and the newest executions. The exit status is 1 if there is a
+    problem.
     """
     findings: list[Finding] = []
     for finding in examine(session, limit, python):
@@ -97,7 +97,7 @@ def _print(finding: Finding) -> None:
 
 
 def examine(session: Session, limit: int = NEWEST, python: str | None = None) -> Iterator[Finding]:
-    """Look at the settings, the store and the newest executions: see the command."""
+    """Check the settings, the store, and the newest executions, at most `limit` of each status."""
     yield Finding(
         "ok",
         f"mini-workflow {version('mini-workflow')}, Python {platform.python_version()}, "
@@ -121,11 +121,11 @@ def examine(session: Session, limit: int = NEWEST, python: str | None = None) ->
             if python is not None:
                 yield from examine_values(client, limit, python)
     except Exception as error:
-        yield Finding("problem", in_one_line(error), "the message says what to do")
+        yield Finding("problem", in_one_line(error), "do what the message says, then try again")
 
 
 def _plain_lines(client: Client, execution_id: str) -> list[str]:
-    """Return the events of an execution, decoded where that can be done here."""
+    """Return the lines of a history, decoded if the codec here can decode them."""
     lines = client.lines(execution_id)
     try:
         recording = Recording.from_lines(execution_id, lines)
@@ -136,7 +136,7 @@ def _plain_lines(client: Client, execution_id: str) -> list[str]:
 
 
 def examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]:
-    """Find the values with code in them, which only the version that stored them can read."""
+    """Find values that are stored with code which Python of another version cannot read."""
     looked = 0
     for status in ("running", "blocked"):
         for one in client.list_executions(status=status, limit=limit):
@@ -153,8 +153,8 @@ def examine_values(client: Client, limit: int, python: str) -> Iterator[Finding]
                     "problem",
                     f"{one.id} ({one.workflow}) has values whose classes went along as code of "
                     f"{named}, which Python {python} cannot read",
-                    "let it end before the upgrade, or terminate it; define such classes at the top "
-                    "level of a module",
+                    "let the execution end before the upgrade, or terminate it; define such classes at "
+                    "the top level of a module",
                     one.id,
                 )
     yield Finding("ok", f"looked for values that Python {python} cannot read, executions: {looked}")

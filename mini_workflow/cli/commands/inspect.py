@@ -1,4 +1,4 @@
-"""Commands that look at executions: ls, count, get, result, export."""
+"""Commands that read executions: ls, count, get, result, export."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "now": lambda d: d.sentence(datetime.now(UTC)),
     "progress": lambda d: "; ".join(map(progress_text, d.progress)),
 }
-"""What `ls` can show of a description."""
+"""The columns of `ls` that are made from a description."""
 
 WORKERS: Final = "workers"
-"""The column with the workers that tasks in flight are with, or wait for: it takes their histories."""
+"""The column with the workers that open tasks name. Histories are read for it."""
 
 ASK_ALL: Final = {"now", "progress"}
 """The columns for which the histories of executions at work are read."""
@@ -87,18 +87,24 @@ DEFAULT_COLUMNS: Final = "id,workflow,status,started,took"
     type=click.Choice(ORDERS),
     default=ORDERS[0],
     show_default=True,
-    help="By the start or the end, the latest first with a minus.",
+    help="Sort by start or end; a minus puts the latest first.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="A page's size."
+    *("--limit",),
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="List so many executions: a page.",
 )
-@click.option("--after", metavar="CURSOR", help="Continue where the page before has ended.")
+@click.option(
+    "--after", metavar="CURSOR", help="List the page behind the one that printed this cursor."
+)
 @click.option(
     "--columns",
     default=DEFAULT_COLUMNS,
     show_default=True,
     metavar="A,B,...",
-    help=f"Of {', '.join((*COLUMNS, WORKERS))}; {WORKERS}: those that tasks are with, or wait for.",
+    help=f"Columns, among {', '.join((*COLUMNS, WORKERS))}; {WORKERS} are those that open tasks name.",
 )
 @json_option
 @pass_session
@@ -110,7 +116,7 @@ def ls(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """List executions, newest first."""
+    """List executions, newest first unless --order says otherwise."""
     names = [name.strip() for name in columns.split(",")]
     known = (*COLUMNS, WORKERS)
     unknown = [name for name in names if name not in known]
@@ -133,7 +139,7 @@ def ls(
         return
     say_table(names, [[columns_of[name](one) for name in names] for one in page])
     if following is not None:
-        note(f"there are more: --after {following}")
+        note(f"there are more: add --after {following}")
 
 
 @command(
@@ -161,9 +167,11 @@ def count(session: Session, as_json: bool, **filters: Any) -> None:
     "mini-workflow get order-17 --json > order-17.json",
 )
 @id_argument
-@click.option("--follow", "-f", is_flag=True, help="Go on until it has closed or is blocked.")
+@click.option(
+    "--follow", "-f", is_flag=True, help="Print new events until it has closed or is blocked."
+)
 @click.option("--full", is_flag=True, help="Show values in full.")
-@click.option("--lines", is_flag=True, help="The history as it is stored, an event per line.")
+@click.option("--lines", is_flag=True, help="Print the history as it is stored, an event per line.")
 @trust_option
 @json_option
 @pass_session
@@ -176,13 +184,16 @@ def get(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Show an execution: what it is, and its history as a timeline.
+    """Show an execution, and its history as a timeline.
 
-    Values of classes are shown by name and fields, pickled ones by their size: that runs no code
-    from the store. What --json and --lines print can be kept in a file, for `replay` and `check_replay`.
+    Values of classes are shown by name and fields, pickled ones by their size, so that no code from the
+    store runs. `replay` and `check_replay` read files with the output of --json or --lines.
     """
     if as_json and (lines or follow):
-        raise UsageError("--json shows what there is now: use --lines to follow, and only one")
+        raise UsageError(
+            "--json prints the history as it is now: leave out --lines and --follow; to follow, use "
+            "--lines --follow"
+        )
     with session.backend.reader(trust=trust) as client:
         execution = client.get_execution(execution_id)
         if as_json:
@@ -237,7 +248,7 @@ def _print_head(description: Description) -> None:
 
 
 def progress_text(progress: Progress) -> str:
-    """Return how far something has got, with its name or its text."""
+    """Return progress as a text: its name, its text, and its counts."""
     words = " ".join(word for word in (progress.name, progress.text) if word)
     return f"{words}: {counts(progress)}" if words else counts(progress)
 
@@ -246,7 +257,9 @@ def progress_text(progress: Progress) -> str:
     "result", "mini-workflow result order-17 --timeout 30", "mini-workflow result order-17 --json"
 )
 @id_argument
-@click.option("--timeout", type=Seconds(0), metavar="SECONDS", help="Wait no longer.")
+@click.option(
+    "--timeout", type=Seconds(0), metavar="SECONDS", help="Wait for so long.  [default: for ever]"
+)
 @trust_option
 @json_option
 @click.pass_context
@@ -275,7 +288,11 @@ def result(
 @click.argument("folder", type=click.Path(file_okay=False))
 @filter_options
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many."
+    *("--limit",),
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Export so many executions, the newest ones.",
 )
 @click.option(
     "--decoded", is_flag=True, help="Write values as they are before a payload codec encodes them."
@@ -292,8 +309,8 @@ def export(
 ) -> None:
     """Write executions into a folder, a file of JSON each.
 
-    `check_replay` and `replay` read them. What a payload codec has encoded stays so, and they need the
-    same one, unless it is --decoded: whoever has the file can read it then.
+    `check_replay` and `replay` read the files. Values that a payload codec has encoded stay encoded, so
+    that these need the same codec, unless you add --decoded: then anybody can read the values.
     """
     place = Path(folder)
     written: list[str] = []

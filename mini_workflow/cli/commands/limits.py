@@ -1,4 +1,4 @@
-"""The command that shows limits, and changes them: limits."""
+"""The command `limits`: show limits, and change them."""
 
 from __future__ import annotations
 
@@ -41,11 +41,10 @@ class _Rate(click.ParamType[Any]):
         """Return the pair, or the word."""
         if value == "none" or isinstance(value, tuple):
             return value  # pyright: ignore[reportUnknownVariableType]
-        count, _, span = str(value).partition("/")
-        try:
-            number = int(count)
-        except ValueError:
+        count, slash, span = str(value).partition("/")
+        if not slash or not count.isdecimal():
             self.fail(f"{value!r} is no rate: give COUNT/SECONDS, as in 100/60.", param, ctx)
+        number = int(count)
         return number, Seconds(0).convert(span, param, ctx)
 
 
@@ -57,29 +56,32 @@ class _Rate(click.ParamType[Any]):
 )
 @click.argument("limit_name", metavar="[NAME]", required=False)
 @click.option(
-    "--concurrency", type=_Count(), metavar="COUNT|none", help="Let so many slots be held."
+    "--concurrency",
+    type=_Count(),
+    metavar="COUNT|none",
+    help="Let so many slots be held at a time.",
 )
 @click.option(
     "--rate",
     type=_Rate(),
     metavar="COUNT/SECONDS|none",
-    help="Give so many slots within that time.",
+    help="Grant so many slots within so many seconds.",
 )
 @click.option(
     "--per-key/--shared",
     default=None,
-    help="Let each key have that much for itself, or all share it.",
+    help="Let each key have these numbers for itself, or all keys share them.",
 )
-@timeout_option("Wait no longer for a worker to take a change; it stays sent.")
+@timeout_option("Wait so long for a worker to take a change; it stays sent after that.")
 @json_option
 @pass_session
 def limits(
     session: Session, limit_name: str | None, timeout: float, as_json: bool, **options: Any
 ) -> None:
-    """List the limits, or show one: who holds slots, and how many wait for each key.
+    """List the limits, or show one with its holders, and the number of waiting operations per key.
 
-    With --concurrency, --rate, --per-key or --shared it is changed first, at once and for what waits too,
-    until the code declares other numbers than it did before.
+    --concurrency, --rate, --per-key and --shared change the limit first. The change holds at once, also
+    for waiting operations, until the code declares other numbers than before.
     """
     changes = {
         name: None if value == "none" else value
@@ -88,7 +90,7 @@ def limits(
     }
     if limit_name is None:
         if changes:
-            raise UsageError("a change is of one limit: give its name")
+            raise UsageError("only one limit can be changed at a time: give its NAME")
         with session.backend.reader() as client:
             found = [one.describe() for one in client.limits.list()]
         if as_json:

@@ -1,4 +1,4 @@
-"""The command that counts executions for what watches them: metrics."""
+"""The command `metrics`: count executions, for Prometheus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mini_workflow.ports import STATUSES
 def metrics(session: Session, as_json: bool) -> None:
     """Count the executions by status, as text for Prometheus.
 
-    What a process does is known to that process alone: runtime.metrics() in its code.
+    Only a process itself knows its own metrics: call runtime.metrics() in its code.
     """
     with session.backend.reader() as client:
         counts = {status: client.count_executions(status=status) for status in STATUSES}

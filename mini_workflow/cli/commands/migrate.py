@@ -1,4 +1,4 @@
-"""The command `migrate`: makes the tables of a database, or brings them to the version of this release."""
+"""The command `migrate`: make the tables of a database, or upgrade them to this release."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mini_workflow.errors import UsageError
 def migrate(session: Session, sql: bool, as_json: bool) -> None:
     """Make the tables of a Postgres database, or upgrade them.
 
-    The programs of the release before go on meanwhile, and after. A runtime does the same when it is
-    opened, unless it is told not to by migrate=False.
+    Programs of the release before keep running meanwhile, and after. A runtime does the same when it is
+    opened, unless it has migrate=False.
     """
     if not isinstance(session.backend, PostgresTarget):
         raise UsageError(
-            "migrate is about Postgres: give --backend postgresql://...; an SQLite file is upgraded when "
-            "it is opened"
+            "migrate is for Postgres: give --backend postgresql://USER@HOST/DATABASE; an SQLite file is "
+            "upgraded when it is opened"
         )
     from mini_workflow.stores.postgres.connection import Address, Connection
     from mini_workflow.stores.postgres.schema import MIGRATIONS, script, upgrade, version

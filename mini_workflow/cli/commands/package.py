@@ -1,4 +1,4 @@
-"""The command `package`: write the archives and the template of CloudFormation that AWS deploys."""
+"""The command `package`: write the archives and the CloudFormation template that AWS deploys."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _BUNDLES: Final = "pulumi_component.bundle"
 )
 @click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
 def package(file: Path, output: Path, as_json: bool) -> None:
-    """Write what FILE describes, for AWS: archives, and a template of CloudFormation.
+    """Write the archives and the CloudFormation template of the engines in FILE.
 
     FILE (deploy.toml by default) has a table [engines.NAME] for each engine, and [functions.NAME]
-    for each function, with the options of the Pulumi components. It needs mini-workflow[pulumi],
-    and not Pulumi's engine.
+    for each function, with the options of the Pulumi components. The command needs
+    mini-workflow[pulumi], and not Pulumi's engine.
     """
     bundles = _bundles()
     with using(file):
@@ -74,7 +74,7 @@ def _bundles() -> Any:
         return importlib.import_module(_BUNDLES)
     except ImportError as error:
         raise Failed(
-            f"package needs mini-workflow[pulumi]: install it where this runs ({error})",
+            f"package needs the extra pulumi: run pip install 'mini-workflow[pulumi]' ({error})",
             UNAVAILABLE,
         ) from error
 

@@ -1,4 +1,4 @@
-"""The command `replay`: a history against the code on this machine."""
+"""The command `replay`: run a history against the code on this machine."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from mini_workflow.testing.replay_check import SUFFIXES, read_recording
 from mini_workflow.testing.replaying import Replayed, Step, replay
 
 PLACE: Final = re.compile(r"(.*):(\d+) in (.*)")
-"""How the library writes the place of a line."""
+"""The place of a line, as the library writes it."""
 
 IN_MESSAGE: Final = re.compile(r"at ([^()\n]+?:\d+ in [^\s();,]+)")
-"""The same inside an error's message."""
+"""The place of a line inside of an error's message."""
 
 
 @command(
@@ -50,9 +50,15 @@ IN_MESSAGE: Final = re.compile(r"at ([^()\n]+?:\d+ in [^\s();,]+)")
 )
 @id_argument
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
-@click.option("--until", type=click.IntRange(1), metavar="EVENT", help="Stop at this event.")
-@click.option("--pdb", "use_pdb", is_flag=True, help="Stop there, or at the start, in pdb.")
-@click.option("--trace", is_flag=True, help="Print each event with the line that is at it.")
+@click.option(
+    "--until", type=click.IntRange(1), metavar="EVENT", help="Stop at the event of this number."
+)
+@click.option(
+    "--pdb", "use_pdb", is_flag=True, help="Open pdb at the event of --until, or at the first one."
+)
+@click.option(
+    "--trace", is_flag=True, help="Print each event, with the line of code that is at it."
+)
 @trust_option
 @json_option
 @click.pass_context
@@ -68,21 +74,23 @@ def replay_command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Run the history of an execution against the code here. No task runs; nothing is written.
+    """Run the code here over the history of an execution. No task runs; nothing is written.
 
-    ID is an execution, or a file that `get --json`, `get --lines` or `export` has written. MODULE
-    defines the workflow. breakpoint() in the code stops in pdb, as with --pdb; an IDE's debugger
-    starts the module mini_workflow.cli. The exit status is 1 if the code does not fit, or cannot go
-    on with what has arrived. Classes are found in the modules that are imported, and nothing is
-    unpickled unless it is signed, or you --trust where the history comes from.
+    ID is an execution, or a file with the output of `get --json`, `get --lines` or `export`. MODULE
+    defines the workflow. breakpoint() in the code opens pdb, as --pdb does; in an IDE's debugger run the
+    module mini_workflow.cli. The exit status is 1 if the code does not fit the history, or cannot go on
+    with messages that have arrived. Classes are taken from the imported modules. Pickled values are
+    loaded only if they are signed, or if you --trust the source of the history.
     """
     recording, codec = _recording(session, execution_id, trust)
     session.import_modules(*modules)
     if until is not None and until > len(recording.history):
-        raise UsageError(f"--until {until}: the history has {len(recording.history)} events")
+        raise UsageError(
+            f"--until {until}: give the number of an event, 1 to {len(recording.history)}"
+        )
     debugger = Debugger()
     if as_json and use_pdb:
-        raise UsageError("--pdb talks to you, and --json to a program: leave one of them out")
+        raise UsageError("--pdb prompts you, and --json answers a program: leave one of them out")
     watch = _Watch(debugger, (until or 1) if use_pdb else None, trace, as_json)
     with debugger.installed():
         replayed = replay(
@@ -104,7 +112,7 @@ def replay_command(
 
 
 def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Codec | None]:
-    """Return what is to be replayed, and what carries its values: on AWS, with the signing key."""
+    """Return the history to replay and the codec of its values, which on AWS has the signing key."""
     path = Path(name)
     if path.suffix in SUFFIXES and path.is_file():
         recording = read_recording(path)
@@ -119,12 +127,15 @@ def _recording(session: Session, name: str, trust: bool) -> tuple[Recording, Cod
             return execution.recording(), execution.codec
         except ExecutionNotFound as error:
             if path.suffix in SUFFIXES:
-                raise UsageError(f"there is no file {name}, nor an execution of that id") from error
+                raise UsageError(
+                    f"there is no file {name}, nor an execution with that id: `mini-workflow ls` lists "
+                    "executions"
+                ) from error
             raise
 
 
 class _Watch:
-    """Looks at each step: prints it, or stops there."""
+    """An observer of a replay that prints each step, or stops at one."""
 
     def __init__(self, debugger: Debugger, stop_at: int | None, trace: bool, as_json: bool) -> None:
         self._debugger = debugger
@@ -139,7 +150,7 @@ class _Watch:
         if step.number == self._stop_at:
             if not self._trace:
                 say(f"event {step.number}: {describe(step.event)}")
-            # What asks for something is on the stack; what waits for something is not.
+            # Only code that asks for an operation is on the stack; code that waits is not.
             asks = type(step.event) in RECORDED
             frame = user_frame(sys._getframe(1)) if asks else None  # pyright: ignore[reportPrivateUsage]
             if frame is None:
@@ -166,7 +177,7 @@ def _print(replayed: Replayed) -> None:
             say(f"  at                  {_short(mismatch.place)}")
             _print_line(mismatch.place)
     else:
-        where = "with what has arrived behind" if replayed.parked_fault else "after event"
+        where = "with messages that wait behind" if replayed.parked_fault else "after event"
         what = f"its {total} events" if replayed.parked_fault else f"{replayed.events} of {total}"
         say(f"{name}  cannot go on {where} {what}")
         say(f"  {type(replayed.fault).__name__}: {replayed.fault}")
@@ -182,7 +193,7 @@ def _print(replayed: Replayed) -> None:
 
 
 def _short(place: str) -> str:
-    """Return a place with a path that is relative to the current directory, if it is in there."""
+    """Return a place with a path relative to the current directory, if it is below that."""
     return place.removeprefix(f"{Path.cwd()}{os.sep}")
 
 

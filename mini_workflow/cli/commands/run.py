@@ -38,7 +38,11 @@ from mini_workflow.ports import CLOSED, Status
 from mini_workflow.workflow import REGISTRY
 
 place_argument = click.argument("place", metavar="MODULE:WORKFLOW")
-id_option = click.option("--id", "execution_id", help="The same id again is the same execution.")
+id_option = click.option(
+    "--id",
+    "execution_id",
+    help="The id of the execution: started twice, it runs once.  [default: a new one]",
+)
 
 
 def _read_workers(
@@ -49,7 +53,8 @@ def _read_workers(
         name, _, count = text.partition("=")
         if not worker_of(name) or not (count or "0").isdecimal():
             raise UsageError(
-                f"--worker {text}: give NAME or NAME=PROCESSES; --processes has the default"
+                f"--worker {text}: give NAME or NAME=PROCESSES, as in gpu=1; --processes is for tasks "
+                "that name no worker"
             )
         found[name] = int(count or "0")
     return found
@@ -61,7 +66,7 @@ worker_option = click.option(
     multiple=True,
     metavar="NAME[=PROCESSES]",
     callback=_read_workers,
-    help="Run the tasks of this worker too, in so many processes of its own; may be repeated.",
+    help="Run the tasks of this worker too, in so many processes of their own; may be repeated.",
 )
 
 
@@ -77,7 +82,7 @@ label_option = click.option(
     multiple=True,
     metavar="NAME",
     callback=_read_labels,
-    help="Run the tasks of this worker as those that name none, whichever process has their execution; "
+    help="Run the tasks of this worker like those that name none, also for executions of other processes; "
     "may be repeated.",
 )
 
@@ -86,40 +91,49 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare the options of a start."""
     for option in (
         click.option(
-            "--priority", type=int, metavar="N", help="The highest gets a slot first.  [default: 0]"
+            "--priority",
+            type=int,
+            metavar="N",
+            help="The highest number gets a slot first.  [default: 0]",
         ),
-        click.option("--limit-key", metavar="KEY", help="Whom it is for: keys take turns."),
+        click.option(
+            "--limit-key",
+            metavar="KEY",
+            help="The customer or tenant for whom it runs: keys take turns.",
+        ),
         click.option(
             "--queue",
             metavar="LIMIT",
-            help="It waits for a slot of this limit before its code begins.",
+            help="Wait for a slot of this limit before its code begins.",
         ),
         click.option(
             "--retry",
             type=click.IntRange(1),
             metavar="ATTEMPTS",
-            help="A run that fails is followed by another one, up to so many in all.",
+            help="Try again after a failure, up to so many runs in all.",
         ),
         click.option(
             "--timeout",
             type=Seconds(0, min_open=True),
             metavar="SECONDS",
-            help="It has to end within this time from then on; its code may clean up.",
+            help="Cancel it so long after its code began; the code may clean up.",
         ),
         click.option(
             "--start-at",
             type=Moment(to_come=True),
             metavar="WHEN",
-            help="Its code begins then: 2026-05-04, 2026-05-04T12:00+02:00.",
+            help="Begin its code at this time: 2026-05-04, 2026-05-04T12:00+02:00.",
         ),
-        click.option("--delay", type=Seconds(0), metavar="SECONDS", help="Its code begins later."),
+        click.option(
+            "--delay", type=Seconds(0), metavar="SECONDS", help="Begin its code so much later."
+        ),
         click.option(
             "--tag",
             "tags",
             type=Tag(),
             multiple=True,
             metavar="NAME=VALUE",
-            help="Find it by this tag later; may be repeated.",
+            help="A tag by which it can be found; may be repeated.",
         ),
     ):
         function = option(function)
@@ -154,7 +168,7 @@ def start(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Start an execution, and print its id.
+    """Start an execution, and print its id. A worker runs it.
 
     An ARGUMENT is key=value, a JSON array of positional arguments, or a JSON object. Values are
     JSON, or else texts.
@@ -181,15 +195,15 @@ def _start(
     execution_id: str | None,
     **options: Unpack[StartOptions],
 ) -> tuple[Execution[Any], Status | None]:
-    """Start an execution, unless the same was started before: that is told, and its status."""
+    """Start an execution. If it was started before, print a note and return its status, too."""
     before = None if execution_id is None else _status_of(client, execution_id)
     options["id"] = execution_id
     execution = client.start_execution(bound, **options)
     if before in CLOSED:
         note(
             f"{execution.id} was started before, with the same arguments, and has closed "
-            f"({before}): nothing was started. `mini-workflow result {execution.id}` has what came "
-            "of it; to start it again choose another --id"
+            f"({before}): nothing was started. `mini-workflow result {execution.id}` prints its "
+            "outcome; to start another one choose another --id"
         )
     elif before is not None:
         note(f"{execution.id} was started before, and is {before}: nothing was started")
@@ -212,7 +226,13 @@ def _status_of(client: Client, execution_id: str) -> Status | None:
 @arguments_argument
 @id_option
 @_start_options
-@click.option("--processes", type=click.IntRange(0), default=0, help="Run tasks in so many.")
+@click.option(
+    "--processes",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Run tasks in so many processes; 0 runs them on threads.",
+)
 @worker_option
 @label_option
 @click.option("--quiet", "-q", is_flag=True, help="Print the result alone.")
@@ -232,12 +252,12 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Start an execution and follow it to its end.
+    """Start an execution, follow it to its end, and print its result.
 
-    Shows what it does as a tree with a bar for each map, where the standard error stream is a terminal, and
-    elsewhere its timeline as it grows; then prints its result. On SQLite this process runs it, and
-    whatever else in the file nobody runs. After Ctrl-C it stays in the store, and `worker`, or the
-    same command with its --id, continues it.
+    Where the standard error stream is a terminal, its operations are drawn as a tree, with a bar for
+    each map; elsewhere its timeline is printed as it grows. On SQLite and Postgres this process runs it,
+    and other executions of the store that no process runs. After Ctrl-C the execution stays in the
+    store: `worker`, or the same command with its --id, continues it.
     """
     session.import_modules()
     workflow = find_workflow(place)
@@ -260,7 +280,10 @@ def run(
                 say(f"{execution.id}  {workflow.name}", err=True)
                 print_timeline(runtime, execution, follow=True, err=True)
         except KeyboardInterrupt:
-            note(f"{execution.id} is not done; `worker`, or `run` with its --id, continues it")
+            note(
+                f"{execution.id} is not done; `mini-workflow worker MODULE`, or `run` with --id "
+                f"{execution.id}, continues it"
+            )
             raise
         ctx.exit(print_outcome(execution, as_json, trust=True))
 
@@ -293,33 +316,33 @@ def worker(
 ) -> None:
     """Run the executions in an SQLite file or a database, until Ctrl-C or SIGTERM.
 
-    Several workers may serve one store; the others take over when one dies. Executions whose
-    workflow no module defines are blocked until a worker has it. Tasks that name a worker go to a process
-    that was started with that --label or --worker, and wait while there is none.
+    Several workers may serve one store; the others take over when one dies. An execution whose workflow
+    no imported module defines is blocked until a worker imports it. A task that names a worker waits
+    until a process runs with that --label or --worker.
 
-    On AWS it runs the tasks of the workers that take them from a queue: --worker big=4 runs four at a
+    On AWS this runs the tasks of workers that take them from a queue: --worker big=4 runs four at a
     time, and --label big one.
     """
     session.import_modules(*modules)
     known = REGISTRY.names()
     if not known:
-        raise UsageError("no workflow is defined: name the modules that define them")
+        raise UsageError("no workflow is defined: name the modules that define workflows")
     prepare_logging()
     served = sorted({*workers, *labels})
     server = session.backend.server({"default": processes, **workers}, labels)
-    with until_told() as told, server:
+    with until_stopped() as stop, server:
         if as_json:
             say_json({"serving": session.backend.name, "workflows": known, "workers": served})
         else:
             also = f"; also tasks of {', '.join(served)}" if served else ""
             say(f"serving {session.backend.name}: {', '.join(known)}{also}")
         sys.stdout.flush()
-        told.wait()
-    note("stopped; what is running stays in the store")
+        stop.wait()
+    note("stopped; executions that are not done stay in the store")
 
 
 def prepare_logging() -> None:
-    """Have everything from INFO on written to the standard error stream; times are in UTC."""
+    """Write log records from INFO on to the standard error stream, with times in UTC."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
@@ -327,34 +350,35 @@ def prepare_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-class Told:
-    """A wait that a handler of signals may end: an Event must not be set by one, which may have come
-    while the same thread holds the lock of the event.
+class Stop:
+    """A request to stop, which a signal handler may make.
+
+    A signal handler must not set a threading.Event: it may interrupt the thread that holds its lock.
     """
 
     def __init__(self) -> None:
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._requests: SimpleQueue[None] = SimpleQueue()
 
-    def tell(self) -> None:
+    def request(self) -> None:
         """End the wait."""
-        self._bell.put(None)
+        self._requests.put(None)
 
     def wait(self) -> None:
-        """Wait to be told."""
-        self._bell.get()
+        """Wait for a request."""
+        self._requests.get()
 
 
 @contextmanager
-def until_told() -> Generator[Told]:
-    """Return what is told by Ctrl-C and SIGTERM."""
-    told = Told()
+def until_stopped() -> Generator[Stop]:
+    """Return a Stop that Ctrl-C and SIGTERM request, inside the block."""
+    stop = Stop()
 
-    def tell(_number: int, _frame: FrameType | None) -> None:
-        told.tell()
+    def request(_number: int, _frame: FrameType | None) -> None:
+        stop.request()
 
-    before = {n: signal.signal(n, tell) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield told
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

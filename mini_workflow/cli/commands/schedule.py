@@ -1,6 +1,4 @@
-"""The commands `schedule create`, `declare`, `ls`, `show`, `pause`, `resume`, `trigger`, `backfill`,
-`update` and `delete`.
-"""
+"""The commands of `schedule`: make and change schedules, and have them start executions."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ import click
 
 from mini_workflow.cli.arguments import find_workflow, read_arguments
 from mini_workflow.cli.failures import NotDone
-from mini_workflow.cli.output import note, say, say_json, say_table, shown, to_json
+from mini_workflow.cli.output import Group, note, say, say_json, say_table, shown, to_json
 from mini_workflow.cli.session import (
     Moment,
     Seconds,
@@ -35,11 +33,18 @@ from mini_workflow.workflow import REGISTRY, Workflow
 COLUMNS: Final = ("id", "workflow", "plan", "next", "running")
 
 
-@click.group("schedule")
+@click.group(
+    "schedule",
+    cls=Group,
+    examples=(
+        "mini-workflow schedule create nightly reports:report --cron '0 3 * * *'",
+        "mini-workflow schedule show nightly",
+    ),
+)
 def schedule() -> None:
-    """Have executions started by a plan, and look at the plans.
+    """Start executions by a plan, and show or change the plans.
 
-    A schedule is an execution like others: what is asked of it is answered by a worker.
+    A schedule is an execution like others: a worker has to run to carry out requests.
     """
 
 
@@ -54,17 +59,19 @@ class _Late(click.ParamType[Any]):
 
 
 id_argument: Final = click.argument("schedule_id", metavar="ID")
-reason_option: Final = click.option("--reason", default="", help="Why; `show` tells.")
+reason_option: Final = click.option("--reason", default="", help="The reason, for `schedule show`.")
 overlap_option: Final = click.option(
-    "--overlap", type=click.Choice(OVERLAPS), help="What is done while one of it runs."
+    "--overlap",
+    type=click.Choice(OVERLAPS),
+    help="The rule for a time at which an execution of the schedule still runs.",
 )
 worker_timeout_option: Final = timeout_option(
-    "Wait no longer for a worker; the request stays sent."
+    "Wait so long for a worker; the request stays sent after that."
 )
 
 
 def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare what says when executions are started."""
+    """Declare the options of a plan."""
     for option in (
         click.option(
             *("--tag", "tags"),
@@ -74,18 +81,30 @@ def _plan_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="A tag of each execution that it starts; may be repeated.",
         ),
         click.option(
-            "--jitter", type=Seconds(0), metavar="SECONDS", help="Put each off by chance."
+            "--jitter",
+            type=Seconds(0),
+            metavar="SECONDS",
+            help="Delay each start by a random time up to this one.",
         ),
         click.option(
             "--catch-up",
             type=_Late(),
             metavar="SECONDS|latest",
-            help="How late a time that was missed is made up for.  [default: latest]",
+            help="Make up for times missed by up to so many seconds, or only for the latest.  "
+            "[default: latest]",
         ),
         overlap_option,
-        click.option("--timezone", metavar="ZONE", help="The zone of --cron, as Europe/Berlin."),
-        click.option("--every", type=Seconds(1), metavar="SECONDS", help="The time between two."),
-        click.option("--cron", metavar="EXPRESSION", help="Minute, hour, day, month, weekday."),
+        click.option(
+            "--timezone", metavar="ZONE", help="The zone of --cron, such as Europe/Berlin."
+        ),
+        click.option(
+            "--every", type=Seconds(1), metavar="SECONDS", help="The time between two starts."
+        ),
+        click.option(
+            "--cron",
+            metavar="EXPRESSION",
+            help="Minute, hour, day, month and weekday, as in '0 3 * * *'.",
+        ),
     ):
         function = option(function)
     return function
@@ -112,9 +131,10 @@ def create(
     as_json: bool,
     **plan: Any,
 ) -> None:
-    """Have executions of a workflow started by a plan. The same again changes nothing.
+    """Make a schedule, which starts executions of a workflow by a plan.
 
-    Give either --cron or --every. Arguments are those of `start`.
+    Give either --cron or --every. ARGUMENTs are written as for `start`. The same command again changes
+    nothing.
     """
     session.import_modules()
     workflow = find_workflow(place)
@@ -135,8 +155,8 @@ def _positional(workflow: Workflow[Any, Any], arguments: tuple[str, ...]) -> tup
     ordered, left = workflow.ordered(tuple(args), kwargs)
     if left:
         raise UsageError(
-            f"a schedule gives positional arguments alone, and {', '.join(left)} of workflow "
-            f"{workflow.name!r} cannot be given so"
+            f"a schedule passes positional arguments alone, and workflow {workflow.name!r} takes "
+            f"{', '.join(left)} by name only: leave out {', '.join(left)}"
         )
     return ordered
 
@@ -146,10 +166,10 @@ def _positional(workflow: Workflow[Any, Any], arguments: tuple[str, ...]) -> tup
 @json_option
 @pass_session
 def declare(session: Session, modules: tuple[str, ...], as_json: bool) -> None:
-    """Make the schedules that workflows declare, or bring them up to date.
+    """Make the schedules that workflows declare, or update them.
 
-    A worker does so when it starts, on AWS with the first event: this is for a pipeline, after it has
-    deployed.
+    A worker does so when it starts, and an engine on AWS with its first event. Use this command in a
+    pipeline, after a deployment.
     """
     session.import_modules(*modules)
     with session.backend.client(create=True) as client:
@@ -190,7 +210,7 @@ def ls(session: Session, as_json: bool) -> None:
 @json_option
 @pass_session
 def show(session: Session, schedule_id: str, as_json: bool) -> None:
-    """Show a schedule, with its last and next ten times in its zone."""
+    """Show a schedule, with its last and next ten times in its time zone."""
     with session.backend.reader() as client:
         about = client.schedules.get(schedule_id).describe()
     if as_json:
@@ -222,7 +242,7 @@ def show(session: Session, schedule_id: str, as_json: bool) -> None:
 
 @contextmanager
 def _opened(session: Session, schedule_id: str, timeout: float) -> Generator[Schedule]:
-    """Return a handle whose calls wait for at most so many seconds."""
+    """Return a handle whose calls wait for at most `timeout` seconds, inside the block."""
     with session.backend.client() as client:
         found = client.schedules.get(schedule_id, timeout=timeout)
         session.remark_unserved(client, saved=True)
@@ -246,7 +266,7 @@ def _said(schedule_id: str, done: str, as_json: bool) -> None:
 @json_option
 @pass_session
 def pause(session: Session, schedule_id: str, reason: str, timeout: float, as_json: bool) -> None:
-    """Start nothing by the plan until it is resumed."""
+    """Start nothing by the plan until the schedule is resumed."""
     with _opened(session, schedule_id, timeout) as found:
         found.pause(reason)
     _said(schedule_id, "paused", as_json)
@@ -258,7 +278,7 @@ def pause(session: Session, schedule_id: str, reason: str, timeout: float, as_js
 @json_option
 @pass_session
 def resume(session: Session, schedule_id: str, timeout: float, as_json: bool) -> None:
-    """Go on with the next time."""
+    """Let a paused schedule go on with its next time."""
     with _opened(session, schedule_id, timeout) as found:
         found.resume()
     _said(schedule_id, "resumed", as_json)
@@ -280,7 +300,10 @@ def trigger(
     if as_json:
         say_json({"id": schedule_id, "started": started})
     elif started is None:
-        note("nothing was started now: another execution of the schedule runs")
+        note(
+            "nothing was started now: another execution of the schedule runs; --overlap allow starts "
+            "one beside it"
+        )
     else:
         say(started)
 
@@ -306,9 +329,9 @@ def backfill(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Start what the plan has between two times, and print the ids.
+    """Start the executions of the plan between two times, and print their ids.
 
-    One after the other, unless --overlap says something else.
+    They run one after the other, unless --overlap says otherwise.
     """
     with _opened(session, schedule_id, timeout) as found:
         names = found.backfill(start, end, overlap=overlap or "buffer_all")
@@ -328,7 +351,7 @@ def backfill(
 @id_argument
 @arguments_argument
 @_plan_options
-@click.option("--no-tags", is_flag=True, help="Take the tags away.")
+@click.option("--no-tags", is_flag=True, help="Remove all tags.")
 @modules_option
 @worker_timeout_option
 @json_option
@@ -344,9 +367,9 @@ def update(
     as_json: bool,
     **plan: Any,
 ) -> None:
-    """Change what is given of a schedule; the rest stays.
+    """Change the given options of a schedule, or its arguments; the others stay.
 
-    The module of its workflow has to be imported: -m MODULE.
+    The command needs the module of the workflow: -m MODULE.
     """
     session.import_modules(*modules)
     changes = {name: value for name, value in plan.items() if value is not None}
@@ -356,7 +379,9 @@ def update(
         if arguments:
             changes["args"] = _positional(REGISTRY.get(found.describe().workflow), arguments)
         if not changes:
-            raise UsageError("nothing is to be changed: give an option, or arguments")
+            raise UsageError(
+                "nothing to change: give an option of the plan, such as --cron, or arguments"
+            )
         found.update(**changes)
     _said(schedule_id, "updated", as_json)
 
@@ -367,7 +392,7 @@ def update(
 @json_option
 @pass_session
 def delete(session: Session, schedule_id: str, timeout: float, as_json: bool) -> None:
-    """Start nothing any more; what was started goes on."""
+    """Delete a schedule. Executions that it has started go on."""
     with _opened(session, schedule_id, timeout) as found:
         found.delete()
     _said(schedule_id, "deleted", as_json)

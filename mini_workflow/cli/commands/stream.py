@@ -1,4 +1,4 @@
-"""The command that reads a stream: stream."""
+"""The command `stream`: print a stream of an execution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from mini_workflow.engine.streams import Chunk, ExecutionStream
     metavar="OFFSET",
     help="Begin behind the chunk with this offset.",
 )
-@click.option("--follow", "-f", is_flag=True, help="Go on until the execution has closed.")
+@click.option(
+    "--follow", "-f", is_flag=True, help="Print new chunks until the execution has closed."
+)
 @trust_option
 @json_option
 @pass_session
@@ -48,19 +50,19 @@ def stream(
 ) -> None:
     """Print a stream of an execution, a chunk per line.
 
-    Without --follow of each task the chunks of its last attempt are printed. With --json each line is
-    an object with offset, value, source (the number of the task, 0 for the workflow), attempt and
-    restarts: that the chunks of the same source before it do not count any more.
+    Without --follow only the chunks of the last attempt of each task are printed. With --json each line
+    is an object with offset, value, source (the number of the task, 0 for the workflow), attempt and
+    restarts (true if earlier chunks of the same source are void).
     """
     with session.backend.reader(trust=trust) as client:
         execution = client.get_execution(execution_id)
         found: ExecutionStream = execution.stream(name, after)
         found = found if trust else found.for_people()
-        told = False
+        printed = False
         for chunk in found if follow else found.read():
             _print(chunk, as_json)
-            told = True
-        if not told and name not in (names := execution.stream_names()):
+            printed = True
+        if not printed and name not in (names := execution.stream_names()):
             note(f"there is no stream {name!r}; there are: {', '.join(names) or 'none'}")
 
 

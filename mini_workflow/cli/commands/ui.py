@@ -1,4 +1,4 @@
-"""ui: serves the pages that show executions in a browser."""
+"""The command `ui`: serve the pages that show executions in a browser."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any, Final
 import click
 
 from mini_workflow.cli.commands.doctor import examine
+from mini_workflow.cli.commands.run import prepare_logging
 from mini_workflow.cli.failures import UNAVAILABLE, Failed
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, command, json_option, pass_session
 from mini_workflow.errors import UsageError
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-"""The addresses that nobody else reaches."""
+"""The addresses that only this machine reaches."""
 
-EXTRA: Final = "the pages need Starlette, uvicorn and Jinja2: pip install 'mini-workflow[ui]'"
+EXTRA: Final = "the pages need Starlette, uvicorn and Jinja2: run pip install 'mini-workflow[ui]'"
 
 
 @command(
@@ -37,21 +38,25 @@ EXTRA: Final = "the pages need Starlette, uvicorn and Jinja2: pip install 'mini-
     show_default=True,
     help="The port; 0 for any that is free.",
 )
-@click.option("--read-only", is_flag=True, help="Show no actions, and refuse all.")
-@click.option("--token", default="", metavar="TEXT", help="What a visitor has to show once.")
+@click.option("--read-only", is_flag=True, help="Show no actions, and refuse all changes.")
+@click.option(
+    "--token", default="", metavar="TEXT", help="A secret that each visitor has to give once."
+)
 @click.option(
     "--host-name",
     "host_names",
     multiple=True,
     metavar="NAME",
-    help="A name by which the page is reached, beside localhost.",
+    help="A host name by which the page is reached, besides localhost; may be repeated.",
 )
-@click.option("--root-path", default="", metavar="PATH", help="Where a proxy has put the page.")
+@click.option(
+    "--root-path", default="", metavar="PATH", help="The path below which a proxy serves the page."
+)
 @click.option(
     "--user-header",
     default="",
     metavar="NAME",
-    help="The header in which a proxy says who asks; it stands in recorded reasons.",
+    help="The header with which a proxy names the visitor; the name is recorded with each change.",
 )
 @json_option
 @pass_session
@@ -69,11 +74,11 @@ def ui(
 ) -> None:
     """Show executions in a browser, and act on them.
 
-    A client of the store: it runs no workflow and no task, and loads no stored value. Name the MODULEs of
-    workflows to have their queries answered, which replays them here.
+    The page is a client of the store: it runs no workflow and no task, and loads no stored value. Name
+    the MODULEs of workflows to have their queries answered, by a replay in this process.
 
-    It listens on this machine alone. Elsewhere with --host, it asks for a token, which is made up and
-    printed unless --token gives one; put a proxy with TLS in front of it.
+    The page is for this machine alone. With --host for another address it asks visitors for a token: that
+    of --token, or a random one that is printed. Put a proxy with TLS in front of it.
     """
     try:
         import uvicorn
@@ -82,11 +87,12 @@ def ui(
     except ModuleNotFoundError as error:
         raise Failed(f"{EXTRA} ({error})", UNAVAILABLE) from error
     if root_path and not root_path.startswith("/"):
-        raise UsageError(f"--root-path {root_path!r}: begin it with a slash")
+        raise UsageError(f"--root-path {root_path!r}: begin it with a slash, as in /workflows")
     root_path = root_path.rstrip("/")
     if not token and host not in LOOPBACK:
         token = secrets.token_urlsafe(18)
     session.import_modules(*modules)
+    prepare_logging()  # why something was deleted, and by whom, is said there alone
     opened = session.backend.reader() if read_only else session.backend.client()
     with opened as client, closing(listen(host, port)) as listening:
         served: Any = app(
@@ -113,9 +119,9 @@ def ui(
 
 
 def at_path(served: Any, root: str) -> Any:
-    """Return pages that answer below a path, whether a proxy takes it off the requests or leaves it there.
+    """Return pages that answer below a path, whether a proxy removes it from requests or leaves it there.
 
-    Where a page of ours is called like the path, a proxy has to take it off: nothing tells the two apart.
+    If a page has the same name as the path, the proxy has to remove the path: the two look the same.
     """
     own = {route.path.split("/")[1] for route in served.routes}
     is_taken_off = root.split("/")[1] in own
@@ -141,7 +147,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        listening.listen()  # so that whoever reads the address is answered at once
+        listening.listen()  # so that requests are accepted as soon as the address is printed
     except OSError as error:
         listening.close()
         raise Failed(

@@ -96,14 +96,12 @@ class Counts:
     def update(self) -> None:
         """Take in what has changed since the last time."""
         course = self.course
-        begun: list[Kept] = [one for one in course.changed.values() if one.seq not in self._open]
+        begun = [one for one in course.changed.values() if one.seq not in self._open]
+        begun.sort(key=course.plain.event)
         plain = range(self._plain, len(course.plain))
         if plain:
             self._take_plain(plain)
-            begun += plain
-        if len(begun) > len(plain):  # plain ones alone are in order
-            begun.sort(key=course.plain.event)
-        self.folding.add(begun)
+        self.folding.add(self._in_order(begun, plain))
         for one in course.changed.values():
             self._take(one)
         course.changed.clear()
@@ -114,6 +112,18 @@ class Counts:
         self._marks = len(course.marks)
         put_in_order(self._fresh, self.moments)
         put_in_order(self._fresh_failed, self.failed)
+
+    def _in_order(self, begun: list[Operation], plain: range) -> list[Kept]:
+        """Return operations and the places of plain tasks by the events that began them."""
+        found: list[Kept] = []
+        first = plain.start
+        for one in begun:
+            last = bisect_left(self.course.plain.events, one.event, first, plain.stop)
+            found += range(first, last)
+            found.append(one)
+            first = last
+        found += range(first, plain.stop)
+        return found
 
     def _take_plain(self, places: range) -> None:
         """Take in plain tasks by their places."""

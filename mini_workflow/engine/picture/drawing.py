@@ -35,6 +35,7 @@ _ICONS: Final = {
     "waiting": "running",
     "retrying": "failed",
 }
+_SLOT_ICON: Final = "waits"
 
 
 LONGEST: Final = 200
@@ -293,6 +294,8 @@ class _Drawing:
         if one.due is not None and one.is_open:
             shapes.append(self._beside(one, f"until {words.utc(one.due):%d %b, %H:%M} UTC", "an"))
         told = ""
+        if one.limit is not None and one.state == "waiting":
+            told = f"waits for a slot of limit {one.limit.get('name', '')!r}"
         if one.state == "running" and (beat := self._beats.get(one.seq)) is not None:
             past = words.span(max(self._until - beat.at, 0))
             told = f"last heartbeat {past} ago{': ' + beat.details if beat.details else ''}"
@@ -303,12 +306,13 @@ class _Drawing:
         ended = self._until if one.ended is None else one.ended
         return Row(
             one.key,
-            "again" if one.state == "retrying" else one.kind,
+            "again" if one.state == "retrying" else _SLOT_ICON if one.kind == "slot" else one.kind,
             _ICONS[one.state],
             one.name or one.kind,
-            f"#{one.seq}",
+            "" if one.kind == "slot" else f"#{one.seq}",
             "" if one.inline else words.span(ended - one.started),
-            f", {one.state}{tries}{': ' + one.error if one.error else ''}",
+            f", {told if one.state == 'waiting' and told else one.state}{tries}"
+            f"{': ' + one.error if one.error else ''}",
             shapes,
             told,
             cls="hot-bad" if one.state == "failed" else "",
@@ -321,6 +325,8 @@ class _Drawing:
         x2 = max(x, self._scale.at(self._until if part.end is None else part.end))
         if part.what == "backoff":
             return [Shape("line", "off", x, x2)]
+        if part.what == "slot":
+            return [Shape("line", "slot past" if part.end else "slot", x, x2)]
         if part.what == "wait":
             if one.kind == "timer":
                 ends = [] if part.end is None else [Shape("cap", "cap", x2)]

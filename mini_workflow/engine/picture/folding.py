@@ -64,10 +64,8 @@ class Crowd:
 
     def enter_plain(self, tasks: PlainTasks, places: list[int]) -> None:
         """Take in plain tasks, by their places."""
-        starts, ends = (
-            [column[place] for place in places] for column in (tasks.starts, tasks.ends)
-        )
-        seqs = [tasks.seqs[place] for place in places]
+        columns = (tasks.starts, tasks.ends, tasks.seqs)
+        starts, ends, seqs = (list(map(one.__getitem__, places)) for one in columns)
         self.states.setdefault("completed", {}).update(zip(seqs, places, strict=True))
         self.last_end = max(self.last_end, *ends)
         self.fresh += ends
@@ -238,9 +236,13 @@ class _Groups:
             if len(same) == 1:  # so it is in most long histories
                 return {("task", part_of(same.pop())): ones}
         found: dict[tuple[str, str], list[Kept]] = defaultdict(list)
+        named: dict[str, list[Kept]] = {}
         for one in ones:
             if isinstance(one, int):
-                found["task", part_of(names[one])].append(one)
+                name = names[one]
+                if (part := named.get(name)) is None:
+                    part = named[name] = found["task", part_of(name)]
+                part.append(one)
             else:
                 found[one.kind, part_of(one.name)].append(one)
         return found

@@ -115,6 +115,11 @@ def _shape(one: Shape) -> str:
                 f'<rect x="{x}" width="{width}" y="8" height="10" fill="{fill}" stroke="{fill}" '
                 'stroke-width="1"/>'
             )
+        case "line" if one.cls.startswith("slot"):
+            return (
+                f'<line x1="{x}" x2="{to}" y1="13" y2="13" stroke="{_LINE}" stroke-width="7" '
+                'stroke-dasharray="1.5 3.5"/>'
+            )
         case "line":
             return f'<line x1="{x}" x2="{to}" y1="13" y2="13" stroke="{_LINE}" stroke-dasharray="3 3"/>'
         case "cap":

@@ -11,9 +11,11 @@ from typing import Any, Final, Generic, Literal, TypeVar, overload
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.records import frozen, mutable
+from mini_workflow.core.slots import OWN, Slots, is_own
+from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.timeline import Entry
 
-Kind = Literal["task", "timer", "promise", "child", "ask"]
+Kind = Literal["task", "timer", "promise", "child", "ask", "slot"]
 State = Literal["running", "waiting", "retrying", "completed", "failed", "cancelled"]
 
 
@@ -22,20 +24,22 @@ class Stretch:
     """A part of an operation, in milliseconds since the epoch; it goes on if `end` is None.
 
     `what` is an attempt that was ``"done"`` or ``"failed"``, is at ``"work"`` or was ``"gone"`` (given
-    up), a ``"backoff"`` between two, or a ``"wait"``.
+    up), a ``"backoff"`` between two, a wait for a ``"slot"`` of a limit, or another ``"wait"``.
     """
 
-    what: Literal["done", "failed", "work", "gone", "backoff", "wait"]
+    what: Literal["done", "failed", "work", "gone", "backoff", "slot", "wait"]
     start: int
     end: int | None = None
 
 
 @mutable
 class Operation:
-    """A task, timer, promise, child or ask of another execution. Times are in milliseconds since the epoch.
+    """A task, timer, promise, child or ask of another execution, or the wait of the execution for the slot
+    that it needs to begin. Times are in milliseconds since the epoch.
 
     `event` is the number of the event that began it; `due` is when a timer fires or the next attempt is
     made; `raised` is the entry of the latest failure, and `inline` says that it took no time that is known.
+    `limit` is the one of which each attempt needs a slot, as it is recorded; None for none.
     """
 
     kind: Kind
@@ -52,6 +56,7 @@ class Operation:
     child: str = ""
     worker: str = ""
     inline: bool = False
+    limit: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -209,6 +214,7 @@ class CourseReader:
         self.course: Final = Course()
         self._found: dict[int, Operation] = {}
         self._empty = True
+        self._slots = SlotWaits(self.course, self._found)
 
     def read(self, entry: Entry) -> Operation | None:
         """Take in the next entry; answers the operation that it is about, if it is about one."""
@@ -220,11 +226,10 @@ class CourseReader:
         make = _MAKERS.get(kind)
         if make is not None:
             made = make(entry, event, at)
-            self._found[made.seq] = course.changed[made.seq] = made
-            if course.operations and _order(course.operations[-1]) > _order(made):
-                insort(course.operations, made, key=_order)
-            else:
-                course.operations.append(made)
+            self._found[made.seq] = made
+            _put_in(course, made)
+            if made.limit is not None:
+                self._slots.ask(made, at)
             if made.child:
                 course.children.append(made.child)
             return made
@@ -232,12 +237,18 @@ class CourseReader:
             course.marks.append(Mark("signal", event.name, at, entry.number))
         elif isinstance(event, events.UpdateAccepted):
             course.marks.append(Mark("update", event.name, at, entry.number))
+        elif kind in _ABOUT_SLOTS or (isinstance(event, events.TimerFired) and event.seq == BEGIN):
+            self._slots.read(entry)
         elif kind in events.CLOSING:
             course.ended = at
         elif (operation := self._found.get(getattr(event, "seq", 0))) is not None:
             if operation.is_open:
                 course.changed[operation.seq] = operation
+            if operation.limit is not None and isinstance(event, events.TaskCancelled):
+                self._slots.withdraw(operation)
             _apply(operation, entry, at)
+            if operation.limit is not None and isinstance(event, events.TaskRetryStarted):
+                self._slots.ask(operation, at)
             return operation
         return None
 
@@ -250,6 +261,105 @@ def course_of(entries: Iterable[Entry]) -> Course:
     return reader.course
 
 
+class SlotWaits:
+    """The waits for slots of limits in a course: of its tasks, which are `found` by their numbers, and of the
+    execution before its code begins.
+    """
+
+    def __init__(self, course: Course, found: dict[int, Operation]) -> None:
+        self._course = course
+        self._found = found
+        self._slots = Slots()
+        self._own: Operation | None = None
+        self._own_limit: dict[str, Any] | None = None
+        """The slot that is asked for once the time has come to begin."""
+
+    def ask(self, one: Operation, at: int) -> None:
+        """Have a task wait for a slot, from now on."""
+        assert one.limit is not None
+        self._slots.ask(one.seq, one.limit)
+        last = one.stretches[-1]
+        if last.what == "slot":
+            return
+        if last.what == "work" and last.start == at:
+            one.stretches.pop()  # it does not begin yet
+        else:
+            _close(last, "gone", at)
+        one.stretches.append(Stretch("slot", at))
+        one.state = "waiting"
+
+    def withdraw(self, one: Operation) -> None:
+        """Have a task wait no longer, if it does."""
+        if one.limit is not None and one.state == "waiting":
+            self._slots.withdraw(one.seq, one.limit)
+
+    def read(self, entry: Entry) -> None:
+        """Take in a start, a slot that was granted, or a run that goes on from the events of another one."""
+        event, at = entry.event, entry.milliseconds
+        if isinstance(event, events.ExecutionStarted):
+            if event.limit is not None and "held" not in event.limit:
+                self._own_limit = event.limit
+                later = event.start_at is not None and (event.start_at > at or event.attempt > 1)
+                if not event.delay and not later:
+                    self._queue(entry)
+        elif isinstance(event, events.TimerFired):
+            if self._own is None and self._own_limit is not None:
+                self._queue(entry)
+        elif isinstance(event, events.ExecutionReset):
+            self._reset(event, at)
+        elif isinstance(event, events.SlotsGranted):
+            if not is_own(event):
+                for seq in self._slots.take(event):
+                    self._begin(self._found[seq], at)
+            elif self._own is not None and self._own.is_open:
+                self._course.changed[self._own.seq] = self._own
+                self._own.stretches[-1].end = self._own.ended = at
+                self._own.state = "completed"
+
+    def _queue(self, entry: Entry) -> None:
+        at, limit = entry.milliseconds, self._own_limit
+        name = f"slot of limit {'' if limit is None else limit['name']!r}"
+        self._own = made = Operation("slot", OWN, name, at, entry.number, "waiting")
+        made.limit = limit
+        made.stretches.append(Stretch("slot", at))
+        _put_in(self._course, made)
+
+    def _begin(self, one: Operation, at: int) -> None:
+        one.stretches[-1].end = at
+        one.stretches.append(Stretch("work", at))
+        one.state = "running"
+        self._course.changed[one.seq] = one
+
+    def _reset(self, event: events.ExecutionReset, at: int) -> None:
+        """Have tasks wait as the new run does, which the limits do not know."""
+        self._slots.begin_anew()
+        for one in self._found.values():
+            if one.limit is not None and one.state == "waiting":
+                self._slots.ask(one.seq, one.limit)
+        for number in event.attempts or {}:
+            one = self._found.get(int(number))
+            if one is None or one.limit is None or not one.is_open:
+                continue
+            self._course.changed[one.seq] = one
+            if one.seq not in (event.running or ()):
+                self.ask(one, at)
+            elif one.state == "waiting":
+                self.withdraw(one)
+                self._begin(one, at)
+
+
+def _put_in(course: Course, made: Operation) -> None:
+    """Put an operation that begins where it belongs."""
+    course.changed[made.seq] = made
+    if course.operations and _order(course.operations[-1]) > _order(made):
+        insort(course.operations, made, key=_order)
+    else:
+        course.operations.append(made)
+
+
+_ABOUT_SLOTS: Final = (events.ExecutionStarted, events.SlotsGranted, events.ExecutionReset)
+
+
 def _order(one: Operation) -> tuple[int, int]:
     return one.started, one.seq
 
@@ -257,8 +367,12 @@ def _order(one: Operation) -> tuple[int, int]:
 def _make_task(entry: Entry, event: Any, at: int) -> Operation:
     began, number = event.begun or at, entry.number
     made = Operation("task", event.seq, event.name, began, number)
-    made.attempts, made.worker = 1, event.worker
-    made.stretches.append(Stretch("work", began))
+    made.attempts, made.worker, made.limit = 1, event.worker, event.limit
+    if event.limit is None:
+        made.stretches.append(Stretch("work", began))
+    else:
+        made.stretches.append(Stretch("slot", began))
+        made.state = "waiting"
     return made
 
 
@@ -347,7 +461,8 @@ def _state_after(operation: Operation, event: Event) -> State | None:
 
 def _close(stretch: Stretch | None, what: Literal["failed", "gone"], at: int) -> None:
     if stretch is not None and stretch.end is None:
-        stretch.what, stretch.end = what, at
+        stretch.what = what if stretch.what == "work" else stretch.what
+        stretch.end = at
 
 
 def milliseconds(at: datetime) -> int:

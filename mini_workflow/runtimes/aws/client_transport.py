@@ -1,4 +1,4 @@
-"""ClientTransport: requests of clients, answered by way of the queue, the bucket and the orchestrator."""
+"""ClientTransport: takes requests of clients to the queue, the bucket and the orchestrator."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from mini_workflow.core import events, wire
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import replace
@@ -36,7 +37,7 @@ from mini_workflow.engine.requests import (
     Started,
     Update,
 )
-from mini_workflow.engine.runs import ENTROPY_BITS, first_event, first_head
+from mini_workflow.engine.runs import first_event, first_head
 from mini_workflow.engine.takeover import Sent
 from mini_workflow.engine.transport import (
     CheckedStore,
@@ -58,12 +59,12 @@ from mini_workflow.stores.sqs.messages import SqsMessage
 T = TypeVar("T")
 
 CONFIRMED_WITHIN: Final = 60.0
-"""Seconds to wait for the news who has completed a promise first, or that the id of what was deleted
+"""Seconds to wait until it is known who has completed a promise first, or until the id of a deleted execution
 is free. Our own bound."""
 
 
 class ClientTransport:
-    """Puts requests where they are answered. Callable from any thread."""
+    """The transport of AWSRuntime. Any thread."""
 
     def __init__(self, parts: Container) -> None:
         self.store: Final = CheckedStore(lambda: parts.store, self.check)
@@ -78,7 +79,7 @@ class ClientTransport:
         self._parts.clients.each(self._guarded, list(requests))
 
     def ask(self, request: Request[T], timeout: float | None = None) -> T:
-        """See `Transport.ask`. The timeout is for what follows; each call of AWS has its own."""
+        """See `Transport.ask`. The `timeout` has no effect: each call of AWS has a timeout of its own."""
         self.check()
         reply = request.reply
         if isinstance(request, Post):
@@ -117,7 +118,7 @@ class ClientTransport:
 
     @contextmanager
     def watch(self, execution_id: str) -> Generator[Callable[[float], None]]:
-        """See `Transport.watch`: nobody tells, so the pauses grow."""
+        """See `Transport.watch`: changes are found by looking, after growing pauses."""
         pauses = Pauses()
         yield lambda seconds: time.sleep(pauses.take(seconds))
 
@@ -128,7 +129,7 @@ class ClientTransport:
 
     @contextmanager
     def changes(self, execution_id: str, wake: Callable[[], None]) -> Generator[Pauses]:
-        """See `Transport.changes`: nobody tells, so the pauses grow."""
+        """See `Transport.changes`: changes are found by looking, after growing pauses."""
         yield Pauses()
 
     def now(self) -> int:
@@ -136,7 +137,7 @@ class ClientTransport:
         return self._parts.clock.now()
 
     def check(self) -> None:
-        """Raise if it cannot be used now, or not by the caller."""
+        """Raise RuntimeClosed if the runtime is closed, and NotAllowedInWorkflow in a workflow."""
         if self.closed:
             raise RuntimeClosed("the runtime was closed; open a new one")
         refuse_in_workflow()
@@ -161,8 +162,8 @@ class ClientTransport:
             request.reply.fail(error)
 
     def _start(self, request: Start) -> Started:
-        """Send the start first: whatever happens to this process then, it takes place. That the
-        execution can be seen at once is what its object is for.
+        """Send the start first: it takes place also if this process ends then. The object that is written
+        after that shows the execution at once.
         """
         name = request.execution_id
         over = None if request.fresh else self._look(name)
@@ -192,10 +193,12 @@ class ClientTransport:
             return Started(head)
         found = self._parts.store.header(name)
         if found is None:
-            raise StoreUnavailable(f"execution {name!r} is gone")
+            raise StoreUnavailable(
+                f"execution {name!r} was deleted while it was started again: try again"
+            )
         refusable = request.message is not None or request.if_closed == "reject"
         if refusable and found.head.closed_at is not None and self._began(name, started):
-            # What was sent has begun it, and it has come to its end meanwhile.
+            # The message has begun it, and it has ended meanwhile.
             return Started(found.head)
         return self._found(request, found, sent=True)
 
@@ -206,25 +209,28 @@ class ClientTransport:
         return isinstance(first, events.ExecutionStarted) and first.seed == started.seed
 
     def _look(self, name: str) -> ExecutionObject | Deleted | None:
-        """Return what is there of that id, once nothing is left of one that is being deleted."""
+        """Return the execution of that id, or the mark of a deleted one once its deletion is finished; None
+        if there is neither. Raises StoreUnavailable if the deletion takes longer than CONFIRMED_WITHIN
+        seconds.
+        """
         pauses, ends, asked = Pauses(), 0.0, False
         while isinstance(found := self._parts.store.look(name), Deleted) and not found.finished:
             ends = ends or time.monotonic() + CONFIRMED_WITHIN
             if time.monotonic() > ends:
                 raise StoreUnavailable(
-                    f"execution {name!r} was deleted, and something of it is still to be removed: try "
-                    "again once the orchestrator works, or choose another id; nothing was started"
+                    f"execution {name!r} was deleted, and its deletion is not finished; nothing was started. "
+                    "Try again once the orchestrator works, or choose another id"
                 )
             time.sleep(pauses.take())
             if not asked:
-                # Whoever has begun with it may have been lost.
+                # The process that has begun the deletion may have died.
                 asked = True
                 again = events.DeletionRequested(self.now(), 0, 0)
                 self._send(name, again, secrets.token_hex(8))
         return found
 
     def _create_fork(self, request: Start, fork: Beginning, over: Deleted | None) -> Started:
-        """Write a fork, and have it begin: not before, since the message does not say what with."""
+        """Write a fork, and then have it begin: the message does not have its events."""
         name = request.execution_id
         fingerprint = request.arguments.fingerprint()
         if not self._parts.store.create(fork.to_commit(), fingerprint, over):
@@ -237,7 +243,7 @@ class ClientTransport:
         return Started(fork.head)
 
     def _found(self, request: Start, found: ExecutionObject, *, sent: bool = False) -> Started:
-        """Return the execution that has the id already."""
+        """Return the execution that has the id already. Raises the error if the start is refused."""
         name, head = request.execution_id, found.head
         refusal = start_refusal(
             request,
@@ -259,7 +265,7 @@ class ClientTransport:
             self._parts.backlog.admit(name)
             self._send(name, request.message, request.message_key())
         elif found.length == 1 and head.status == "running":
-            # Whoever wrote it may have died before it had sent anything.
+            # The process that wrote it may have died before it had sent the start.
             self._parts.post.send(
                 [SqsMessage(name, "messages", "", f"again/{name}/{found.writer}")]
             )
@@ -279,7 +285,7 @@ class ClientTransport:
         head = still_takes(None if found is None else found.head, request)
         key = secrets.token_hex(8)
         if isinstance(message, (events.SignalReceived, events.PromiseHeartbeat)):
-            # Whoever wants to end an execution that is behind can, and nobody completes a promise twice.
+            # Only these: an execution that is behind can be ended, and its promises can be completed.
             self._parts.backlog.admit(name)
             key = getattr(message, "id", key)
         self._send(name, message, key)
@@ -296,8 +302,8 @@ class ClientTransport:
         return head
 
     def _is_resumed(self, execution_id: str) -> bool:
-        """Return whether this process has resumed the blocked execution, and it stands as it stood
-        then: the news of how it goes on are still to come.
+        """Return whether this process has resumed the blocked execution, and it was not written since then:
+        its next turn is still to come.
         """
         writer = self._resumed.get(execution_id)
         if writer is None:
@@ -317,7 +323,7 @@ class ClientTransport:
         name: str,
         message: events.PromiseCompleted | events.PromiseFailed,
     ) -> Head:
-        """Complete a promise, and see who did so first."""
+        """Complete a promise, and wait until its history says who did so first."""
         answer = self._invoke(name, "promise", {"seq": message.seq, "secret": message.secret})
         if not answer["open"]:
             raise not_open()
@@ -337,7 +343,7 @@ class ClientTransport:
                 settled = isinstance(event, (events.PromiseCompleted, events.PromiseFailed))
                 if settled and event.seq == message.seq:
                     raise PromiseNotOpen(
-                        "somebody else has completed or failed the promise in the meantime; "
+                        "another caller has completed or failed the promise in the meantime; "
                         "nothing was changed"
                     )
             if document is None:
@@ -345,25 +351,27 @@ class ClientTransport:
             if document.head.closed_at is not None:
                 raise closed(name, document.head.status)
             if document.head.status == "blocked":
-                return document.head  # it is kept, and counts once the execution goes on
+                return document.head  # the value is kept, and counts once the execution goes on
             if document.head.run != run:
-                raise PromiseNotOpen("the run that had made the promise has ended")
+                raise PromiseNotOpen(
+                    f"the promise is void: the run of execution {name!r} that had made it has ended"
+                )
             if time.monotonic() > ends:
                 raise TimeoutError(
-                    f"the completion was sent, and the execution {name!r} has not taken it within "
-                    f"{CONFIRMED_WITHIN:g} s: it will, once its orchestrator works again"
+                    f"the completion was sent, and execution {name!r} has not taken it within "
+                    f"{CONFIRMED_WITHIN:g} s; it takes it once its orchestrator works again"
                 )
             start = max(start, document.length)
 
-    # What the orchestrator answers
+    # Requests to the orchestrator
 
     def _query(self, request: Ask) -> Payload:
         content = {"name": request.name, "arguments": request.arguments.tree}
         return Payload(tree=self._invoke(request.execution_id, "query", content)["value"])
 
     def _update(self, request: Update) -> Answer:
-        """Have the update validated, and, if it is accepted, put into the queue by the
-        orchestrator: then the answer will be in the history.
+        """Have the orchestrator validate the update, and put it into the queue if it is accepted: then the
+        answer will be in the history.
         """
         if request.known:
             return Answer()
@@ -379,7 +387,7 @@ class ClientTransport:
             dump(content), ("ask", name, kind), mini_workflow=kind, execution_id=name
         )
         with translate_errors(f"invoking function {function!r}"):
-            # Asked again, the orchestrator would begin anew beside itself: it is waited for.
+            # A second try would have the orchestrator begin anew beside the first: so this one waits.
             client = self._parts.clients.get("lambda", answers_within=LONGEST_ANSWER)
             answer = client.invoke(FunctionName=function, Payload=dump(envelope).encode())
             text = answer["Payload"].read().decode()

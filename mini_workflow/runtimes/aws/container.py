@@ -1,4 +1,4 @@
-"""Make the parts that the functions of an engine have in common, each when it is first needed."""
+"""Make the parts that the functions of an engine share, each when it is first needed."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ if TYPE_CHECKING:
 
 
 StoreName = Literal["s3", "dynamodb"]
-"""Where the histories of an engine on AWS may be."""
+"""The places where the histories of an engine on AWS may be."""
 
 
 class Container:
-    """Everything is lazy: no setting is read and no client is made before it is used.
+    """The parts of an engine on AWS. No setting is read and no client is made before it is used.
 
     `queued` is the number of seconds up to which a timer waits in the delay queue, and
-    `claim_over` the number of bytes above which content goes to the bucket.
+    `claim_over` the number of bytes above which content goes to the bucket. The other arguments are those of
+    AWSRuntime.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Container:
 
     @cached_property
     def envelopes(self) -> Envelopes:
-        """What signs and opens messages."""
+        """The part that signs and opens messages."""
         return Envelopes(self.signer, self.bucket, self._claim_over)
 
     @cached_property
@@ -100,13 +101,13 @@ class Container:
 
     @cached_property
     def backlog(self) -> Backlog:
-        """Which executions have too many messages in the queue of events."""
+        """The counts of messages in the queue of events, by which executions are behind."""
         url = partial(self.settings.get, QUEUE_URL)
         return Backlog(self.clients, url, self.bucket, self.clock.now)
 
     @cached_property
     def outcomes(self) -> Outcomes:
-        """What workers could not send."""
+        """The outcomes that workers could not send."""
         return Outcomes(self.bucket, self.post)
 
     @cached_property
@@ -129,8 +130,8 @@ class Container:
         )
 
     def _table(self) -> Table | None:
-        """Return the table with the histories, or None where they are in the bucket. Raises
-        SettingMissing or UsageError where that is not what was asked for.
+        """Return the table with the histories, or None if they are in the bucket. Raises SettingMissing or
+        UsageError if the option `store` asks for the other place.
         """
         name = self.settings.get(TABLE_NAME)
         if name and self._store_name == "s3":
@@ -150,7 +151,7 @@ class Container:
 
     @cached_property
     def versions(self) -> VersionRouting:
-        """Which version of the orchestrator an execution is with."""
+        """The routing of executions to versions of the orchestrator."""
         return VersionRouting(self.clients, self.settings, self.clock.now)
 
     @cached_property
@@ -175,5 +176,5 @@ class Container:
 
     @cached_property
     def store(self) -> S3Store:
-        """The executions, as anybody reads them."""
+        """The executions as of the last write, for clients."""
         return S3Store(self.histories, self.dispatch.post)

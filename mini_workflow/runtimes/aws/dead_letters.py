@@ -1,10 +1,10 @@
-"""Dead letters: the messages that an engine on AWS could not handle, what they are about, and why.
+"""Dead letters: the messages that an engine on AWS could not handle, their executions, and the reasons.
 
-An engine has four queues of them. Where they are is found in the configuration of what is deployed:
+An engine has four queues of them. Their addresses are found in the configuration of the deployed functions:
 
-| kind | what is in it | it is sent again to |
+| kind | messages in it | they are sent again to |
 | --- | --- | --- |
-| events | what the orchestrator could not read, or has failed with for hours | the queue of events |
+| events | messages that the orchestrator could not read, or has failed with for hours | the queue of events |
 | timers | timers that the pipe could not pass on | the queue of timers |
 | failures | reports of dead attempts that the pipe could not pass on | the queue of failures |
 | schedules | timers that EventBridge Scheduler could not send | the queue of events |
@@ -37,18 +37,19 @@ Kind = Literal["events", "timers", "failures", "schedules"]
 KINDS: Final[tuple[Kind, ...]] = ("events", "timers", "failures", "schedules")
 
 HIDDEN: Final = 60
-"""Seconds for which messages that are being looked at are hidden from others. They are shown again at
-once, unless this process dies. Our own bound."""
+"""Seconds for which messages are hidden from others while this process looks at them. It shows them again
+afterwards, unless it dies. Our own bound."""
 
 WAIT: Final = 1
-"""Seconds to wait for messages: with 0, SQS asks some of its servers alone, and may find none (SQS
+"""Seconds to wait for messages: with 0, SQS asks only some of its servers, and may find none (SQS
 Developer Guide, "Short and long polling")."""
 
 
 @frozen
 class DeadLetterQueue:
-    """A queue of dead letters: its URL, where its messages are sent again, and how many there are.
-    `problem` says why it cannot be found or read, and is empty if it can.
+    """A queue of dead letters: its `url`, the URL of the `source` queue to which its messages are sent again,
+    and how many messages are `waiting` in it. `problem` says why the queue cannot be found or read; empty if
+    it can.
     """
 
     kind: Kind
@@ -60,8 +61,9 @@ class DeadLetterQueue:
 
 @frozen
 class DeadLetter:
-    """A message that could not be handled. `id` is that of SQS, `receives` how often it has been
-    received, here and by those who looked at it. `execution_id` is empty where none is named.
+    """A message that could not be handled. `id` is its id in SQS, and `receives` counts how often it was
+    received from this queue. `about` describes its content, and `reason` says why it could not be handled.
+    `execution_id` is empty if the message names none.
     """
 
     id: str
@@ -78,7 +80,7 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """Finds, reads, sends again and deletes dead letters. Raises StoreUnavailable where AWS refuses."""
+    """Finds, reads, sends again and deletes dead letters. Raises StoreUnavailable if AWS refuses."""
 
     def __init__(self, container: Container) -> None:
         self._parts = container
@@ -87,7 +89,7 @@ class DeadLetters:
     # Which queues there are
 
     def queues(self) -> list[DeadLetterQueue]:
-        """Return all that the engine has, in the order of `KINDS`."""
+        """Return all queues of dead letters that the engine has, in the order of `KINDS`."""
         find: dict[Kind, Callable[[], tuple[str, str] | None]] = {
             "events": self._of_events,
             "timers": self._of_timers,
@@ -151,14 +153,16 @@ class DeadLetters:
         return settings.Settings(self._known).get(name)
 
     def _redriven(self, source: str) -> str:
-        """Return the queue to which SQS moves what has been received from another one too often."""
+        """Return the queue to which SQS moves messages that were received from the source too often."""
         with translate_errors(f"reading the attributes of queue {source!r}"):
             found = self._client("sqs").get_queue_attributes(
                 QueueUrl=source, AttributeNames=["RedrivePolicy"]
             )
         policy = found.get("Attributes", {}).get("RedrivePolicy")
         if not policy:
-            raise StoreUnavailable(f"queue {source!r} has no queue of dead letters: deploy again")
+            raise StoreUnavailable(
+                f"queue {source!r} has no queue of dead letters: deploy the engine again"
+            )
         return self._url(json.loads(policy)["deadLetterTargetArn"])
 
     def _url(self, arn: str) -> str:
@@ -181,16 +185,16 @@ class DeadLetters:
     # Looking
 
     def read(self, queue: DeadLetterQueue, limit: int) -> list[DeadLetter]:
-        """Return at most so many letters, as far as they can be read at the same time: of an execution ten
-        events at a time. They stay in the queue.
+        """Return at most `limit` letters, which stay in the queue. Of one execution SQS hands out ten events
+        at a time.
         """
         with self._taken(queue, limit) as letters:
             return list(letters)
 
     @contextmanager
     def _taken(self, queue: DeadLetterQueue, limit: int) -> Generator[Iterable[DeadLetter]]:
-        """Letters, received one batch after the other; those that are still there at the end are
-        shown to others again.
+        """Receive letters, one batch after the other. Those that are still there at the end are shown to
+        others again.
         """
         received: dict[str, DeadLetter] = {}
         try:
@@ -225,7 +229,7 @@ class DeadLetters:
                 for number, letter in enumerate(letters[start : start + BATCH_ENTRIES])
             ]
             with translate_errors(f"changing the visibility of messages in queue {queue.url!r}"):
-                # Those that are deleted are told as failed, which is of no interest.
+                # Deleted letters are answered as failed, which does not matter.
                 self._client("sqs").change_message_visibility_batch(
                     QueueUrl=queue.url, Entries=entries
                 )
@@ -249,7 +253,7 @@ class DeadLetters:
         return self._decoded(letter)
 
     def _decoded(self, letter: DeadLetter) -> DeadLetter:
-        """Return the letter with what it says of its execution, and why it is here."""
+        """Return the letter with its execution, its content in words, and the reason why it is here."""
         reasons = _REASONS[letter.queue.kind]
         told = [_attribute(letter, name) for name in ("reason", "ERROR_CODE", "ERROR_MESSAGE")]
         reason = ": ".join(word for word in told if word) or reasons
@@ -290,15 +294,15 @@ class DeadLetters:
                 about = mail.kind
         return replace(letter, execution_id=named, about=about, reason=reason)
 
-    # Doing something about them
+    # Sending again and deleting
 
     def redrive(
         self, queue: DeadLetterQueue, wanted: Callable[[DeadLetter], bool], limit: int
     ) -> Generator[DeadLetter]:
-        """Send letters again to where they came from, and take each out of the queue afterwards;
-        answers each when that is done. Of a process that dies in between some come twice.
+        """Send the `wanted` letters again to the queue that they came from, and delete each afterwards.
+        Yields each when that is done. If the process dies in between, some are sent twice.
 
-        At most so many are looked at: one that comes back here at once is not sent for ever.
+        At most `limit` letters are looked at: one that comes back here at once is not sent for ever.
         """
         with self._taken(queue, limit) as letters:
             for letter in letters:
@@ -310,7 +314,9 @@ class DeadLetters:
     def drop(
         self, queue: DeadLetterQueue, wanted: Callable[[DeadLetter], bool], limit: int
     ) -> Generator[DeadLetter]:
-        """Delete letters; answers each when that is done."""
+        """Delete the `wanted` letters, of at most `limit` that are looked at. Yields each when that
+        is done.
+        """
         with self._taken(queue, limit) as letters:
             for letter in letters:
                 if wanted(letter):
@@ -328,10 +334,10 @@ class DeadLetters:
             }
             if len(request) != 3:
                 raise StoreUnavailable(
-                    f"message {letter.id} is no schedule of this engine: drop it, or send it yourself"
+                    f"message {letter.id} is not from a schedule of this engine: drop it, or send it yourself"
                 )
         elif kind == "events":
-            # Twice within five minutes is once: of a process that dies before it has deleted it.
+            # SQS drops a second one within five minutes, of a process that died before it had deleted it.
             request["MessageGroupId"] = letter.group
             request["MessageDeduplicationId"] = deduplication_id(f"redrive {letter.id}")
         elif letter.attributes:
@@ -355,7 +361,7 @@ _REASONS: Final[Mapping[Kind, str]] = {
     "failures": "the pipe of failures has failed with it again and again: its log says why",
     "schedules": "EventBridge Scheduler could not send it",
 }
-"""Why a letter is there, where it does not say so itself."""
+"""The reasons of letters that do not tell a reason themselves."""
 
 
 def _attribute(letter: DeadLetter, name: str) -> str:
@@ -371,7 +377,7 @@ def _plain(text: str) -> dict[str, Any]:
 
 
 def _named_in(body: str) -> str:
-    """Return the execution that a message names which cannot be trusted, or read."""
+    """Return the id of the execution that an untrusted or unreadable message names."""
     plain = _plain(body)
     inner = plain.get("event", plain)
     lost = plain.get("lost")

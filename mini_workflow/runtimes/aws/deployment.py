@@ -1,4 +1,4 @@
-"""Deployment: the versions of an engine's functions, which of them takes executions, and which may go."""
+"""Deployment: the versions of an engine's functions, their traffic, and the versions that may be deleted."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mini_workflow.stores.aws.limits import LONGEST_INVOCATION, REPORT_MARGIN, W
 from mini_workflow.stores.sqs.call_store import CALLS, version_of
 
 IN_FLIGHT: Final = timedelta(seconds=WAITS_FOR_WORKER + LONGEST_INVOCATION + REPORT_MARGIN)
-"""For how long after the next version there may be calls of the one before, in Lambda's own queue or
-running."""
+"""The time after the publication of the next version for which calls of a version may still wait in Lambda's
+own queue, or run."""
 
 OPEN: Final[tuple[Status, ...]] = ("running", "blocked")
 
 PAGE: Final = 1_000
 
 _REFERENCED: Final = "ResourceConflictException"
-"""What Lambda says of a version that an alias leads to."""
+"""Lambda's error for the deletion of a version that an alias leads to."""
 
 
 @frozen
 class Health:
-    """Reasons against a canary: the executions that it has blocked, how many of its calls have
-    failed, and the alarms that ring.
+    """Reasons against a canary: the executions that it has `blocked`, the number of its failed calls
+    (`errors`), and the `alarms` in the state ALARM.
     """
 
     blocked: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Health:
 
     @property
     def problems(self) -> list[str]:
-        """Return them in words; none if it is well."""
+        """The reasons in words; none if there is nothing against it."""
         found: list[str] = []
         if self.blocked:
             found.append(f"it has blocked executions: {', '.join(self.blocked[:10])}")
@@ -53,8 +53,8 @@ class Health:
 
 @frozen
 class Version:
-    """A published version of a function. `superseded` is when the next one was published; None for the
-    newest.
+    """A published version of a function. `superseded` is the time at which the next one was published; None
+    for the newest.
     """
 
     function: str
@@ -63,7 +63,7 @@ class Version:
 
 
 class Deployment:
-    """Asks and moves the alias of an engine's orchestrator. Raises StoreUnavailable where AWS refuses."""
+    """Reads and moves the alias of an engine's orchestrator. Raises StoreUnavailable if AWS refuses."""
 
     def __init__(self, container: Container) -> None:
         self._parts = container
@@ -74,13 +74,13 @@ class Deployment:
     # Which version takes executions
 
     def traffic(self) -> Traffic:
-        """Return where the alias leads."""
+        """Return the versions that the alias leads to."""
         return read_traffic(self._lambda, self.function)
 
     def begin(self, version: str, weight: float) -> Traffic:
-        """Have a version take a share of the executions that begin, from 0 to 1; by default the newest.
+        """Have a version take a share of the new executions, from 0 to 1; by default the newest version.
 
-        Raises UsageError if there is no such version, or it takes all of them.
+        Raises UsageError if there is no such version, or if it takes all executions already.
         """
         traffic, versions = self.traffic(), self._numbers()
         version = version or max(versions, key=int, default="")
@@ -96,15 +96,15 @@ class Deployment:
         return self._move(replace(traffic, canary=version, weight=weight))
 
     def promote(self) -> Traffic:
-        """Have the canary take everything. Raises UsageError if there is none."""
+        """Have the canary take all executions. Raises UsageError if there is none."""
         traffic = self.traffic()
         if not traffic.canary:
-            raise UsageError("there is no canary: mini-workflow deploy canary begins one")
+            raise UsageError("there is no canary. Begin one with mini-workflow deploy canary")
         return self._move(Traffic(traffic.canary, revision=traffic.revision))
 
     def rollback(self, version: str = "") -> Traffic:
-        """End the canary, or have a certain version take everything. Raises UsageError if there is
-        neither, and changes nothing.
+        """End the canary, or have `version` take all executions. Raises UsageError, and changes nothing, if
+        there is no canary or no such version.
         """
         traffic = self.traffic()
         if not version and not traffic.canary:
@@ -119,7 +119,9 @@ class Deployment:
         return self._move(Traffic(version or traffic.main, revision=traffic.revision))
 
     def _move(self, traffic: Traffic) -> Traffic:
-        """Point the alias there, unless somebody else has moved it since it was read."""
+        """Point the alias to these versions, unless it was moved since it was read. Raises
+        StoreUnavailable.
+        """
         weights = {traffic.canary: traffic.weight} if traffic.canary else {}
         with translate_errors(f"moving the alias {settings.LIVE!r} of function {self.function!r}"):
             self._lambda.update_alias(
@@ -131,16 +133,16 @@ class Deployment:
             )
         return traffic
 
-    # How it is
+    # The health of a canary
 
     def health(self, version: str, since: datetime, alarms: Sequence[str] = ()) -> Health:
-        """Return what speaks against a version, as far as it is known by now."""
+        """Return the reasons against a version since a time, as far as they are known by now."""
         blocked = tuple(name for name, by in self._written_by("blocked") if by == version)
         return Health(blocked, self._errors(version, since), self._ringing(alarms))
 
     def _errors(self, version: str, since: datetime) -> int:
-        """Return how many calls of a version by the alias have failed. CloudWatch knows a minute or two
-        later.
+        """Return the number of failed calls of a version by the alias. CloudWatch knows of a call a minute or
+        two later.
         """
         dimensions = {
             "FunctionName": self.function,
@@ -167,28 +169,30 @@ class Deployment:
         states = {one["AlarmName"]: one["StateValue"] for one in found["MetricAlarms"]}
         missing = [name for name in alarms if name not in states]
         if missing:
-            raise UsageError(f"there is no alarm {', '.join(missing)}")
+            raise UsageError(
+                f"CloudWatch has no alarm {', '.join(missing)}: check the names of the alarms"
+            )
         return tuple(name for name in alarms if states[name] == "ALARM")
 
     def executions(self) -> dict[str, int]:
-        """Return how many open executions are with each version; "" is none."""
+        """Return the number of open executions of each version; "" stands for no version."""
         found: dict[str, int] = {}
         for _, version in self._open():
             found[version] = found.get(version, 0) + 1
         return found
 
     def runtime(self) -> str:
-        """Return the Python that the orchestrator runs on, such as "3.13"; empty if its image knows."""
+        """Return the Python version of the orchestrator, such as "3.13"; empty if it runs from an image."""
         called = self._parts.settings.get(settings.ORCHESTRATOR_FUNCTION_NAME)
         with translate_errors(f"reading the configuration of function {called!r}"):
             found = self._lambda.get_function_configuration(FunctionName=called)
         return found.get("Runtime", "").removeprefix("python")
 
-    # Which versions nobody needs
+    # Versions that may be deleted
 
     def unneeded(self, keep: int) -> list[Version]:
-        """Return the versions that neither an alias, nor an open execution, nor a call that may still be
-        on its way needs, except for the newest `keep` of each function.
+        """Return the versions that no alias, no open execution and no call on its way needs, except for the
+        newest `keep` of each function.
         """
         now = self._now()
         orchestrators = self._versions(self.function)
@@ -197,7 +201,7 @@ class Deployment:
         workers = {name: self._versions(name) for name in self._called_by(kept)}
         if all(len(versions) <= keep for versions in (orchestrators, *workers.values())):
             return []  # known without a look at the executions
-        # After the aliases: what begins meanwhile is with a version that stays.
+        # Read after the aliases: executions that begin meanwhile are with a version that stays.
         found = list(self._open())
         stay = {*aliased, *(version for _, version in found)}
         kept, spare = _divided(orchestrators, stay, keep, now)
@@ -210,8 +214,8 @@ class Deployment:
         return spare
 
     def delete(self, version: Version) -> bool:
-        """Delete a version; whether it is gone. It stays if an alias leads to it by now. Harmless if
-        there is none.
+        """Delete a version. Answers False if it stays, because an alias leads to it by now. Harmless if there
+        is no such version.
         """
         try:
             with translate_errors(
@@ -252,7 +256,7 @@ class Deployment:
         return found
 
     def _captured(self, open_ids: set[str]) -> set[str]:
-        """Return the versions that attempts of open executions may be tried again on."""
+        """Return the versions of workers that further attempts of open executions may need."""
         found: set[str] = set()
         for key in self._parts.bucket.keys(CALLS, "", 10**9):
             name, _, seq = key.removeprefix(CALLS).rpartition("/")
@@ -320,7 +324,7 @@ class Deployment:
 def _divided(
     versions: Sequence[Version], needed: set[str], keep: int, now: datetime
 ) -> tuple[list[Version], list[Version]]:
-    """Return those that stay, and those that may go."""
+    """Return the versions that stay, and those that may be deleted."""
     newest = {one.number for one in versions[-keep:]} if keep else set[str]()
     stay: list[Version] = []
     spare: list[Version] = []

@@ -1,7 +1,7 @@
-"""The schedules that a deployment declares: made, told of their plans and ended by the orchestrator.
+"""Create, change and end the schedules that a deployment declares; the orchestrator does this.
 
-Pulumi's engine and CloudFormation call it when a stack is made, changed and removed, with what the
-deployment says now and what the one before said. What neither says is left alone.
+Pulumi's engine and CloudFormation invoke it when a stack is made, changed and removed, with the schedules of
+this deployment and of the one before. Schedules that are in neither are left alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 ENDED_WITHIN: Final = 20.0
-"""Seconds to wait until a schedule has ended, before the queue goes that tells it. Our own bound."""
+"""Seconds to wait until a schedule has ended, before its queue is removed. Our own bound."""
 
 _ANSWERS_WITHIN: Final = 10
 
@@ -31,16 +31,17 @@ Declared = Mapping[str, Mapping[str, Any]]
 
 
 class DeploymentSchedules:
-    """Keeps them by means of a client, for the workflows of a registry."""
+    """The schedules of a deployment, for the workflows of a registry, through a client."""
 
     def __init__(self, client: Client, registry: Registry) -> None:
         self._client = client
         self._registry = registry
 
     def take(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Do what a deployment asks for; answers what there is now. Raises UsageError and its like, and
-        nothing was changed, or StoreUnavailable, after which it has to be asked again. CloudFormation is
-        told of both instead.
+        """Handle the event of a deployment. Returns the schedules that there are now.
+
+        Raises UsageError, UnknownWorkflow or InvalidArguments, and nothing was changed, or StoreUnavailable,
+        after which the deployment has to try again. CloudFormation gets these errors as an answer instead.
         """
         if "RequestType" in event:
             return self._of_cloudformation(event)
@@ -61,13 +62,15 @@ class DeploymentSchedules:
             ends = event["RequestType"] == "Delete"
             self._keep(told, old.get("schedules", {}), ends=ends)
         except Exception as error:
-            log.exception("the schedules of the deployment are not kept")
+            log.exception("the schedules of the deployment could not be changed as it declares")
             answer |= {"Status": "FAILED", "Reason": f"{type(error).__name__}: {error}"[:1_000]}
         url = str(event["ResponseURL"])
         if not url.startswith(("https://", "http://")):
-            raise UsageError(f"an answer to {url!r}: it goes to an address of the web")
+            raise UsageError(
+                f"ResponseURL={url!r}: give an address that begins with https:// or http://"
+            )
         body = json.dumps(answer).encode()
-        # The address is signed for a call without a type.
+        # The address is signed for a request without a content type.
         asked = Request(url, body, {"Content-Type": ""}, method="PUT")
         with urlopen(asked, timeout=_ANSWERS_WITHIN):
             return answer
@@ -77,7 +80,7 @@ class DeploymentSchedules:
             for name in {**before, **told}:
                 self._end(name, wait=True)
             return {"schedules": []}
-        # What is wrong is to be found out before anything is changed.
+        # All plans are checked before any schedule is changed.
         plans = {name: self._plan(name, options) for name, options in told.items()}
         for name in before:
             if name not in plans:
@@ -91,15 +94,17 @@ class DeploymentSchedules:
         for workflow in self._registry.scheduled():
             if workflow.name == name:
                 raise UsageError(
-                    f"{about}: the workflow of that name declares a schedule of its own, which would be "
-                    "changed forth and back: take one of them out, or call this one otherwise"
+                    f"{about}: the workflow of that name declares a schedule of its own, and the two would "
+                    "replace each other: remove one of them, or give this one another name"
                 )
         more = dict(options)
         workflow = self._registry.get(more.pop("workflow", ""))
         return plan_for(name, workflow, more, about)
 
     def _end(self, name: str, *, wait: bool) -> None:
-        """End a schedule. Nothing keeps a stack from going, and whoever waits is only to see it end."""
+        """End a schedule. With `wait`, for a stack that is removed, this waits for its end and raises no
+        StoreError.
+        """
         try:
             found = self._client.get_execution(SCHEDULE_PREFIX + name)
             found.terminate("the deployment does not declare it", by="deployment")
@@ -110,4 +115,4 @@ class DeploymentSchedules:
         except (StoreError, TimeoutError) as error:
             if not wait:
                 raise
-            log.warning("schedule %r has perhaps not ended: %s", name, error)
+            log.warning("schedule %r may not have ended: %s", name, error)

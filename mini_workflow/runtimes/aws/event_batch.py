@@ -1,4 +1,4 @@
-"""EventBatch: batches of the queue of events, sorted by execution, and what has to come again."""
+"""EventBatch: takes batches of the queue of events, by execution, and finds the records to deliver again."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from mini_workflow.stores.sqs.messages import Lost, SqsMessage, deduplication_id
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 HAND_OVER_WITHIN: Final = 2_000
-"""Milliseconds before the own end at which another version is to have answered. Our own bound."""
+"""Milliseconds before the end of this process by which another version has to answer. Our own bound."""
 
 LONGEST_WAIT: Final = 300
-"""Seconds after which a message comes again at the latest. Our own bound."""
+"""The longest time, in seconds, after which a failed message comes again. Our own bound."""
 
 
 class EventBatch:
@@ -66,14 +66,14 @@ class EventBatch:
             if not failed:
                 for name, members in groups.items():
                     self._parts.backlog.note(name, members)
-            # Soon: by themselves they would after the visibility timeout.
+            # Sooner than after the visibility timeout.
             waits = [(record, _wait(_deliveries(record))) for record in failed]
             change_visibility(self._parts.clients, self._queue_url, waits)
             return {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in failed]}
 
     def _is_risky(self, groups: dict[str, list[dict[str, Any]]]) -> bool:
-        """Return whether the end of this process would cost others something, or is not that unlikely: it has
-        not run this execution yet, or the messages have been delivered before.
+        """Return whether the end of this process would cost other executions time, or is not unlikely: the
+        batch has several executions, or one that is not in memory, or messages that came before.
         """
         if len(groups) != 1:
             return True
@@ -96,7 +96,7 @@ class EventBatch:
         for name, problem in problems.items():
             if isinstance(problem, OfAnotherVersion):
                 continue
-            # Those that could not even be read stand behind, and are among them.
+            # All records of the execution, also those that could not be read.
             failed = [r for r in failed if _group_of(r) != name] + groups[name]
         return failed
 
@@ -107,8 +107,8 @@ class EventBatch:
         failed: Sequence[dict[str, Any]],
         time_left: TimeLeft,
     ) -> list[dict[str, Any]]:
-        """Have executions that are with another version taken by that. Answers the records that are to
-        be delivered again, beside those that have `failed` already.
+        """Hand executions over to the versions that they are with. Returns the records to deliver again,
+        beside those that have `failed` already.
         """
         found: dict[str, list[dict[str, Any]]] = {}
         for name, problem in problems.items():
@@ -122,7 +122,11 @@ class EventBatch:
                 answer = self._parts.versions.hand_over(version, event)
                 again += failed_records(answer, records)
             except (StoreError, WireError) as error:
-                log.warning("records for version %s will come again: %s", version, error)
+                log.warning(
+                    "messages for version %s of the orchestrator could not be handed over, and will come "
+                    "again: %s",
+                    *(version, error),
+                )
                 again += records
         return again
 
@@ -132,7 +136,7 @@ class EventBatch:
     def _sort(
         self, name: str, records: Sequence[dict[str, Any]]
     ) -> tuple[QueueDelivery | None, list[dict[str, Any]]]:
-        """Return what has arrived for one execution, and the records that have to come again."""
+        """Return the delivery for one execution, or None, and the records that have to come again."""
         arrival = QueueDelivery(name, delivery=max(map(_deliveries, records)))
         ids: list[str] = []
         left: list[dict[str, Any]] = []
@@ -141,8 +145,11 @@ class EventBatch:
                 self._read(name, record, arrival)
                 ids.append(record["messageId"][:8])
             except (StoreError, SchemaTooNew) as error:
-                # Also what a newer version has written: it will be deployed here in a moment.
-                log.warning("[%s] a message will be read again: %s", name, error)
+                # Also a message of a newer version, which will be deployed here in a moment.
+                log.warning(
+                    "[%s] message %s cannot be read now, and will come again: %s",
+                    *(name, record["messageId"], error),
+                )
                 left = list(records[index:])
                 break
             except (WireError, SignatureInvalid, InvalidIdentifier) as error:
@@ -168,8 +175,8 @@ class EventBatch:
             arrival.messages += _messages_of(mail)
 
     def _lost(self, news: Lost) -> list[Any]:
-        """Return what an attempt has come to whose invocation has failed: its outcome, if it could
-        only not be sent.
+        """Return the messages about an attempt whose invocation has failed: its outcome if that was kept, or
+        else its failure. Raises StoreUnavailable.
         """
         kept = self._parts.outcomes.find(news.execution_id, news.seq, news.attempt)
         if kept is not None:
@@ -179,19 +186,19 @@ class EventBatch:
             f"an answer{f' ({news.why})' if news.why else ''}"
         )
         if news.request and version_of(self._parts.settings.get(WORKER_FUNCTION_NAME)):
-            # The worker itself could not keep it.
+            # The worker itself could not keep the call for another attempt.
             self._parts.calls.keep(news.request)
         now = self._parts.clock.now()
         failure = self._parts.codec.encode_failure(error)
         return [TaskFailed(now, news.seq, news.attempt, failure)]
 
     def _set_aside(self, name: str, record: dict[str, Any], error: Exception) -> bool:
-        """Move a message that nobody can read to the dead letters; whether that is done.
+        """Move an unreadable message to the dead letters. Answers whether it is there.
 
-        Left in the queue, it would keep back all that follows it in its group.
+        Left in the queue, it would keep back all messages behind it in its group.
         """
         log.error(
-            "[%s] message %s goes to the dead letters: %s: %s",
+            "[%s] message %s cannot be read, and goes to the dead letters: %s: %s",
             name,
             record["messageId"],
             type(error).__name__,
@@ -214,7 +221,10 @@ class EventBatch:
                     },
                 )
         except StoreError as problem:
-            log.error("[%s] the dead letters cannot be reached: %s", name, problem)
+            log.error(
+                "[%s] message %s cannot be moved to the dead letters, and will come again: %s",
+                *(name, record["messageId"], problem),
+            )
             return False
         return True
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
 from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.delivery import OfAnotherVersion
 from mini_workflow.engine.intercepted import telling
-from mini_workflow.engine.runs import ENTROPY_BITS
 from mini_workflow.errors import UsageError
 from mini_workflow.runtimes.aws.container import Container
 from mini_workflow.runtimes.aws.telemetry import Metrics, prepare_logging
@@ -45,24 +45,24 @@ LIMITS: Final = ReportLimits(
     longest=LONGEST_INVOCATION * 1_000,
     margin=REPORT_MARGIN * 1_000,
 )
-"""Of attempts that the worker function runs. Nobody knows whether one waits for its function still, so
-that all that Lambda allows has to pass before it counts as lost, whatever the task's timeout: a
-fan-out that has to wait for workers must not be taken for one that is gone."""
+"""The limits of attempts that the worker function runs. An attempt may still wait for its function, which
+cannot be seen. So all the time that Lambda allows has to pass before it counts as lost, whatever the task's
+timeout: attempts of a fan-out that wait for workers must not count as lost."""
 
 PULLED: Final = ReportLimits(
     queued=WAITS_IN_QUEUE * 1_000,
     longest=LONGEST_IN_HAND * 1_000,
     margin=REPORT_MARGIN * 1_000,
 )
-"""Of attempts that a worker takes from its queue, where they wait until there is one. The death of a
-worker is noticed by the next one, long before."""
+"""The limits of attempts that a pull worker takes from its queue, where they wait until there is one. Another
+worker notices the death of a worker long before these limits."""
 
 ASKED: Final = ("query", "update", "promise")
 
 
 class Handlers:
-    """Made once per process, when the first event comes. Each of the two functions makes, and
-    imports, what it needs itself.
+    """The handlers of the two functions of an engine, made once per process with the first event. Each
+    function makes, and imports, only the parts that it needs.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class Handlers:
             self._tell(turn)
 
     def _claim(self, name: str) -> str:
-        """Let this version go on with an execution; answers a remark on that. Raises
-        OfAnotherVersion.
+        """Let this version go on with an execution. Returns a remark for the case that its turn blocks it;
+        empty for none. Raises OfAnotherVersion, StoreUnavailable.
         """
         versions, document = self._parts.versions, self._cached.document(name)
         written_by = "" if document is None else document.written_by
@@ -181,13 +181,13 @@ class Handlers:
             with self._lock, self._handed_over(event):  # pyright: ignore[reportUnknownArgumentType]
                 return self._query_handler.answer(event)  # pyright: ignore[reportUnknownArgumentType]
         raise UsageError(
-            "the orchestrator takes batches of its queue, and what a runtime asks of it; this is "
-            f"neither: {str(event)[:500]}"  # pyright: ignore[reportUnknownArgumentType]
+            "the orchestrator takes batches of its queue and requests of a runtime. Check who invokes it: "
+            f"this event is neither: {str(event)[:500]}"  # pyright: ignore[reportUnknownArgumentType]
         )
 
     @contextmanager
     def _handed_over(self, event: dict[str, Any]) -> Generator[None]:
-        """Have this version keep what another one has handed over."""
+        """Have this version handle an event that another version has handed over, and not route it again."""
         versions = self._parts.versions
         versions.is_handed_over = event.get("handed_over") is True
         try:
@@ -211,7 +211,7 @@ class Handlers:
             self._cached.forget_all()
 
     def close(self) -> None:
-        """Release what this process holds."""
+        """Release the parts that this process has made."""
         with self._lock:
             if "_orchestrator" in vars(self):
                 self._orchestrator.close()
@@ -220,6 +220,6 @@ class Handlers:
 
 
 def _limits(workers: Mapping[str, str]) -> ReportLimits:
-    """Return the limits of attempts, by the workers that are there."""
+    """Return the limits of attempts, by the workers of the engine."""
     pulling = {name: PULLED for name, place in workers.items() if is_queue(place)}
     return replace(LIMITS, others=pulling) if pulling else LIMITS

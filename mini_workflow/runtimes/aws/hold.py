@@ -1,9 +1,9 @@
-"""Hold: keeps the messages of a batch from being delivered again while this process is at work on them.
+"""Hold: keeps the messages of a batch from being delivered again while this process works on them.
 
-The queue's own visibility timeout has to be as long as the function may run, and longer: so much would
-a process that dies cost all whose messages it had. So the messages are held for some seconds at a time.
-Each call costs as much as a write of a small turn, so that a batch which is over in a moment, and in which
-nobody waits behind somebody else, is left as it is.
+The queue's own visibility timeout has to be longer than the function may run. When a process dies, the
+executions whose messages it had would wait for that long. So the messages are held for some seconds at a
+time. Each call costs as much as the write of a small turn: a batch that is over in a moment, and has messages
+of one execution only, is not held.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from mini_workflow.errors import StoreError
 from mini_workflow.stores.aws.clients import Clients, translate_errors
 from mini_workflow.stores.aws.limits import BATCH_ENTRIES
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 HELD: Final = 15
-"""Seconds for which messages are held: how long they rest when their process has died. Our own bound."""
+"""Seconds for which messages are held, and rest when their process has died. Our own bound."""
 
 WAITING: Final = 4
-"""The same for those that wait behind one that may end the process. Our own bound."""
+"""Seconds for which messages are held that wait behind one that may end the process. Our own bound."""
 
 PAUSE: Final = 1.0
 """Seconds between two looks whether the messages have to be held for longer. Our own bound."""
@@ -32,8 +31,8 @@ Records = Sequence[dict[str, Any]]
 
 
 class Hold:
-    """Holds the groups of one batch: `at_once`, or when it takes longer than a moment. `threaded` is False
-    where nothing happens beside the batch.
+    """Holds the groups of one batch: `at_once`, or when the batch takes longer than a moment. `groups` are
+    the records by execution. With `threaded` a thread of its own extends the hold; without it nothing does.
     """
 
     def __init__(
@@ -62,20 +61,20 @@ class Hold:
             self._change()
 
     def wait(self) -> None:
-        """Wait until the messages are held, or cannot be, if they are to be at once."""
+        """Wait until the messages are held, or cannot be held. Returns at once without `at_once`."""
         if self._at_once and self._thread is not None:
             self._held.wait()
 
     def single_out(self, name: str) -> None:
-        """Let no other messages rest for long while those of this group come, which may end the
-        process.
+        """Hold all other messages for WAITING seconds only, while the messages of this group are handled,
+        which may end the process.
         """
         with self._lock:
             self._alone = name
         self._change()
 
     def end(self) -> None:
-        """Let go. Nothing is changed any more after that."""
+        """End the hold. No message is changed any more after that."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
@@ -105,8 +104,8 @@ class Hold:
 def change_visibility(
     clients: Clients, queue_url: Callable[[], str], changes: Sequence[tuple[dict[str, Any], int]]
 ) -> None:
-    """Have messages delivered again after so many seconds. What goes wrong is logged: they are then
-    after the visibility timeout of their queue.
+    """Have messages delivered again after so many seconds, given as (record, seconds). Errors are logged, and
+    not raised: the messages then come again after the visibility timeout of their queue.
     """
     for start in range(0, len(changes), BATCH_ENTRIES):
         entries = [
@@ -121,5 +120,5 @@ def change_visibility(
             url = queue_url()
             with translate_errors(f"changing the visibility of messages in queue {url!r}"):
                 clients.get("sqs").change_message_visibility_batch(QueueUrl=url, Entries=entries)
-        except StoreError as error:
-            log.warning("%s", error)
+        except Exception as error:
+            log.warning("messages will come again later than asked for: %s", error)

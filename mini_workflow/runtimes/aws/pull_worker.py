@@ -23,18 +23,18 @@ from mini_workflow.stores.sqs.envelopes import PAYLOADS, dump, parse
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 BEGUN: Final = PAYLOADS + "begun/"
-"""What the keys of the marks begin with that say who has begun an attempt."""
+"""The beginning of the keys of the marks that say who has begun an attempt."""
 
 HELD: Final = 60
-"""Seconds for which a message is kept from others at a time. Our own bound: after a worker has died,
-another one takes its attempt up so much later."""
+"""Seconds for which a message is kept from others at a time. Our own bound: another worker gets the attempt
+of a dead one so much later."""
 
 RENEWED: Final = 15.0
-"""Seconds after which that is extended, and the mark of the attempt written anew. Our own bound."""
+"""Seconds between two extensions of that, and between two writes of an attempt's mark. Our own bound."""
 
 DEAD_AFTER: Final = 50.0
-"""Seconds for which a mark has to stay as it is until whoever wrote it counts as dead: three renewals
-may be missed. Waited for while the message is held. Our own bound."""
+"""Seconds without a new mark after which its worker counts as dead: three renewals may be missed. The message
+is held meanwhile. Our own bound."""
 
 POLL: Final = 20
 """Seconds that a call waits for a message (SQS API Reference, ReceiveMessage: 20 at most)."""
@@ -48,9 +48,10 @@ PAUSE: Final = 5.0
 
 class PullWorker:
     """Runs attempts of the worker `name`, `concurrency` at a time, each on a thread that takes the
-    next message when it has done with one: what it cannot run stays in the queue.
+    next message when it has finished one: all other attempts stay in the queue.
 
-    `wait` waits for seconds, or until it is told to stop, and answers whether that is so.
+    `wait` waits for so many seconds, or until the worker stops, and returns whether it stops. Raises
+    UsageError if the worker has no queue, or `concurrency` is not 1 to 1,000.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class PullWorker:
         self._worker = Worker(parts, threads=concurrency)
         self._lock = threading.Condition()
         self._in_hand: dict[str, _Claim | None] = {}
-        """The claims by the handles of their messages; None until there is one."""
+        """The claims, by the handles of their messages; None before an attempt is claimed."""
         self._ended = threading.Event()
         self._concurrency = concurrency
         self._threads: list[threading.Thread] = []
@@ -91,13 +92,13 @@ class PullWorker:
             self._threads[-1].start()
 
     def close(self, grace: float) -> None:
-        """Take nothing any more, tell what runs that it shall end, wait up to `grace` seconds for it,
-        and hand back the rest: another worker goes on with it, as the same attempts.
+        """Take no message any more, tell the running attempts to end, wait up to `grace` seconds for them,
+        and hand back the others: another worker goes on with them, as the same attempts.
         """
         self._stopped.set()
         self._worker.hand_back(grace)
         with self._lock:
-            # Who waits for a message is not waited for.
+            # Threads that wait for a message are not waited for.
             self._lock.wait_for(lambda: not self._in_hand, ENDING)
         self._ended.set()
         for keeper in self._threads[:1]:
@@ -112,13 +113,13 @@ class PullWorker:
             try:
                 self.take()
             except Exception as error:
-                log.warning("nothing can be received: %s", error)
+                log.warning("no task can be received; trying again in %g s: %s", PAUSE, error)
                 self._wait(PAUSE)
 
     def take(self) -> bool:
-        """Take a message, and do what it asks for; whether there was one.
+        """Take a message, and run its attempt. Answers whether there was a message.
 
-        Raises StoreUnavailable if nothing can be received.
+        Raises StoreUnavailable if the queue cannot be reached.
         """
         with translate_errors(f"receiving from queue {self._url!r}"):
             answer = self._sqs.receive_message(
@@ -139,8 +140,8 @@ class PullWorker:
                 else:
                     self._keep_from_others(handle, again)
             except (MiniWorkflowError, ValueError) as error:
-                # It comes again, and in the end reaches the dead letters.
-                log.error("a message of queue %r is left there: %s", self._url, error)
+                # The message comes again, and in the end reaches the dead letters.
+                log.error("a message of queue %r cannot be handled: %s", self._url, error)
             finally:
                 with self._lock:
                     self._in_hand.pop(handle, None)
@@ -157,7 +158,7 @@ class PullWorker:
         request, _ = self._worker.request_of(event)
         claim = _Claim(self._parts.bucket, request.key)
         if not claim.take():
-            # Somebody has begun it, and lives if the mark changes.
+            # Another worker has begun it, and lives if the mark changes.
             if self._wait(DEAD_AFTER):
                 return 0
             if claim.has_changed():
@@ -183,7 +184,7 @@ class PullWorker:
             with translate_errors(f"removing from queue {self._url!r}"):
                 self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=handle)
         except StoreError as error:
-            log.warning("a message comes once more: %s", error)
+            log.warning("a finished message could not be removed, and comes again: %s", error)
 
     def _keep_from_others(self, handle: str, seconds: int) -> None:
         try:
@@ -199,7 +200,7 @@ class PullWorker:
             self.renew()
 
     def renew(self) -> None:
-        """Keep the messages in hand from others, and say that whoever has begun them lives."""
+        """Keep the messages in hand from others, and write the marks anew that say that this worker lives."""
         with self._lock:
             in_hand = list(self._in_hand.items())
         for handle, claim in in_hand:
@@ -213,8 +214,8 @@ class PullWorker:
 
 
 class _Claim:
-    """The mark in the bucket that says who has begun an attempt. Messages may arrive twice: one
-    worker begins each attempt, until it hands that back.
+    """The mark in the bucket that says which worker has begun an attempt. A message may arrive twice: only
+    one worker begins the attempt, until it hands the attempt back.
     """
 
     def __init__(self, bucket: Bucket, key: tuple[str, int, int]) -> None:
@@ -223,10 +224,10 @@ class _Claim:
         self._lock = threading.Lock()
         self._etag: str | None = None
         self.heartbeat: str | None = None
-        """The details that a worker which has handed the attempt back had of it last."""
+        """The details of the last heartbeat, from the worker that has handed the attempt back."""
 
     def take(self) -> bool:
-        """Return whether the attempt is this worker's. Raises StoreUnavailable."""
+        """Take the attempt. Answers whether it is this worker's now. Raises StoreUnavailable."""
         self._etag = self._bucket.create(self._key, _mark())
         if self._etag is not None:
             return True
@@ -243,7 +244,7 @@ class _Claim:
         return True
 
     def has_changed(self) -> bool:
-        """Return whether the mark is another than the one that `take` has found."""
+        """Return whether the mark has changed since `take` has read it."""
         return self._etag is None or self._bucket.changed(self._key, self._etag)
 
     def renew(self) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger("mini_workflow.runtimes.aws")
 class QueryHandler:
     """Answers queries, has updates validated, and tells whether a promise is open.
 
-    It writes no history. An update that is accepted goes to the queue, as all that changes one.
+    It writes no history. An accepted update goes to the queue, as do all messages that change a history.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class QueryHandler:
         self._store = store
 
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer, as an envelope. Raises SignatureInvalid or WireError if it is not
-        ours.
+        """Return the answer, as an envelope. Raises SignatureInvalid or WireError if the event is not one of
+        the engine's.
         """
         kind, name = event["mini_workflow"], event.get("execution_id")
         if not isinstance(name, str):
@@ -78,9 +78,9 @@ class QueryHandler:
 
     def _promise(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
         is_open = self._queries.is_open(name, content["seq"], content["secret"])
-        standing, head = self._store.standing(name), self._store.head(name)
-        assert standing is not None
+        meta, head = self._store.meta(name), self._store.head(name)
+        assert meta is not None
         assert head is not None
-        # What comes behind the end is kept, for one that is retried; who asks is told that it has ended.
+        # A value that comes behind the end is kept for a retry; the caller is told that it has ended.
         is_open = is_open and head.closed_at is None
-        return {"open": is_open, "length": standing.length, "run": head.run}
+        return {"open": is_open, "length": meta.length, "run": head.run}

@@ -1,9 +1,9 @@
-"""Retention: executions that closed long ago are deleted, a few at a time, beside the work on AWS.
+"""Retention: deletes executions that closed long ago, a few at a time, beside the work on AWS.
 
-Nobody runs on AWS where there is no work, so that each process of the orchestrator looks, at the end of
-a batch, whether it is time. An object in the bucket says when that is and where to go on. Whoever writes
-it has the next few: it asks them to delete themselves, by messages as those of `delete_execution`. If
-it dies on the way, another one does the same again, which deletes nothing twice.
+On AWS no process runs without work. So each process of the orchestrator looks, at the end of a batch, whether
+the next step is due. An object in the bucket says when it is due and where it goes on. The process that
+writes the object takes the next few executions: it sends them the messages of `delete_execution`. If it dies
+on the way, another process repeats the step, which deletes nothing twice.
 """
 
 from __future__ import annotations
@@ -25,32 +25,35 @@ from mini_workflow.stores.sqs.messages import SqsMessage
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 KEY: Final = f"{ROOT}retention.json"
-"""The object that says when it is time."""
+"""The key of the object that says when the next step is due."""
 
 DELETED_AT_ONCE: Final = 50
-"""How many executions are looked at in one step. Our own bound: about a second beside a batch."""
+"""The number of executions in one step. Our own bound: about a second beside a batch."""
 
 CLAIMED_FOR: Final = 120_000
-"""Milliseconds for which the next few are left to whoever has claimed them. Our own bound."""
+"""Milliseconds for which the next few executions are left to the process that has claimed them. Our own
+bound."""
 
 NEXT_STEP: Final = 1_000
 """Milliseconds between two steps while there is more to look at. Our own bound."""
 
 LONGEST_PAUSE: Final = 3_600_000
 SHORTEST_PAUSE: Final = 60_000
-"""Milliseconds between two looks at all that have closed: the 24th part of the retention, within these.
-Our own bounds; a look takes some 80 requests, most of which list."""
+"""Milliseconds between two looks at all closed executions: the 24th part of the retention, within these
+bounds. Our own bounds; a look takes some 80 requests, most of which list."""
 
 NEEDED: Final = 20_000
 """Milliseconds that have to be left to this process for a step. Our own bound."""
 
 RETRY_AFTER: Final = 60_000
-"""Milliseconds after which a step is tried again that AWS refused."""
+"""Milliseconds after which a step is tried again when AWS has failed."""
 
 
 @frozen
 class _Plan:
-    """The next step: when it is due, behind which place it goes on, and the ETag of the object."""
+    """The next step: the time at which it is `due`, the place `after` which it goes on, and the `etag` of the
+    object.
+    """
 
     due: int = 0
     after: str = ""
@@ -58,9 +61,7 @@ class _Plan:
 
 
 class Retention:
-    """See the module's description. `keep` is how long executions stay that have closed, in
-    milliseconds.
-    """
+    """See the module's description. `keep` is the time for which closed executions stay, in milliseconds."""
 
     def __init__(self, parts: Container, keep: int) -> None:
         self._parts = parts
@@ -68,8 +69,8 @@ class Retention:
         self._look_at = 0
 
     def work(self, left: Callable[[], int]) -> None:
-        """Do a step if it is time for one, and `left` milliseconds are enough. Raises nothing: what AWS
-        refuses is done later.
+        """Do a step if one is due, and enough milliseconds are `left`. Does not raise StoreError: a step that
+        fails is done later.
         """
         now = self._parts.clock.now()
         if now < self._look_at or left() < NEEDED:
@@ -77,7 +78,10 @@ class Retention:
         try:
             self._step(now)
         except StoreError as error:
-            log.warning("what has closed long ago is deleted later: %s", error)
+            log.warning(
+                "executions whose retention has passed cannot be deleted now; trying again in %d s: %s",
+                *(RETRY_AFTER // 1_000, error),
+            )
             self._look_at = now + RETRY_AFTER
 
     def _step(self, now: int) -> None:
@@ -87,7 +91,7 @@ class Retention:
             return
         claimed = self._write(plan, now + CLAIMED_FOR, plan.after)
         if claimed is None:
-            self._look_at = now + NEXT_STEP  # somebody else has them
+            self._look_at = now + NEXT_STEP  # another process has them
             return
         page = self._parts.store.closed(now - self._keep + 1, plan.after, DELETED_AT_ONCE)
         self._parts.post.send(
@@ -96,7 +100,7 @@ class Retention:
                     head.execution_id,
                     "messages",
                     wire.encode(deletion_of(head, (head.closed_at or 0) + self._keep)),
-                    # One message, if this is done again soon.
+                    # The same key, so that a repeated step sends no second message soon.
                     f"expired/{head.execution_id}/{head.started_at}/{head.run}",
                 )
                 for head in page.heads
@@ -104,7 +108,7 @@ class Retention:
         )
         pause = min(max(self._keep // 24, SHORTEST_PAUSE), LONGEST_PAUSE)
         self._look_at = now + (pause if page.next is None else NEXT_STEP)
-        # If that is lost, they are looked at again.
+        # If this write is lost, the step is repeated.
         self._write(claimed, self._look_at, page.next or "")
 
     def _read(self) -> _Plan:
@@ -115,10 +119,10 @@ class Retention:
             plain: Any = json.loads(found.body)
             return _Plan(int(plain["due"]), str(plain["after"]), found.etag)
         except (ValueError, KeyError, TypeError):
-            return _Plan(etag=found.etag)  # whatever it is, it is written anew
+            return _Plan(etag=found.etag)  # an unreadable plan is written anew
 
     def _write(self, plan: _Plan, due: int, after: str) -> _Plan | None:
-        """Write the next plan; None if somebody else has written since this one was read."""
+        """Write the next plan, and return it; None if another process has written one since the read."""
         plain = {"due": due, "after": after, "writer": secrets.token_hex(8)}
         body, bucket = json.dumps(plain).encode(), self._parts.bucket
         etag = bucket.replace(KEY, body, plan.etag) if plan.etag else bucket.create(KEY, body)

@@ -1,4 +1,4 @@
-"""AWSRuntime: workflows on Lambda, with histories on S3 or in DynamoDB, and messages on SQS."""
+"""AWSRuntime: runs workflows on Lambda, with histories on S3 or in DynamoDB, and messages on SQS."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ DEFAULT_HISTORY_LIMIT: Final = 200_000
 
 
 class AWSRuntime(Client):
-    """Runs workflows on AWS: the same outside calls as LocalRuntime, from anywhere that reaches the
+    """Runs workflows on AWS: it has the same calls as LocalRuntime, from anywhere that reaches the
     bucket and the queue, and the handlers of the two functions of the engine.
 
-    Nothing is read from the settings and nothing is called before it is needed, so that a module
-    may make one at its top level.
+    It reads no setting and calls no service before it needs them, so that a module may make one at its
+    top level.
 
     Args:
-        settings: where the names of the engine's resources are found.
+        settings: the names of the engine's resources.
         clients: makes boto3's client of a service, given its name; by default those of the
             process's own session.
-        registry: where workflows are looked up.
+        registry: the workflows, by name.
         cache_size: how many executions the orchestrator keeps in memory.
         turn_timeout: seconds that a workflow may compute between two awaits; None for no limit.
         history_limit: events after which an execution that has not continued as new is blocked; a
             warning is logged at half of them.
         queued: seconds up to which a timer waits in the delay queue, 900 at most; longer ones are
             schedules.
-        claim_over: bytes of a message's content above which it goes by way of the bucket.
+        claim_over: bytes of a message's content above which the content goes to the bucket.
         codec: a PayloadCodec, or a list of them, by which all values, failures and calls are encoded
             before they are stored or sent, and in which the first one encodes first.
         interceptors: objects that go around calls, workflows and tasks: see `Interceptor`.
-        value_limit: bytes that one value may take, encoded: an argument, a result, what a signal
-            brings. More is refused with ValueTooLarge.
+        value_limit: bytes that one value may take, encoded: an argument, a result, the value of a
+            signal. More is refused with ValueTooLarge.
         keep_runs: whether the orchestrator keeps the events of runs that are over, before
             ``continue_as_new``.
-        store: where the histories are: "s3" for the bucket, "dynamodb" for a table. By default as the
-            settings say, which is what the component was told. If they say otherwise, the first call
-            that needs a history raises UsageError, or SettingMissing where there is no table.
+        store: the place of the histories: "s3" for the bucket, "dynamodb" for a table. By default it is
+            the one of the settings, which the component has set. If the settings say otherwise, the first
+            call that needs a history raises UsageError, or SettingMissing where there is no table.
         retention: after which time since they closed the orchestrator deletes executions, in seconds or
             as a timedelta, a few at a time beside the work; by default what the settings say, and
             never if they say nothing.
@@ -130,9 +130,9 @@ class AWSRuntime(Client):
     # The handlers of the engine's functions
 
     def orchestrate(self, event: Any, context: Any = None) -> Any:
-        """Return the handler of the orchestrator: batches of the queue of events, answered with the
-        messages that failed, direct invocations with a query, an update or a promise, and what a
-        deployment says about schedules.
+        """Handle an invocation of the orchestrator: a batch of the queue of events, whose failed messages are
+        returned, a direct invocation with a query, an update or a promise, or the schedules of a
+        deployment. `context` is Lambda's.
 
         Not to be called by two threads at the same time.
         """
@@ -146,17 +146,17 @@ class AWSRuntime(Client):
         return self._the_functions().orchestrate(event, context)
 
     def execute(self, event: Any, context: Any = None) -> Any:
-        """Return the handler of the worker: one attempt of a task, whose outcome goes to the queue
+        """Handle an invocation of the worker: run one attempt of a task, and send its outcome to the queue
         of events. `context` is Lambda's, and says how much time is left.
 
-        Raises SignatureInvalid, WireError: the envelope is not the engine's; nothing was run.
+        Raises SignatureInvalid or WireError if the envelope is not the engine's; nothing was run.
         Raises StoreUnavailable if the outcome cannot be sent; the attempt counts as lost then.
         """
         return self._the_functions().execute(event, context)
 
     def pull(self, worker: str, concurrency: int) -> PullWorker:
-        """Run the tasks of a worker in this process, `concurrency` at a time, until the answer is closed:
-        it takes them from the worker's queue.
+        """Run the tasks of a worker in this process, `concurrency` at a time, until the returned PullWorker
+        is closed. It takes them from the worker's queue.
 
         Raises UsageError if there is no such queue, or `concurrency` is not 1 to 1,000.
         """
@@ -180,12 +180,12 @@ class AWSRuntime(Client):
     # For operators
 
     def metrics(self) -> NoReturn:
-        """Raise UsageError: no process knows how the whole engine stands. The functions write their metrics
-        to CloudWatch.
+        """Raise UsageError: no process knows the counts of the whole engine. The functions write their
+        metrics to CloudWatch.
         """
         raise UsageError(
-            "AWSRuntime.metrics(): the functions write theirs to CloudWatch, in the namespace "
-            "'mini-workflow', where those of the queues and functions are too (docs/aws.md, What to watch); "
+            "AWSRuntime.metrics(): the functions write their metrics to CloudWatch. Look at the namespace "
+            "'mini-workflow' there, beside those of the queues and functions (docs/aws.md, What to watch); "
             "count_executions() counts executions by status"
         )
 
@@ -207,7 +207,7 @@ class AWSRuntime(Client):
             self._functions.evict()
 
     def close(self) -> None:
-        """End the threads of this process. What runs on AWS runs on."""
+        """End the threads of this process. The executions and tasks on AWS go on."""
         super().close()
         self._client_transport.close()
         if self._functions is not None:

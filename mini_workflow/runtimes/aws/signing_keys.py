@@ -1,4 +1,4 @@
-"""SigningKeys: the ring of signing keys, from the settings or from where AWS keeps secrets."""
+"""SigningKeys: reads the ring of signing keys, from the settings, a parameter of SSM or a secret."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mini_workflow.settings import SIGNING_KEY, SIGNING_KEY_ARN, Settings
 from mini_workflow.stores.aws.clients import Clients, translate_errors
 
 RENEW_AFTER: Final = 10.0
-"""Seconds between two readings of a parameter or secret at the least, so that messages of strangers
-cost no more calls. Our own bound."""
+"""Seconds between two readings of a parameter or secret after a signature was refused, at least: so messages
+of strangers cost no more calls. Our own bound."""
 
 RENEW_EVERY: Final = 300.0
 """Seconds after which a process reads a parameter or secret again before it signs, so that none
-goes on with a key that others no longer accept. Who changes the ring has to wait longer between two
-steps. Our own bound."""
+goes on with a key that others no longer accept. A change of the ring takes two steps, with a longer time
+between them. Our own bound."""
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 
 class SigningKeys:
-    """Read when they are first needed: at the cold start of a function.
+    """The signing keys. They are read when they are first needed: at the cold start of a function.
 
-    A ring in a parameter or secret may change while the process lives. `renewed` reads it again.
+    A ring in a parameter or secret may change while the process lives; `renewed` reads it again.
     `now` is a clock in seconds.
     """
 
@@ -40,7 +40,7 @@ class SigningKeys:
         self._read_at: float | None = None
 
     def read(self) -> tuple[bytes, ...]:
-        """Return the keys. Raises SettingMissing, StoreUnavailable."""
+        """Return the keys. Raises SettingMissing, StoreUnavailable, UsageError."""
         arn = self._settings.get(SIGNING_KEY_ARN)
         if not arn:
             return read_keys(self._settings.get(SIGNING_KEY))
@@ -49,11 +49,10 @@ class SigningKeys:
         return read_keys(text)
 
     def renewed(self, refused: bool) -> tuple[bytes, ...] | None:
-        """Return the keys as they are now; None if they cannot have changed, or were read a while
-        ago only.
+        """Return the keys as of now; None if they cannot have changed, or were read a moment ago.
 
-        `refused` says that a signature fitted none of the keys. Raises StoreUnavailable then:
-        whether it is good cannot be told.
+        `refused` says that a signature fitted none of the known keys. If the keys cannot be read then, it
+        is not known whether the signature is good: StoreUnavailable is raised.
         """
         age = RENEW_AFTER if refused else RENEW_EVERY
         if self._read_at is None or self._now() - self._read_at < age:
@@ -63,9 +62,12 @@ class SigningKeys:
         except StoreUnavailable as error:
             if refused:
                 raise
-            # What it signs is accepted for as long as its key is in the ring. Ask again later.
+            # Its signatures are accepted for as long as its key is in the ring. Read it again later.
             self._read_at = self._now()
-            log.warning("the signing key stays the one that is known: %s", error)
+            log.warning(
+                "the signing keys cannot be read; going on with the known ones for %g s: %s",
+                *(RENEW_EVERY, error),
+            )
             return None
 
     def _fetch(self, arn: str) -> str:

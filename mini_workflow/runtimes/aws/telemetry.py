@@ -33,7 +33,7 @@ _UNITS: Final = {
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, and what the record carries."""
+    """A formatter of one JSON object per line: time, level, logger, message, and the fields of the record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
             if value is not None:
                 plain[name] = value
         if "execution_id" not in plain and str(record.msg).startswith("[%s] ") and record.args:
-            # What the library says about an execution begins with its id.
+            # A message of the library about an execution begins with its id.
             plain["execution_id"] = record.args[0] if isinstance(record.args, tuple) else None
         if record.exc_info:
             plain["exception"] = self.formatException(record.exc_info)
@@ -58,9 +58,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def prepare_logging() -> None:
-    """Have the library's loggers write JSON, where they are in a Lambda function and nobody has set
-    them up.
-    """
+    """Have the library's loggers write JSON in a Lambda function, unless the program has set them up."""
     logger = logging.getLogger("mini_workflow")
     if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ or logger.handlers:
         return
@@ -74,7 +72,7 @@ def prepare_logging() -> None:
 class Metrics:
     """Counts, and writes them as a line of CloudWatch's embedded metric format.
 
-    The only dimension is the function: one that grew with the executions would cost by each.
+    The only dimension is the function: a dimension that grows with the executions would cost by each of them.
     """
 
     def __init__(self) -> None:
@@ -123,7 +121,7 @@ class Metrics:
 
     @contextmanager
     def attempt(self, request: TaskRequest) -> Generator[None]:
-        """Measure an attempt. The line names the task, which is no dimension, and so costs nothing."""
+        """Measure an attempt. The line names the task, which is no dimension, and costs nothing."""
         self._about = {"Task": request.name}
         self._add("Attempts", 1)
         with self._measured("AttemptDuration"):

@@ -7,13 +7,13 @@ from typing import Any, Final
 from mini_workflow.ports import Clock
 
 UNTOLD: Final = 60_000
-"""Milliseconds that are taken to be left where no context says so. Our own bound."""
+"""Milliseconds that count as left where no context tells the time. Our own bound."""
 
 
 class TimeLeft:
-    """Milliseconds until the end of an invocation. `context` is what Lambda gives a handler, and
-    `untold` what is taken to be left where it does not say. There are no more than `most`, which is
-    what whoever waits for the answer has.
+    """Milliseconds until the end of an invocation. `context` is the one that Lambda gives a handler; where it
+    does not tell the time, `untold` milliseconds count as left. With `most` there are no more than that, the
+    time that the caller has.
     """
 
     def __init__(
@@ -26,11 +26,11 @@ class TimeLeft:
 
     @property
     def told(self) -> bool:
-        """Whether Lambda says so, or it is a guess."""
+        """Whether Lambda tells the time, and it is no guess."""
         return self._remaining is not None
 
     def __call__(self) -> int:
-        """Return how many there are now."""
+        """Return the milliseconds that are left now."""
         if self._remaining is None:
             return self._ends - self._clock.now()
         left = int(self._remaining())

@@ -19,17 +19,17 @@ from mini_workflow.stores.sqs.call_store import version_of
 from mini_workflow.stores.sqs.envelopes import dump, parse
 
 KNOWN_FOR: Final = 60_000
-"""Milliseconds for which a process knows where the alias leads. Our own bound: Lambda takes 15 such
-questions a second of all functions of an account (Lambda quotas, "API requests")."""
+"""Milliseconds for which a process remembers where the alias leads. Our own bound: Lambda takes 15 such
+requests a second from all functions of an account (Lambda quotas, "API requests")."""
 
 AGAIN_AFTER: Final = 1_000
-"""Milliseconds after which it asks again if it meets a version that is newer than all it knows of."""
+"""Milliseconds after which a process asks again if it meets a version newer than all that it knows of."""
 
 
 @frozen
 class Traffic:
-    """The targets of an alias: to its `main` version, and to the `canary` by its weight, from 0 to 1.
-    `revision` is of the alias itself.
+    """The targets of an alias: its `main` version, and the `canary`, which takes the share `weight`, from 0
+    to 1. `revision` is the revision of the alias itself.
     """
 
     main: str
@@ -39,11 +39,11 @@ class Traffic:
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Those that calls go to."""
+        """The versions that calls go to."""
         return (self.main, self.canary) if self.canary else (self.main,)
 
     def taker(self, written_by: str) -> str:
-        """Return the version that has to take an execution which a version has written last."""
+        """Return the version that has to take an execution that the version `written_by` has written last."""
         return written_by if written_by in self.versions else self.main
 
 
@@ -60,10 +60,10 @@ def read_traffic(client: Any, function: str) -> Traffic:
 
 
 class VersionRouting:
-    """Asked before this process goes on with an execution that another version has written.
+    """The routing of executions to versions of the orchestrator.
 
-    An alias that leads to two versions has each batch taken by either. An execution stays with the
-    version that wrote it, as long as the alias leads there; if it does no more, the alias's main
+    An alias that leads to two versions gives a batch to either of them. An execution stays with the
+    version that wrote it, as long as the alias leads to that version; then the alias's main
     version goes on with it. `own` is the version that runs here, and empty where tasks are not called
     by version.
     """
@@ -78,7 +78,7 @@ class VersionRouting:
         if own.isdecimal() and version_of(settings.optional(WORKER_FUNCTION_NAME)):
             self.own = own
         self.is_handed_over = False
-        """Whether another version has found that what is at hand is for this one."""
+        """Whether another version has handed over the event that this process handles now."""
 
     def other(self, written_by: str) -> str:
         """Return the version that has to take an execution instead of this process; empty for this
@@ -91,7 +91,7 @@ class VersionRouting:
         return "" if taker == own else taker
 
     def is_taken_back(self, written_by: str) -> bool:
-        """Return whether it was a newer version that has written an execution which is taken here."""
+        """Return whether `written_by` is newer than this version, and was taken back."""
         return bool(self.own and written_by and int(written_by) > int(self.own))
 
     def hand_over(self, version: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -121,13 +121,13 @@ class VersionRouting:
         except StoreUnavailable:
             if known is None:
                 raise
-            traffic = known[1]  # what was so a minute ago is better than nothing
+            traffic = known[1]  # the answer of a minute ago is better than none
         self._known = (now, traffic)
         return traffic
 
 
 def remark_on(written_by: str, own: str) -> str:
-    """Return what to say of an execution that is blocked after a roll back."""
+    """Return the remark on an execution that is blocked after a roll back, with the remedy."""
     return (
         f"version {written_by} of the orchestrator has advanced it, which was taken back, and version "
         f"{own} does not fit what it did: deploy code that fits it, or have the alias lead to version "

@@ -1,4 +1,4 @@
-"""Worker: one attempt of a task per invocation."""
+"""Worker: runs one attempt of a task per invocation, and sends its outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core import wire
@@ -26,7 +26,6 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import Answer, StreamWrite, TaskOutcome, TaskRequest
 from mini_workflow.ports.heartbeats import Heartbeat
-from mini_workflow.runners.event_loop import EventLoopRunner
 from mini_workflow.runners.routed import RoutedRunner
 from mini_workflow.runners.threads import ThreadRunner
 from mini_workflow.runtimes.aws.container import Container
@@ -41,32 +40,38 @@ from mini_workflow.stores.sqs.messages import SqsMessage
 from mini_workflow.stream_buffer import StreamBuffer
 from mini_workflow.task import CURRENT, CurrentTask
 
+if TYPE_CHECKING:
+    from mini_workflow.runners.event_loop import EventLoopRunner
+
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 MARGIN: Final = 2_000
-"""Milliseconds before the end of the function's own time at which an attempt is given up: time to
-send that. Our own bound."""
+"""Milliseconds before the end of the function's own time at which an attempt is given up: the time to send
+its outcome. Our own bound."""
 
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
-"""Seconds between two tries to send an outcome: at most the first at first, twice as long each time,
-and drawn from the whole of it. A thousand workers that try every 2.5 seconds on average are little
-more than the 300 messages a second that a message group takes. Our own bounds."""
+"""Seconds between two tries to send an outcome: the longest pause doubles with each try from the first to
+the second bound, and a pause is drawn between 0 and that. A thousand workers that try every 2.5 seconds on
+average send little more than the 300 messages a second that a message group takes. Our own bounds."""
 
 ENDING: Final = 1.0
-"""Seconds that threads get to end when the worker is closed. Our own bound."""
+"""Seconds that threads have to end when the worker is closed. Our own bound."""
 
 
 STREAM_PAUSE: Final = 0.1
-"""Seconds between two batches of what tasks write to streams: each is an object. Our own bound."""
+"""Seconds between two batches of chunks that tasks write to streams: each batch is an object. Our own
+bound."""
 
 STREAM_TRIES: Final = 5
-"""How often it is tried to store a batch of chunks until their attempts fail: for about three seconds,
-beside the tries of boto3. Our own bound."""
+"""The number of tries to store a batch of chunks before their attempts fail: about three seconds, beside the
+tries of boto3. Our own bound."""
 
 
 class HandedBack(MiniWorkflowError):
-    """An attempt has not ended before its worker did. `heartbeat` are its details, as JSON text."""
+    """An attempt that its worker hands back, since the worker ends first. `heartbeat` is the last JSON text
+    that the attempt gave with a heartbeat.
+    """
 
     def __init__(self, heartbeat: str | None) -> None:
         super().__init__("the worker ends; another one goes on with the attempt")
@@ -98,8 +103,8 @@ class Worker:
         return {"execution_id": request.execution_id, "seq": request.seq, "done": True}
 
     def run(self, request: TaskRequest, left: TimeLeft, call: dict[str, Any] | None = None) -> None:
-        """Run an attempt within the time that is left, and send its outcome. The `call` is kept for the
-        next attempt, if this one fails. Raises StoreUnavailable, HandedBack.
+        """Run an attempt within the time that is left, and send its outcome. The captured `call` is kept for
+        the next attempt, if this one fails. Raises StoreUnavailable, HandedBack.
         """
         limited = _within(request, left)
         with self._metrics.attempt(request):
@@ -112,8 +117,8 @@ class Worker:
             self._send(outcome, left)
 
     def is_given_up(self, request: TaskRequest, left: TimeLeft) -> bool:
-        """Return whether nobody waits for an attempt any more, which has not begun; its outcome is sent
-        then.
+        """Return whether an attempt that has not begun was cancelled. Its outcome is sent then. Raises
+        StoreUnavailable.
         """
         given_up = self._parts.bucket.get(f"{CANCELLED}{request.execution_id}/{request.seq}")
         if given_up is not None:
@@ -121,8 +126,8 @@ class Worker:
         return given_up is not None
 
     def hand_back(self, grace: float) -> None:
-        """Begin nothing any more, tell what runs that it shall end, and wait up to `grace` seconds for
-        it. What has not ended by then ends with HandedBack.
+        """Begin no attempt any more, tell the running ones to end, and wait up to `grace` seconds for them.
+        The attempts that have not ended by then raise HandedBack from `run`.
         """
         with self._lock:
             self._handing_back = True
@@ -133,7 +138,7 @@ class Worker:
                 waiting.put(HandedBack(request.heartbeat))
 
     def close(self) -> None:
-        """End the threads of the runner. What is being executed has no effect."""
+        """End the threads of the runner. Attempts that still run have no effect."""
         with self._lock:
             ending, self._ending = self._ending, []
             for outcomes in self._outcomes.values():
@@ -146,7 +151,7 @@ class Worker:
             heartbeats.join(HEARTBEAT_INTERVAL)
 
     def request_of(self, event: Any) -> tuple[TaskRequest, str]:
-        """Return what is to be run, and the version of this function that it is for. Raises
+        """Return the attempt to run, and the version of this function that it is for; empty for any. Raises
         SignatureInvalid, WireError, StoreUnavailable.
         """
         try:
@@ -161,19 +166,21 @@ class Worker:
         version = plain.pop("version", "")
         request = TaskRequest(name, seq, attempt, **plain)
         if attempt > 1 and request.heartbeat is None and request.heartbeat_timeout is not None:
-            # The one before may have been lost with its function: what it kept is in the bucket.
+            # The attempt before may have been lost with its function: its details are in the bucket.
             found = self._parts.streams.heartbeats.details(name, seq)
             if found is not None:
                 request = replace(request, heartbeat=found)
         return request, version
 
     def _keep_call(self, event: dict[str, Any]) -> None:
-        """Keep the call for another attempt, whatever code asks for that."""
+        """Keep the call for another attempt, also if another version of the code asks for that."""
         try:
             self._parts.calls.keep(event)
         except StoreError as error:
-            # The next attempt runs what is captured anew.
-            log.warning("[%s] a call cannot be kept: %s", event["execution_id"], error)
+            log.warning(
+                "[%s] the call of task #%d cannot be kept, and is captured anew for the next attempt: %s",
+                *(event["execution_id"], event["seq"], error),
+            )
 
     def _run(self, request: TaskRequest) -> TaskOutcome:
         outcomes: SimpleQueue[TaskOutcome | HandedBack | None] = SimpleQueue()
@@ -190,7 +197,7 @@ class Worker:
                     ThreadRunner(
                         self._execute, self._report, self._threads, now=self._parts.clock.now
                     ),
-                    EventLoopRunner(self._execute_async, self._report, now=self._parts.clock.now),
+                    self._make_event_loop,
                 )
         try:
             try:
@@ -201,7 +208,9 @@ class Worker:
             if isinstance(outcome, HandedBack):
                 raise outcome
             if outcome is None:
-                raise RuntimeClosed("the runtime was closed while it ran the task")
+                raise RuntimeClosed(
+                    "the runtime was closed while it ran the task. Run the attempt again."
+                )
             return outcome
         finally:
             heartbeats.stop()
@@ -219,6 +228,11 @@ class Worker:
         waiting = self._outcomes.get(outcome.key)
         if waiting is not None:
             waiting.put(outcome)
+
+    def _make_event_loop(self) -> EventLoopRunner:
+        from mini_workflow.runners.event_loop import EventLoopRunner
+
+        return EventLoopRunner(self._execute_async, self._report, now=self._parts.clock.now)
 
     def _execute(self, request: TaskRequest) -> TaskOutcome:
         self._begin(request)
@@ -239,8 +253,9 @@ class Worker:
             heartbeats.start(CURRENT.get())
 
     def _send(self, outcome: TaskOutcome, left: TimeLeft) -> None:
-        """Send the outcome, for as long as the function may run. What cannot be sent at once goes
-        to the bucket too: however this ends then, whoever hears of it finds the outcome there.
+        """Send the outcome; try again for as long as the function may run. An outcome that cannot be sent at
+        once goes to the bucket too: the orchestrator finds it there when it hears of the failed invocation.
+        Raises StoreUnavailable.
         """
         key = "/".join(map(str, ("outcome", *outcome.key)))
         message = wire.encode(ended(outcome, self._parts.clock.now()))
@@ -251,7 +266,10 @@ class Worker:
                 self._parts.post.send([mail])
                 return
             except StoreError as error:
-                log.warning("[%s] an outcome cannot be sent: %s", outcome.execution_id, error)
+                log.warning(
+                    "[%s] the outcome of task #%d cannot be sent: %s",
+                    *(outcome.execution_id, outcome.seq, error),
+                )
                 problem = error
             kept = kept or self._keep(outcome, mail)
             seconds = random.uniform(0, pause)
@@ -259,24 +277,27 @@ class Worker:
             if is_refused(problem) or seconds * 1000 > left() - MARGIN:
                 what = "is in the bucket, and will be found" if kept else "is lost"
                 raise StoreUnavailable(
-                    f"the outcome of task {outcome.key[1]} of {outcome.execution_id!r} cannot be "
+                    f"the outcome of task #{outcome.seq} of execution {outcome.execution_id!r} cannot be "
                     f"sent, and {what}: {problem}"
                 ) from problem
             self._parts.sleep(seconds)
 
     def _keep(self, outcome: TaskOutcome, mail: SqsMessage) -> bool:
-        """Put the outcome into the bucket; whether that went well."""
+        """Put the outcome into the bucket. Answers whether it is there."""
         try:
             self._parts.outcomes.keep(*outcome.key[1:], mail)
         except StoreError as error:
-            log.warning("[%s] an outcome cannot be kept: %s", outcome.execution_id, error)
+            log.warning(
+                "[%s] the outcome of task #%d cannot be kept in the bucket: %s",
+                *(outcome.execution_id, outcome.seq, error),
+            )
             return False
         return True
 
 
 class _HeartbeatThread:
-    """Looks at the bucket while an attempt runs: puts the details of its heartbeats there, and
-    finds out whether anybody still waits for it.
+    """A thread beside a running attempt. It puts the details of heartbeats into the bucket, and tells the
+    attempt when the bucket says that it was cancelled.
     """
 
     every: ClassVar[float] = HEARTBEAT_INTERVAL
@@ -301,7 +322,7 @@ class _HeartbeatThread:
         self._over.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for its thread; whether that has ended."""
+        """Wait up to `seconds` for the end of the thread. Answers whether it has ended."""
         if self._thread is not None:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
@@ -324,8 +345,11 @@ class _HeartbeatThread:
                     task.cancel(found.body.decode())
                     return
             except Exception as error:
-                # Whatever it was, the next look may go well: the task must not go on unheard.
-                log.warning("[%s] no heartbeat: %s", self._request.execution_id, error)
+                # The next look may go well: without it the heartbeats of the task would be lost.
+                log.warning(
+                    "[%s] the heartbeat of task %r cannot be kept; trying again in %g s: %s",
+                    *(self._request.execution_id, self._request.name, self.every, error),
+                )
 
 
 def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
@@ -339,12 +363,12 @@ def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
 
 
 def _explained(failure: Failure, outcome: TaskOutcome, request: TaskRequest) -> TaskOutcome:
-    """Return a timeout that is not the task's own, in the words that help."""
+    """Return the outcome of an attempt that has timed out with its function, with a message that says so."""
     if failure.message != timeout_message(request):
         return outcome
     text = (
         f"attempt {request.attempt} of task {request.name!r} did not end within the timeout of the "
         f"worker function ({(request.timeout or 0) / 1000:g} s were left to it): give the function "
-        "more time, up to 15 minutes, split the task, or give it a worker that pulls"
+        "more time, up to 15 minutes, split the task, or give the task a worker that pulls"
     )
     return failed(request, TaskTimeout(text), outcome.heartbeat)

@@ -1,4 +1,4 @@
-"""Make the clients of AWS services when they are first needed, and translate their errors."""
+"""Make the clients of AWS services when they are first used, and translate their errors."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ATTEMPTS: Final = 4
 """How often boto3 tries a call that is throttled or gets no answer. Our own bound."""
 
 ANSWERS_WITHIN: Final = 10
-"""Seconds after which AWS is taken not to have answered, and boto3 tries again. Our own bound."""
+"""Seconds without an answer of AWS after which boto3 tries again. Our own bound."""
 
 LONGEST_ANSWER: Final = 910
-"""Seconds within which the orchestrator answers: no function of Lambda runs for longer than 900 (Lambda
-quotas), and what is left is the way."""
+"""Seconds within which the orchestrator answers: a function of Lambda runs for at most 900 (Lambda
+quotas), and ten more are for the transport."""
 
 
 class Clients:
@@ -45,9 +45,7 @@ class Clients:
         self._depth = threading.local()
 
     def get(self, service: str, *, answers_within: int = ANSWERS_WITHIN) -> Any:
-        """Return the client of a service, such as ``s3``; it waits so many seconds
-        for an answer.
-        """
+        """Return the client of a service, such as ``s3``, which waits `answers_within` seconds."""
         key = (service, answers_within)
         client = self._made.get(key)
         if client is None:
@@ -58,9 +56,9 @@ class Clients:
         return client
 
     def each(self, call: Callable[[Item], T], items: list[Item]) -> list[T | StoreError]:
-        """Call for every item, many at a time; the results in order, or the errors in their place.
+        """Call a function for every item, many at a time. Return its results or errors, in order.
 
-        A call may do the same with items of its own.
+        The function may call `each` again, for items of its own.
         """
         depth: int = getattr(self._depth, "value", 0)
 
@@ -77,13 +75,13 @@ class Clients:
             return [attempt(item) for item in items]
         with self._lock:
             while len(self._pools) <= depth:
-                # One for each depth: no call waits for a thread that waits for it.
+                # A pool for each depth, so that no call waits for a thread that waits for the call.
                 name = f"mini-workflow-aws-{depth}"
                 self._pools.append(ThreadPoolExecutor(PARALLEL, thread_name_prefix=name))
         return list(self._pools[depth].map(attempt, items))
 
     def all(self, call: Callable[[Item], T], items: list[Item]) -> list[T]:
-        """Return the same, but the first error is raised once every call has been made."""
+        """Return the results of `each`; raise the first error once every call has been made."""
         found: list[T] = []
         for result in self.each(call, items):
             if isinstance(result, StoreError):
@@ -100,14 +98,12 @@ class Clients:
 
 
 def import_boto3() -> Any:
-    """Return the package boto3. Raises StoreUnavailable, with the extra that brings it, if it is
-    missing.
-    """
+    """Return the package boto3. Raises StoreUnavailable if it is missing."""
     try:
         return importlib.import_module("boto3")
     except ImportError as error:
         raise StoreUnavailable(
-            f"AWS needs the package boto3, which cannot be imported ({error}): "
+            f"AWS needs the package boto3, which cannot be imported ({error}): run "
             'pip install "mini-workflow[aws]"'
         ) from error
 
@@ -129,9 +125,9 @@ def _boto3_client() -> Callable[[str, int], Any]:
                 read_timeout=answers_within,
                 max_pool_connections=PARALLEL,
                 tcp_keepalive=True,
-                # Made once: put together for each call it is a third of all Python that a call takes.
+                # A fixed text: building it takes a third of the Python time of each call.
                 user_agent=f"mini-workflow Boto3/{boto3.__version__}",
-                # What is sent is built by this library, whose types say what fits.
+                # This library builds all parameters, and its types hold them to the API.
                 parameter_validation=False,
             ),
         )
@@ -140,24 +136,20 @@ def _boto3_client() -> Callable[[str, int], Any]:
 
 
 def code_of(error: BaseException) -> str:
-    """Return the code by which AWS names an error, such as ``PreconditionFailed``; empty for
-    others.
-    """
+    """Return the code of an error of AWS, such as ``PreconditionFailed``; empty for other errors."""
     response: Any = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 def is_refused(error: StoreError) -> bool:
-    """Return whether AWS will refuse the same call again: it is not allowed, or its target not
-    there.
-    """
+    """Return whether AWS will refuse the same call again: no permission, or no such target."""
     cause = error.__cause__
     return cause is not None and code_of(cause) in (*_DENIED, *_MISSING)
 
 
 @contextmanager
 def translate_errors(doing: str) -> Generator[None]:
-    """Turn the errors of boto3 into ours. `doing` says what was tried, on what."""
+    """Turn the errors of boto3 into StoreUnavailable. `doing` names the action and its object."""
     from botocore.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
         BotoCoreError,
         ClientError,
@@ -169,9 +161,9 @@ def translate_errors(doing: str) -> Generator[None]:
         code = code_of(error)
         remedy = ""
         if code in _DENIED:
-            remedy = "; the role of this function does not allow it"
+            remedy = "; allow this to the role of the function, or to the user of the process"
         elif code in _MISSING:
-            remedy = "; it does not exist: check the settings"
+            remedy = "; the resource does not exist: check the settings"
         raise StoreUnavailable(f"{doing}: {error}{remedy}") from error
     except BotoCoreError as error:
         raise StoreUnavailable(f"{doing}: {error}") from error

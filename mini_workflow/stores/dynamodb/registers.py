@@ -1,4 +1,4 @@
-"""TableRegisters: an item for each turn of an execution, of which the newest says how things stand."""
+"""TableRegisters: an item for each turn of an execution; the newest has the present state."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from mini_workflow.stores.s3.object_store import SEGMENTS
 from mini_workflow.stores.s3.tombstone import Tombstone
 
 INLINE_UP_TO: Final = 16 * 1024
-"""Bytes of a turn that its item holds: a larger one is an object in the bucket, and its item names it.
-Above some 8 KB that is cheaper (docs/cost.md), and an item has 400 KB at most (DynamoDB quotas). Our own
+"""Bytes of a turn that its item holds. A larger turn is an object in the bucket that the item names: above
+some 8 KB that is cheaper (docs/cost.md), and an item has 400 KB at most (DynamoDB quotas). Our own
 bound."""
 
 MARKED_FOR: Final = 30 * 86_400
-"""Seconds for which the place of a deleted execution is marked, so that what is late for it is known: as
+"""Seconds for which the place of a deleted execution is marked, so that late messages are recognized: as
 long as in the bucket. DynamoDB removes the item within days after."""
 
 _READ_FIRST: Final = 40
-"""Turns that the first look at an execution reads. Our own bound."""
+"""Turns that the first read of an execution fetches. Our own bound."""
 
 _READ_AT_ONCE: Final = 1_000
-"""Turns that a later look reads at most. Our own bound: what a segment holds is far less, and so is what
-DynamoDB reads in one call, 1 MB."""
+"""Turns that a later read fetches at most. Our own bound: a segment holds far fewer, and so does one call
+of DynamoDB, with 1 MB."""
 
 _FIRST: Final = f"{1:012}"
-"""Where the first turn of an execution stands that has an id first."""
+"""The place of the first turn of the first execution with an id."""
 
 _EXECUTION: Final = "execution/"
-"""What the keys of executions begin with in the table."""
+"""The beginning of the keys of executions in the table."""
 
 
 class TableRegisters:
-    """Registers in a table. The fence is the place of the next turn: it is written only if nobody else
-    has, so that no turn reads before it writes. An etag is the place of the newest turn and its writer.
+    """Registers in a table. The fence is the place of the next turn, which is written only if it is free,
+    so that no turn reads before it writes. An etag is the place of the newest turn and its writer.
     """
 
     def __init__(self, table: Table, bucket: Bucket, now: Callable[[], float] = time.time) -> None:
@@ -95,13 +95,13 @@ class TableRegisters:
             item = Item(order, tombstone.encode(value).decode())
             expires = int(self._now()) + MARKED_FOR
             if value.finished:
-                # A start that has seen no execution, and comes late, would be the first again.
+                # A late start that has seen no execution must not become the first turn again.
                 self._table.put(key, replace(item, order=_FIRST), expires)
         else:
             body = form.encode(replace(value, tail=value.tail[len(value.tail) - events :]))
             item = Item(order, body.decode())
             if len(body) > INLINE_UP_TO:
-                # Below the segments, so that it goes with them.
+                # Below the segments, so that it is deleted with them.
                 at = f"{SEGMENTS}{execution_id}/{order}-{value.writer}.json"
                 self._bucket.put(at, body)
                 item = Item(order, body[: body.index(b"\n") + 1].decode(), at)
@@ -115,7 +115,7 @@ class TableRegisters:
         self._table.put(key, Item(_FIRST))
 
     def _decode(self, item: Item) -> ExecutionObject | Tombstone:
-        """Return what an item says, of an execution only with the events of its own turn."""
+        """Return the content of an item; of an execution only the events of the item's own turn."""
         body = item.text.encode()
         stone = tombstone.decode(body, "")
         if stone is not None:
@@ -131,12 +131,12 @@ class TableRegisters:
     def _tail(
         self, execution_id: str, document: ExecutionObject, order: str, items: list[Item]
     ) -> tuple[str, ...] | None:
-        """Return all events that are not sealed; None if some are gone. `items` are those before."""
+        """Return all events that are not sealed; None if some are gone. `items` are the earlier ones."""
         wanted = document.length - document.sealed
         tails, found = [document.tail], len(document.tail)
         while found < wanted:
             if not items:
-                # As many as there are if each holds as many events as those did which are read.
+                # As many as are left, if each holds as many events as the items before.
                 rest = -(-(wanted - found) * len(tails) // max(found, 1))
                 limit = min(max(rest, _READ_FIRST), _READ_AT_ONCE)
                 items = self._table.newest(_EXECUTION + execution_id, limit, order)

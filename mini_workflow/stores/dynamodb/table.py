@@ -1,4 +1,4 @@
-"""Table: the items of a table of DynamoDB, in order below each key, and what a retried write really did."""
+"""Table: the items of a table of DynamoDB, in order below each key, with writes that may be retried."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _TAKEN: Final = "ConditionalCheckFailedException"
 
 @frozen
 class Item:
-    """An item: where it stands below its key, its text, and the key of the object in the bucket that has
-    the whole of it, where that is not all.
+    """An item: its place below its key, and its text. `at` is the key of the object in the bucket with
+    the whole text, if the item has only its beginning.
     """
 
     order: str
@@ -30,8 +30,9 @@ class Item:
 
 
 class Table:
-    """The items whose keys begin with a prefix. Every method raises StoreUnavailable when DynamoDB cannot
-    do its part. Whatever is read is as of the last write.
+    """The items whose keys begin with a prefix. Reads see the last write.
+
+    Every method raises StoreUnavailable if a call of DynamoDB fails.
     """
 
     def __init__(self, clients: Clients, name: Callable[[], str], prefix: str = "") -> None:
@@ -40,8 +41,9 @@ class Table:
         self._prefix = prefix
 
     def create(self, key: str, item: Item, expires: int | None = None) -> bool:
-        """Write an item unless there is one in its place; whether it was written. `item` must differ from
-        what anybody else writes there.
+        """Write an item unless there is one in its place. Return whether it was written.
+
+        `item` must differ from items that others write to the same place.
         """
         options = {
             "ConditionExpression": f"attribute_not_exists({KEY})",
@@ -50,25 +52,24 @@ class Table:
         try:
             self._put(key, item, expires, options)
         except _Taken as taken:
-            # It may be our own: written, its answer lost, and tried again by boto3.
+            # It may be our own: boto3 tries a write again whose answer was lost.
             return taken.by == item
         return True
 
     def put(self, key: str, item: Item, expires: int | None = None) -> None:
-        """Write an item, whatever is there."""
+        """Write an item, in the place of any other."""
         self._put(key, item, expires, {})
 
     def newest(self, key: str, limit: int, before: str = "") -> list[Item]:
-        """Return the last items below a key, newest first: so many, or fewer where they are large. Those
-        before a place, if one is given.
+        """Return the last items below a key, or those before a place, newest first.
+
+        Returns `limit` of them, or fewer where they are large.
         """
         items, _ = self._page(key, "<", before, limit, forward=False)
         return items
 
     def orders(self, key: str, *, after: str = "", before: str = "", limit: int) -> list[str]:
-        """Return the places of the first items below a key, in order, behind a place and before another
-        one, as far as they are given.
-        """
+        """Return the places of the first items below a key, in order, between two places if given."""
         found: list[str] = []
         more = True
         while more and len(found) < limit:
@@ -81,7 +82,7 @@ class Table:
         return found
 
     def delete(self, key: str, orders: Sequence[str]) -> None:
-        """Delete items; harmless if there are none."""
+        """Delete items. Harmless if there are none."""
         keys = [{KEY: {"S": self._prefix + key}, ORDER: {"S": order}} for order in orders]
         while keys:
             entries = [{"DeleteRequest": {"Key": one}} for one in keys[:DELETED_AT_ONCE]]
@@ -174,12 +175,12 @@ class TableMarkers:
         return [prefix + name for name in names]
 
     def folders(self, prefix: str) -> list[str]:
-        """See `Markers.folders`: those that there may be, which no call is needed for."""
+        """See `Markers.folders`. Returns all that there may be, without a call."""
         return [f"{prefix}{digit:x}/" for digit in range(16)]
 
 
 class _Taken(Exception):
-    """There is an item in the place."""
+    """The place of a new item is taken."""
 
     def __init__(self, by: Item | None) -> None:
         self.by = by

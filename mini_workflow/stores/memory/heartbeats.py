@@ -9,12 +9,13 @@ from mini_workflow.ports import Head
 from mini_workflow.ports.heartbeats import Heartbeat
 
 HeartbeatTable = dict[str, dict[int, Heartbeat]]
-"""The last ones, by the execution and the number of the task."""
+"""The last heartbeats, by execution and number of the task."""
 
 
 class MemoryHeartbeats:
-    """Implements `HeartbeatStore`: a table that `opened` gives, with its lock held. `head` finds executions,
-    and is called with the lock held.
+    """Implements `HeartbeatStore` over a table. `opened` returns the table with its lock held.
+
+    `head` returns the head of an execution, and is called with the lock held.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Stand in for a queued backend in memory: executions for a `CachedStore`, and a queue, for tests."""
+"""A queued backend in memory, for tests: documents for a `CachedStore`, and a queue."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ class MemoryDocument:
 
     @property
     def length(self) -> int:
-        """How many events there are, over all runs."""
+        """The number of events, over all runs."""
         return len(self.events)
 
 
 class MemoryDocuments:
-    """The executions, for any number of `CachedStore`s: see `Documents`. It reads them for clients
-    too: see `Store`. Nothing that it hands out can be changed.
+    """Implements `Documents` for any number of `CachedStore`s, and the reading part of `Store`.
+
+    It returns immutable objects only.
     """
 
     def __init__(self) -> None:
@@ -152,7 +153,7 @@ class MemoryDocuments:
             return written
 
     def delete(self, execution_id: str, found: MemoryDocument | Deleted, at: int) -> bool:
-        """See `Documents.delete`. The number of events is known for ever."""
+        """See `Documents.delete`. The number of events is kept for ever."""
         with self._lock:
             if isinstance(found, Deleted):
                 return True
@@ -205,8 +206,10 @@ class MemoryDocuments:
 
 
 class MemoryDispatch:
-    """A `Dispatch` and the queue behind it. Any thread. Of one execution one batch is handed out at a
-    time; what is not removed is handed out again. What was sent twice arrives twice.
+    """A `Dispatch` and the queue behind it, for any thread.
+
+    The queue hands out one batch of an execution at a time, and hands messages out again that are not
+    removed. A message that is sent twice arrives twice.
     """
 
     def __init__(self) -> None:
@@ -217,7 +220,7 @@ class MemoryDispatch:
         self._requests: list[TaskRequest] = []
         self._wakeups: set[tuple[int, str]] = set()
         self.cancelled: dict[tuple[str, int], str] = {}
-        """The reasons for which tasks are to end, by execution and seq."""
+        """The reasons of cancelled tasks, by execution and seq."""
 
     def run(self, requests: Sequence[TaskRequest]) -> list[StoreError | None]:
         """See `Dispatch.run`."""
@@ -226,7 +229,7 @@ class MemoryDispatch:
         return [None] * len(requests)
 
     def outcomes(self, execution_id: str, attempts: Sequence[tuple[int, int]]) -> list[str]:
-        """See `Dispatch.outcomes`. It keeps none: what is posted is in the queue."""
+        """See `Dispatch.outcomes`. Returns none, since all outcomes are in the queue."""
         return []
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
@@ -256,8 +259,9 @@ class MemoryDispatch:
     # The other end
 
     def receive(self, limit: int, now: int) -> list[Received]:
-        """Return the oldest messages, of executions of which nothing is in hand. They stay until
-        they are removed.
+        """Return the oldest messages, except those of executions with a batch that is not finished.
+
+        Messages stay in the queue until `finish` removes them.
         """
         with self._lock:
             for at, execution_id in sorted(one for one in self._wakeups if one[0] <= now):
@@ -270,14 +274,14 @@ class MemoryDispatch:
             return list(found.values())
 
     def finish(self, received: Sequence[Received], failed: Sequence[str]) -> None:
-        """Remove what was received, but for the executions that `failed`: theirs comes again."""
+        """Remove received messages, except those of executions that `failed`, which come again."""
         with self._lock:
             gone = {one.id for one in received if one.execution_id not in failed}
             self._queue = [one for one in self._queue if one.id not in gone]
             self._in_hand.difference_update(one.execution_id for one in received)
 
     def take_request(self) -> TaskRequest | None:
-        """Remove and return the oldest attempt that is to be run, or None."""
+        """Remove and return the oldest attempt to run, or None."""
         with self._lock:
             return self._requests.pop(0) if self._requests else None
 

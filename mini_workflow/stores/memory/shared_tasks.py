@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @mutable
 class TaskTable:
-    """The attempts of all executions, in the order in which they were offered; and of those that are settled,
-    the numbers of their messages. Whoever uses it holds a lock.
+    """The attempts of all executions, in the order of their offers, and the messages of settled ones.
+
+    `messages` has the numbers of the messages. Callers hold a lock.
     """
 
     tasks: dict[Key, SharedTask] = field(default_factory=dict[Key, SharedTask])
@@ -33,7 +34,7 @@ class TaskTable:
 
 
 class Session(Protocol):
-    """One owner's view of the state: its lease, and the workers that it serves."""
+    """The session of one owner: its lease, and the workers that it serves."""
 
     lease: int | None
     serves: frozenset[str]
@@ -179,7 +180,7 @@ class MemorySharedTasks:
 
 
 def _find(state: MemoryState, task: SharedTask) -> SharedTask | None:
-    """Return what there is of an attempt, if it is still with that taker and not settled."""
+    """Return the stored attempt, if it is still with that taker and not settled."""
     found = state.tasks.tasks.get(task.key)
     if found is None or found.taker != task.taker or task.key in state.tasks.messages:
         return None
@@ -194,7 +195,7 @@ def _over(state: MemoryState, task: SharedTask) -> bool:
 
 
 def _clean(state: MemoryState) -> None:
-    """Keep what is settled until its message is taken, and what waits as long as its execution is open."""
+    """Remove settled attempts whose message was taken, and waiting ones of closed executions."""
     table = state.tasks
     for key, task in list(table.tasks.items()):
         message = table.messages.get(key)

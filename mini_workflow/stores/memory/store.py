@@ -1,8 +1,8 @@
 """Keep executions in memory, behind the ports of a store that several owners share.
 
-A `MemoryState` is what a file is to other backends: several owners may open it, and one that goes
-away without a word leaves its executions to the others. It keeps text, numbers and frozen heads
-only, so that nobody who was given something can change what is stored.
+A `MemoryState` stands for the file of other backends: several owners may open it, and take over the
+executions of an owner that stops renewing its lease. It keeps text, numbers and frozen heads only, so
+that a caller cannot change the stored data.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mini_workflow.stores.memory.shared_tasks import MemorySharedTasks, TaskTabl
 from mini_workflow.stores.memory.streams import MemoryStreams, StreamTable
 
 HOMES: Final = 4
-"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
+"""Partitions that an owner begins with, so that its executions can be shared among so many others."""
 
 
 @mutable
@@ -46,11 +46,11 @@ class _Execution:
     parked: list[str] = field(default_factory=list[str])
     tries: int = 0
     dropped: int = 0
-    """How many events of runs that are over are not kept any more."""
+    """The number of events of earlier runs that were dropped."""
 
     @property
     def length(self) -> int:
-        """How many events it has, those of earlier runs included."""
+        """The number of events, those of earlier runs included."""
         return self.dropped + len(self.events)
 
     def since(self, number: int) -> list[str]:
@@ -62,7 +62,7 @@ class _Execution:
         return self.since(self.head.base)
 
     def drop_runs(self) -> None:
-        """Forget the events of the runs that are over."""
+        """Forget the events of earlier runs."""
         self.events, self.dropped = self.run(), self.head.base
 
 
@@ -75,9 +75,7 @@ class _Owner:
 
 
 class MemoryState:
-    """The contents of a store in memory, whoever has it open. Pass it to each `MemoryBackend` that
-    shares it.
-    """
+    """The contents of a store in memory. Pass it to each `MemoryBackend` that shares it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -87,7 +85,7 @@ class MemoryState:
         self.owners: dict[int, _Owner] = {}
         self.partitions: dict[int, int | None] = {}
         self.deleted: dict[str, tuple[int, int]] = {}
-        """How many events executions had that were deleted, by id, and the time of the last deletion."""
+        """The number of events of deleted executions, and the time of the last deletion, by id."""
         self.last = 0
         """The last number that was given out."""
         self.streams = StreamTable(self.head)
@@ -105,7 +103,7 @@ class MemoryState:
         return self.last
 
     def post(self, execution_id: str, body: str, key: str) -> bool:
-        """Keep a message, unless one of its key is there; answers whether the execution exists."""
+        """Keep a message, unless there is one with its key. Return whether the execution exists."""
         if execution_id not in self.executions:
             return False
         if (execution_id, key) not in self._posted:
@@ -127,7 +125,7 @@ class MemoryState:
                 self.take(execution_id, number)
 
     def take(self, execution_id: str, number: int) -> None:
-        """Remove a message, if there is one of that number to that execution."""
+        """Remove the message with a number, if it is for that execution."""
         entry, key = self.entries.get(number, (None, ""))
         if entry is not None and entry.execution_id == execution_id:
             del self.entries[number]
@@ -139,13 +137,13 @@ class MemoryBackend:
     `MemoryState`.
 
     Args:
-        state: what to open; a new and empty one if left out.
-        owner: a name for this opener.
-        address: where the owner can be woken up by others; empty if it cannot.
-        clock: the time, against which leases of others are judged.
-        lease: milliseconds after which the executions of an owner that has stopped renewing its
-            lease may be taken over.
-        keep_runs: whether the events of runs that are over are kept.
+        state: the contents to share; new and empty ones if left out.
+        owner: the name of this owner.
+        address: the address at which other owners wake this one; empty if they cannot.
+        clock: the time by which leases of others end.
+        lease: milliseconds without a renewal after which others may take over the executions of an
+            owner.
+        keep_runs: whether the events of earlier runs are kept.
     """
 
     def __init__(
@@ -174,7 +172,7 @@ class MemoryBackend:
 
 
 class _Session:
-    """One owner's view of the state."""
+    """The session of one owner: its lease, and access to the state."""
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state
@@ -211,7 +209,7 @@ class _Session:
     def verify(self, state: MemoryState) -> int:
         """Return the lease, if it still stands; raises LeaseLost otherwise."""
         if self.lease is None:
-            raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
+            raise LeaseLost("this owner holds no lease: acquire one to go on")
         if self.lease not in state.owners:
             self.lease = None
             raise LeaseLost(
@@ -282,7 +280,7 @@ class MemoryStore:
         found = state.executions.get(item.execution_id)
         if found is None:
             if item.expected or item.head is None:
-                return False  # What creates an execution has a head: `_check` saw to that.
+                return False  # `_check` made sure that a creation has a head.
             homes = [n for n, owner in state.partitions.items() if owner == self._session.lease]
             key = state.number()
             found = _Execution(key, homes[key % len(homes)], item.head)
@@ -326,7 +324,7 @@ class MemoryStore:
             }
 
     def sweep(self, now: int, limit: int) -> bool:
-        """See `Store.sweep`. What is deleted is gone at once."""
+        """See `Store.sweep`. Deleted executions are gone at once."""
         with self._session.open() as state:
             state.deleted = {
                 name: (events, at)
@@ -355,8 +353,8 @@ class MemoryAgenda:
 
     def due(self, now: int, limit: int) -> list[str]:
         """See `Agenda.due`."""
-        plan_wakeup = self._heads(lambda head: head.wake_at is not None and head.wake_at <= now)
-        return [head.execution_id for head in sorted(plan_wakeup, key=_wake_at)[:limit]]
+        due = self._heads(lambda head: head.wake_at is not None and head.wake_at <= now)
+        return [head.execution_id for head in sorted(due, key=_wake_at)[:limit]]
 
     def next_wake(self) -> int | None:
         """See `Agenda.next_wake`."""
@@ -438,7 +436,7 @@ class MemoryLeases:
                     del state.owners[number]
                     lost = state.executions.get(owner.turn or "")
                     if lost is not None:
-                        lost.tries += 2  # it may still hang: nobody can tell
+                        lost.tries += 2  # the owner may still hang in the turn
             taken = self._share(state)
             state.partitions.update(dict.fromkeys(taken, session.lease))
             if session.lease not in state.partitions.values():
@@ -447,8 +445,9 @@ class MemoryLeases:
             return bool(taken)
 
     def _share(self, state: MemoryState) -> list[int]:
-        """Return the partitions to take: a fair share of those that nobody holds, and all of them if this
-        owner cannot be rung, since it holds what it takes for a moment only. Forgets those that are empty.
+        """Return a fair share of the partitions that nobody holds, and drop the empty ones.
+
+        An owner without an address holds partitions for a moment only, and takes all of them.
         """
         free = sorted(n for n, owner in state.partitions.items() if owner not in state.owners)
         filled = {execution.partition for execution in state.executions.values()}
@@ -501,7 +500,7 @@ class MemoryLeases:
 
 
 def _check(item: Commit) -> None:
-    """Refuse what other stores would, before anything is written."""
+    """Refuse the commits that other stores refuse, before anything is written. Raises UsageError."""
     for text in (*item.events, *item.park, *(chunk.body for chunk in item.chunks)):
         text.encode()
     for message in item.outbox:
@@ -509,10 +508,13 @@ def _check(item: Commit) -> None:
             text.encode()
     if item.deleted_at is not None and (item.expected < 1 or item.events or item.head):
         raise UsageError(
-            f"deleting {item.execution_id} takes what is expected of it, and nothing else"
+            f"the commit that deletes {item.execution_id!r} must give its number of events, and no "
+            "events or head"
         )
     if item.expected == 0 and (item.head is None or not item.events):
-        raise UsageError(f"creating {item.execution_id} takes a head and an event at least")
+        raise UsageError(
+            f"the commit that creates {item.execution_id!r} must have a head and a first event"
+        )
     length = item.expected + len(item.events)
     if item.head is not None and not 0 <= item.head.base < length:
         raise UsageError(

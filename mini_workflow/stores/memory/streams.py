@@ -26,8 +26,10 @@ class _Stream:
 
 
 class StreamTable:
-    """The streams of all executions. Whoever uses it holds a lock. `head` finds executions, and
-    `pending` the writes that their last commits have left to be done.
+    """The streams of all executions. Callers hold a lock.
+
+    `head` returns the head of an execution, and `pending` the writes to streams that its last commit
+    has left to do.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class StreamTable:
 
 
 class MemoryStreams:
-    """Implements `StreamStore`: a table that `opened` gives, with its lock held."""
+    """Implements `StreamStore` over a table, which `opened` returns with its lock held."""
 
     def __init__(
         self,

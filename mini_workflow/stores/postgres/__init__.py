@@ -1,6 +1,6 @@
-"""Executions in a Postgres database, for processes on many machines.
+"""Store executions in a Postgres database, for processes on many machines.
 
-Raises StoreUnavailable, with the extra that brings it, if the package psycopg is missing.
+The import raises StoreUnavailable if the package psycopg is missing.
 """
 
 from mini_workflow.errors import StoreUnavailable
@@ -9,7 +9,7 @@ try:
     import psycopg as psycopg
 except ImportError as error:
     raise StoreUnavailable(
-        f"Postgres needs the package psycopg, which cannot be imported ({error}): "
+        f"Postgres needs the package psycopg, which cannot be imported ({error}): run "
         'pip install "mini-workflow[postgres]"'
     ) from error
 

@@ -20,7 +20,7 @@ class PostgresAgenda:
 
     def due(self, now: int, limit: int) -> list[str]:
         """See `Agenda.due`."""
-        self._fence.settle()  # what was due is not, if a commit was done that has raised
+        self._fence.settle()  # after a commit that was done and raised, the due executions are others
         return self._names(_DUE, now, limit, limit)
 
     def next_wake(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Arrays as literals of Postgres: psycopg's own way to send lists takes four times as long."""
+"""Write arrays as literals of Postgres, since psycopg takes four times as long to send lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def flags(values: Iterable[bool]) -> str:
 
 
 def read_numbers(literal: Any) -> list[int | None]:
-    """Return what a bigint[] has, which the driver has read already."""
+    """Return the elements of a bigint[] that the driver has read; none for NULL."""
     return list(literal or ())
 
 

@@ -1,4 +1,4 @@
-"""The database opened: its connections, and the ports over them."""
+"""Open a database: its connections, and the ports over them."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class PostgresBackend:
     """The ports `store`, `agenda`, `mailbox`, `leases`, `streams` and `shared_tasks` over one schema of a
     Postgres database.
 
-    What a port allows from any thread goes over connections of its own, so that a reader never waits
-    for the engine; everything else belongs to who leads the engine.
+    Calls that a port allows from any thread use connections of their own, so that a reader never waits
+    for the engine. All other calls are for the thread that leads the engine.
 
     Args:
         url: the database: ``postgresql://user:password@host:port/database``, or the key=value form of
-            libpq. What it leaves out is taken from libpq's environment variables.
-        owner: a name for this opener, for people who look at the table.
-        schema: the schema that the tables are in; it is made where there is none.
-        address: where the owner can be woken up; by default the one of its `wakeups`.
-        clock: the time, against which leases of others are judged; by default the server's.
-        lease: milliseconds after which the executions of an owner that has stopped renewing its
-            lease may be taken over. (One that is dead on the same machine is found out at once.)
-        migrate: whether the tables are made, or brought to the current version, on opening.
-        keep_runs: whether the events of runs that are over are kept.
-        is_client: hold nothing, and run nothing: what is created is for whoever runs executions.
-        read_only: change nothing; the server itself refuses it.
-        direct_url: where rings of other processes are heard, if `url` is a pooler's; the same database.
-        borrowed: the caller's connection, of which everything uses the transaction.
+            libpq. Parts that are left out come from libpq's environment variables.
+        owner: the name of this owner, for people who read the table.
+        schema: the schema of the tables; it is made where there is none.
+        address: the address at which other owners wake this one; by default that of its `wakeups`.
+        clock: the time by which leases of others end; by default the server's.
+        lease: milliseconds without a renewal after which others may take over the executions of an
+            owner. (A dead process on the same machine loses its executions at once.)
+        migrate: whether the tables are made or upgraded on opening.
+        keep_runs: whether the events of earlier runs are kept.
+        is_client: hold no lease and run nothing; other owners run the executions that it creates.
+        read_only: change nothing; the server refuses changes.
+        direct_url: the same database without the pooler, to receive wake-ups, if `url` is a pooler's.
+        borrowed: the caller's connection, whose transaction all calls use.
 
     Raises:
-        StoreUnavailable: the server cannot be reached, or lacks something; the message says what.
+        StoreUnavailable: the server cannot be reached, or the schema has to be upgraded.
         StoreTooNew: a later version of this library has upgraded the tables.
         UsageError: an argument is out of range.
     """
@@ -121,7 +121,7 @@ class PostgresBackend:
 
     @property
     def trips(self) -> int:
-        """How many round trips to the server there were, those of rings not counted."""
+        """The number of round trips to the server, without those for wake-ups."""
         return self._writer.trips + self._readers.trips
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ class Events:
         self.bodies: list[str] = []
 
     def add(self, ref: int, first: int, bodies: Sequence[str]) -> None:
-        """Take up events of an execution, from a number on."""
+        """Add events of an execution; `first` is the number of the first one."""
         self.refs.extend(repeat(ref, len(bodies)))
         self.numbers.extend(range(first, first + len(bodies)))
         self.bodies.extend(bodies)
@@ -34,7 +34,7 @@ class Events:
 class Batch:
     """The rows of one commit, as the arrays that the function takes.
 
-    What is to be created has a negative reference until the server has said its key.
+    A new execution has a negative reference until the server returns its key.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Batch:
         self._received = received
         self._places = found
         self._items: list[tuple[str, int] | None] = []
-        """Of each item the execution and its reference, or None for one that is refused."""
+        """The execution and the reference of each item; None for an item that is refused."""
         self._creator: dict[str, int] = {}
         """The position of the item that creates an execution."""
         self._created: list[tuple[int, str, Head]] = []
@@ -67,7 +67,7 @@ class Batch:
         self._chunks: list[tuple[int, StreamWrite]] = []
 
     def add(self, item: Commit) -> None:
-        """Take up the item, unless its fence forbids it."""
+        """Add an item, unless its fence forbids it. Raises UsageError."""
         name, expected, head = item.execution_id, item.expected, item.head
         length = expected + len(item.events)
         place = self._places.get(name) or self._holding.lengths.get(name)
@@ -75,7 +75,7 @@ class Batch:
             self._delete(item, place, item.deleted_at)
             return
         if expected == 0 and (head is None or not item.events):
-            raise UsageError(f"creating {name} takes a head and an event at least")
+            raise UsageError(f"the commit that creates {name!r} must have a head and a first event")
         if head is not None and not 0 <= head.base < length:
             raise UsageError(
                 f"a run of {name} that begins at event {head.base} has no event among {length}"
@@ -128,7 +128,9 @@ class Batch:
     def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> None:
         name, length = item.execution_id, item.expected
         if length < 1 or item.events or item.head is not None:
-            raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
+            raise UsageError(
+                f"the commit that deletes {name!r} must give its number of events, and no events or head"
+            )
         if place is None or place[1] != length:
             self._items.append(None)
             return
@@ -140,11 +142,11 @@ class Batch:
         return bool(self._deleted or self._dropped)
 
     def needs_messages(self) -> bool:
-        """Return whether executions are deleted, or others are asked, which may not be there."""
+        """Return whether executions are deleted, or messages go to executions that may not exist."""
         return bool(self._deleted or self._otherwise)
 
     def asked_for(self) -> list[str]:
-        """Return the arrays for that."""
+        """Return the arrays of messages that were read, and of answers for executions that are missing."""
         return [
             numbers(self._received.read()),
             numbers(ref for ref, *_ in self._otherwise),
@@ -154,7 +156,7 @@ class Batch:
         ]
 
     def removed(self) -> list[str]:
-        """Return the arrays for that."""
+        """Return the arrays of deleted executions and dropped runs."""
         return [
             numbers(key for _, key, _, _ in self._deleted),
             numbers(length for _, _, length, _ in self._deleted),
@@ -164,7 +166,7 @@ class Batch:
         ]
 
     def only_appends(self) -> bool:
-        """Return whether there is nothing but events, of executions that are there."""
+        """Return whether the commit only appends events to existing executions."""
         return not (
             self._created
             or self._deleted
@@ -178,11 +180,11 @@ class Batch:
         )
 
     def writes_chunks(self) -> bool:
-        """Return whether streams are written to."""
+        """Return whether the commit writes to streams."""
         return bool(self._chunks)
 
     def chunks(self) -> list[str]:
-        """Return the arrays for that."""
+        """Return the arrays of the chunks."""
         return [
             numbers(ref for ref, _ in self._chunks),
             *chunk_arrays([write for _, write in self._chunks]),
@@ -212,7 +214,7 @@ class Batch:
         ]
 
     def settle(self, made: Sequence[int | None]) -> list[bool]:
-        """Return what became of each item, given the keys of what was made."""
+        """Return whether each item was written, given the keys of the executions that were made."""
         answers: list[bool] = []
         gone = {name for name, *_ in self._deleted}
         for item in self._items:
@@ -232,7 +234,7 @@ class Batch:
 
 
 def chunk_arrays(writes: Sequence[StreamWrite]) -> list[str]:
-    """Return what is written to streams as arrays, but for the executions."""
+    """Return writes to streams as arrays, without their executions."""
     return [
         texts(write.stream for write in writes),
         numbers(write.source for write in writes),
@@ -263,5 +265,5 @@ def _columns(heads: Sequence[Head]) -> list[str]:
 
 
 def _printable(reason: str | None) -> str | None:
-    """Return a reason as it can be stored: it may quote anything, and a text has no NUL there."""
+    """Return a reason that Postgres can store: a text there has no NUL, which a reason may quote."""
     return None if reason is None else reason.replace("\0", "\\0")

@@ -6,31 +6,28 @@ import time
 
 
 class DatabaseClock:
-    """Implements `Clock`: the local clock that never jumps, and how far the server's is from it.
+    """Implements `Clock` by the local monotonic clock and its distance to the server's clock.
 
-    So all processes agree on what time it is, whatever the clocks of their machines say. It is set when
-    the store is opened and whenever the lease is renewed.
+    So all processes have the same time, also if the clocks of their machines differ. The distance is
+    measured when the store is opened, and whenever the lease is renewed.
     """
 
     def __init__(self) -> None:
         self._offset = time.time_ns() // 1_000_000 - _steady()
         self.error = 0
-        """By how many milliseconds the clock of this machine differed from the server's when it was
-        set last."""
+        """The clock of this machine minus that of the server when it was set last, in milliseconds."""
 
     def now(self) -> int:
         """Return milliseconds since the epoch."""
         return _steady() + self._offset
 
     def set(self, there: int, asked: int, answered: int) -> None:
-        """Take the server's time, of between when it was asked and when it has answered, both as
-        `steady` says.
-        """
+        """Set the clock to the server's time, read between two times of `steady`, in milliseconds."""
         self._offset = there - (asked + answered) // 2
         self.error = time.time_ns() // 1_000_000 - self.now()
 
     def steady(self) -> int:
-        """Return milliseconds of the local clock that never jumps."""
+        """Return milliseconds of the local monotonic clock."""
         return _steady()
 
 

@@ -1,4 +1,4 @@
-"""Connections to the server: errors of the library's tree, and a new connection after a lost one."""
+"""Connect to the server, translate its errors, and connect again after a lost connection."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from mini_workflow.errors import (
 Raw = psycopg.Connection[tuple[Any, ...]]
 
 UNREAD: Final = "MW002"
-"""The condition by which a commit says that there are messages to what it is to delete."""
+"""The SQLSTATE of a commit that must not delete an execution, since there are messages for it."""
 
 LOST: Final = "MW001"
-"""The SQLSTATE by which our own functions say that the lease does not stand."""
+"""The SQLSTATE of our own functions for a lease that is lost."""
 
 _CONNECT_TIMEOUT: Final = 10
 """Seconds to wait for a connection, unless the address says otherwise."""
 
 _AGAIN: Final = ("40001", "40P01")
-"""Serialization failure and deadlock: nothing has happened, and once more helps."""
+"""Serialization failure and deadlock: nothing was done, and a second try helps."""
 
 _ENDED: Final = ("08", "57P", "25P03")
 """The server has ended the session, or the pooler has lost it."""
 
 READERS: Final = 4
-"""Connections of a process, at most, for what may be asked on any thread. Our own bound."""
+"""Connections of a process, at most, for calls from any thread. Our own bound."""
 
 
 class ConnectionLost(StoreUnavailable):
-    """The connection ended in the middle of a call: what became of that is not known."""
+    """The connection ended during a call, which may have been done or not."""
 
 
 class Address:
-    """The address of the database, and the schema that the tables are in.
+    """The address of a database, and the schema of the tables.
 
-    Raises UsageError for what is no address, or no name of a schema.
+    Raises UsageError for a wrong address, or a wrong name of a schema.
     """
 
     def __init__(self, url: str, schema: str, *, read_only: bool = False) -> None:
@@ -64,18 +64,18 @@ class Address:
             self._parameters = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
             raise UsageError(
-                f"this is no address of a Postgres database ({error}); give one such as "
+                f"the address of the Postgres database is wrong ({error}): give one such as "
                 "postgresql://user@host:5432/database"
             ) from None
         self.schema: Final = schema
         host, port = self._parameters.get("host", "local"), self._parameters.get("port", 5432)
         base = self._parameters.get("dbname", "")
         self.place: Final = f"postgresql://{host}:{port}/{base} (schema {schema})"
-        """The address without what is secret, for people."""
+        """The address without its secrets, for people."""
         self.process: Final = os.getpid()
         self.is_pooled = False
-        """Whether a pooler (such as PgBouncer) stands between; known once there was a connection. Then
-        each transaction may meet another session of the server: nothing is kept in one."""
+        """Whether a pooler such as PgBouncer stands between, known after the first connection. If so,
+        each transaction may run in another session of the server, and sessions keep no settings."""
 
     def connect(self) -> Raw:
         """Open a connection. Raises StoreUnavailable."""
@@ -103,7 +103,7 @@ class Address:
         return raw
 
     def _prepare(self, raw: Raw) -> None:
-        # A pooler answers with process ids of its own, by which it finds what is to be cancelled.
+        # A pooler gives its own process ids, by which it recognizes requests to cancel.
         asked = raw.execute("SELECT pg_backend_pid()").fetchone()
         self.is_pooled = asked is not None and asked[0] != raw.info.backend_pid
         if self.is_pooled:
@@ -138,7 +138,9 @@ class Address:
                     "max_connections of the server, or run fewer processes"
                 )
             case "25006":
-                return StoreUnavailable(f"{text}: this server is a standby; name the primary one")
+                return StoreUnavailable(
+                    f"{text}; this server is a standby: give the primary one's address"
+                )
             case "42501":
                 return StoreUnavailable(
                     f"{text}; give the user the rights on the schema, or have its owner run "
@@ -146,13 +148,15 @@ class Address:
                 )
             case "3F000" | "42P01" | "42883":
                 return StoreUnavailable(
-                    f"{text}: the tables are not there as this version needs them; run "
+                    f"{text}; the tables are missing or too old for this version: run "
                     "`mini-workflow migrate`"
                 )
             case "54000" | "22003" | "22021" | "23502" | "22P05":
                 return StoreRefused(text)
             case "25P03":
-                return StoreUnavailable(f"{text}: this process stood still in the middle of it")
+                return StoreUnavailable(
+                    f"{text}; this process stood still during the transaction: try again"
+                )
             case _ if state.startswith("XX"):
                 return StoreCorrupt(f"{text}; restore the database from a backup")
             case _ if state.startswith(("08", "53", "55", "57", "40")):
@@ -167,11 +171,10 @@ class Address:
 
 
 class Connection:
-    """One connection, which is made when it is first used, and again after it was lost. One thread at
-    a time.
+    """One connection, which is opened when it is first used, and again after it was lost.
 
-    A `borrowed` one is the caller's: what is done becomes part of the caller's transaction, so that
-    nothing is repeated, and it is never closed here.
+    One thread uses it at a time. A `borrowed` one is the caller's: statements become part of the
+    caller's transaction, so that none is repeated, and the connection is never closed here.
     """
 
     def __init__(self, address: Address, borrowed: Raw | None = None) -> None:
@@ -181,23 +184,24 @@ class Connection:
         self._closed = False
         self._statements: dict[str, bytes] = {}
         self.trips = 0
-        """How often the server was asked."""
+        """The number of round trips to the server."""
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Return all rows of a statement that is a transaction by itself, and may be done twice."""
+        """Return all rows of a statement that is a transaction by itself, and may run twice."""
         try:
             return self.once(sql, parameters)
         except ConnectionLost:
             return self.once(sql, parameters)
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        """Return the first row of such a statement, or None."""
+        """Return the first row of a statement as for `rows`, or None."""
         found = self.rows(sql, parameters)
         return found[0] if found else None
 
     def once(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Return the rows of a statement that is a transaction by itself. It is repeated only when
-        nothing has happened. Raises ConnectionLost when that is not known.
+        """Return the rows of a statement that is a transaction by itself, and must not run twice.
+
+        Raises ConnectionLost if the statement may have been done or not.
         """
         try:
             return self._run(sql, parameters)
@@ -214,7 +218,7 @@ class Connection:
 
     @contextmanager
     def transaction(self) -> Generator[Connection]:
-        """Open a `with` block in which all statements are one durable transaction."""
+        """Return a `with` block whose statements are one durable transaction."""
         raw = self._connected()
         try:
             with raw.transaction():
@@ -260,12 +264,12 @@ class Connection:
             return found
         ended = self._raw.closed or (error.sqlstate or "").startswith(_ENDED)
         if ended and isinstance(found, StoreUnavailable):
-            self.drop()  # a pooler closes it only in a moment
+            self.drop()  # a pooler closes it a moment later
             return ConnectionLost(str(found))
         return found
 
     def drop(self) -> None:
-        """Close the connection; the next use makes another one."""
+        """Close the connection; the next use opens another one."""
         raw, self._raw = self._raw, None
         if raw is not None and not self._is_borrowed:
             with suppress(psycopg.Error):
@@ -283,9 +287,7 @@ def _fetched(raw: Raw, statement: bytes, parameters: Sequence[Any]) -> list[Any]
 
 
 class Pool:
-    """Connections for any thread: at most READERS, each used by one thread at a time; or a `borrowed` one
-    alone.
-    """
+    """Connections for any thread: at most READERS, each for one thread at a time, or one `borrowed`."""
 
     def __init__(self, address: Address, borrowed: Connection | None = None) -> None:
         self._address = address
@@ -297,7 +299,7 @@ class Pool:
 
     @contextmanager
     def use(self) -> Generator[Connection]:
-        """Lend a connection, the one that was used last."""
+        """Lend the connection that was used last."""
         with self._room:
             with self._lock:
                 if self._closed:
@@ -325,12 +327,12 @@ class Pool:
 
     @property
     def trips(self) -> int:
-        """How often the server was asked."""
+        """The number of round trips to the server."""
         with self._lock:
             return sum(connection.trips for connection in self._all)
 
     def close(self) -> None:
-        """Close all that are free, and each other one when it is given back."""
+        """Close all connections."""
         with self._lock:
             self._closed = True
             for connection in self._all:

@@ -1,4 +1,4 @@
-"""Compare this owner's commits with the count of the server."""
+"""Compare the number of this owner's commits with the count of the server."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from mini_workflow.stores.postgres.connection import Connection
 
 
 class Fence:
-    """Finds out what has become of a commit whose answer was lost."""
+    """A check whether a commit was done whose answer was lost."""
 
     def __init__(self, writer: Connection, holding: Ownership) -> None:
         self._writer: Final = writer
         self._holding: Final = holding
 
     def settle(self) -> None:
-        """Give up the lease if the last commit has raised and was done: the engine was told that nothing
-        had happened, so that what it knows is out of date. Raises LeaseLost.
+        """Give up the lease if the last commit raised an error and was done all the same.
+
+        The engine takes that commit for undone, so that its memory is out of date. Raises LeaseLost.
         """
         holding = self._holding
         if not holding.unconfirmed or holding.lease is None:
@@ -27,9 +28,10 @@ class Fence:
         holding.unconfirmed = False
 
     def is_done(self) -> bool:
-        """Return whether the server has counted the commit that may have been done. Raises LeaseLost
-        when the lease does not stand there, or with another number of commits: then this is another
-        server, which has not heard of all that was committed.
+        """Return whether the server has counted the unconfirmed commit.
+
+        Raises LeaseLost if the server has no such lease, or another number of commits: then it is
+        another server, to which some commits were not replicated.
         """
         holding = self._holding
         row = self._writer.row("SELECT commits FROM @owners WHERE id = %s", (holding.lease,))

@@ -1,4 +1,4 @@
-"""The functions by which an owner writes: one call is one round trip and one transaction."""
+"""Define the functions by which an owner writes: one call is one round trip and one transaction."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FENCE = """
         RAISE EXCEPTION 'the lease does not stand any more' USING ERRCODE = 'MW001';
     END IF;
 """
-"""The lock of the row has a takeover wait for the commit, and the commit for a takeover."""
+"""The lock of the row makes a takeover wait for the commit, and a commit wait for a takeover."""
 
 APPEND_1: Final = f"""
     CREATE FUNCTION @append_1(
@@ -45,7 +45,7 @@ APPEND_1: Final = f"""
             SELECT * FROM unnest(keys_, numbers_, bodies_);
     END $$
 """
-"""A commit that has nothing but events of executions whose keys are known."""
+"""A commit of events alone, of executions whose keys are known."""
 
 _CREATED = ", ".join(f"created_{name} {kind}[]" for name, kind in HEAD)
 _CHANGED = ", ".join(f"changed_{name} {kind}[]" for name, kind in HEAD)
@@ -195,7 +195,7 @@ COMMIT_2: Final = f"""
         RETURN QUERY SELECT * FROM @commit_1(lease_, commits_, {_passed(_PARAMETERS)});
     END $$
 """
-"""A commit that deletes executions, or drops the events of runs that are over, and all else."""
+"""A commit that may also delete executions, or drop the events of earlier runs."""
 
 SWEEP_1: Final = """
     CREATE FUNCTION @sweep_1(before_ bigint, limit_ bigint) RETURNS boolean LANGUAGE plpgsql
@@ -318,7 +318,7 @@ WRITE_CHUNKS_1: Final = f"""
         RETURN answers_;
     END $$
 """
-"""What `StreamState` decides, where the chunks are. Without bounds the last three are NULL."""
+"""The decision of `StreamState.admit`, made in the database. Without bounds the last three are NULL."""
 
 APPEND_CHUNKS_1: Final = f"""
     CREATE FUNCTION @append_chunks_1(
@@ -362,7 +362,7 @@ COMMIT_3: Final = f"""
         RETURN QUERY SELECT done_.made_keys, done_.addresses;
     END $$
 """
-"""A commit that writes to streams, and all else."""
+"""A commit that may also write to streams."""
 
 _OTHERWISE = """
         asking_refs bigint[], asked_ids text[], otherwise_bodies text[], otherwise_digests text[]
@@ -405,8 +405,8 @@ COMMIT_4: Final = f"""
         RETURN QUERY SELECT done_.made_keys, done_.addresses;
     END $$
 """
-"""A commit that deletes executions unless there are messages to them that were not read, or asks others,
-which may not be there; and all else."""
+"""A commit that may also delete executions unless there are unread messages for them, or send messages to
+executions that may not exist."""
 
 HOLD_EXECUTION: Final = """
     CREATE FUNCTION @hold_execution() RETURNS trigger LANGUAGE plpgsql
@@ -419,7 +419,7 @@ HOLD_EXECUTION: Final = """
         RETURN NULL;
     END $$
 """
-"""A trigger: a message is there before its execution is deleted, and is seen then, or is dropped."""
+"""A trigger: a message is inserted before its execution is deleted, which sees it, or is dropped."""
 
 LEAVE_STREAMS: Final = """
     CREATE FUNCTION @leave_streams() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -432,7 +432,7 @@ LEAVE_STREAMS: Final = """
         RETURN NULL;
     END $$
 """
-"""A trigger, so that a release which knows nothing of streams leaves none behind."""
+"""A trigger, so that an older release without streams deletes them, too."""
 
 LEAVE_RESULTS: Final = """
     CREATE FUNCTION @leave_results() RETURNS trigger LANGUAGE plpgsql AS $$

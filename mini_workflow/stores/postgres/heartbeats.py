@@ -1,4 +1,4 @@
-"""Heartbeats: a table of the last ones of tasks."""
+"""Keep the last heartbeats of tasks in a table."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mini_workflow.stores.postgres.connection import Pool
 
 
 class PostgresHeartbeats:
-    """Implements `HeartbeatStore`. Each call is at most two round trips, and each of these a transaction."""
+    """Implements `HeartbeatStore`. A call makes at most two round trips, each a transaction."""
 
     def __init__(self, connections: Pool) -> None:
         self._connections = connections
 
     def keep(self, beats: Sequence[Heartbeat], over: Collection[tuple[str, int, int]]) -> None:
-        """See `HeartbeatStore.keep`. Of a task the newest one has to be given alone."""
+        """See `HeartbeatStore.keep`. Only the last given heartbeat of a task is kept."""
         if beats:
-            # In one order, whoever writes: two processes never wait for each other.
+            # All writers use one order, so that no two processes wait for each other.
             newest = {(beat.execution_id, beat.seq): beat for beat in beats}
             ordered = [newest[key] for key in sorted(newest)]
             parameters = (

@@ -23,27 +23,28 @@ from mini_workflow.stores.postgres.functions import NOW
 from mini_workflow.stores.process import Process, dead_owners, owners_of
 
 HOMES: Final = 8
-"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
+"""Partitions that an owner begins with, so that its executions can be shared among so many others."""
 
 FOLD_LIMIT: Final = 1_000
-"""A partition taken over with at most so many executions is emptied into the owner's own ones, so that
-short-lived owners do not leave more and more of them."""
+"""Executions up to which a partition that is taken over is emptied into the owner's own ones, so that the
+partitions of short-lived owners do not pile up."""
 
 
 LONGEST_PAUSE = 5_000
-"""Milliseconds that may pass between two statements of a takeover, or a third of the lease if that is less:
-others wait for it, and must not wait for a process that stands still in the middle of it."""
+"""Milliseconds that may pass between two statements of a takeover, or a third of the lease if that is less.
+Other owners wait for the takeover, and must not wait for a process that stands still."""
 
 _LEAST_PAUSE: Final = 1_000
 
 _FIRST: Final = 1 << 62
-"""The number of an owner's first commit is below, by chance: on another server, which has not heard of
-this owner, the next owner may get the same id, and nobody passes for it."""
+"""The bound of the random number of an owner's first commit. On another server, to which this owner was not
+replicated, the next owner may get the same id, but not the same number."""
 
 
 class PostgresLeases:
-    """Implements `Leases`. Who acquires takes a fair share of what nobody holds, and at least one part:
-    the other owners take theirs when they look around.
+    """Implements `Leases`. An owner takes a fair share of the free partitions, and at least one of them.
+
+    The other owners take theirs when they renew their leases.
     """
 
     def __init__(
@@ -68,18 +69,18 @@ class PostgresLeases:
         self._database = database
         self._fence: Final = Fence(writer, holding)
         self._unsure = False
-        """Whether a call may have taken what is not known here."""
+        """Whether a call that failed may have taken partitions."""
         self._path = _notes(database)
         self._note = turn_note.TurnNote(self._path, holding)
         self.note_turn: Final = self._note.write if _is_private(self._path) else _note_nothing
-        """See `Leases.note_turn`: the note is a file of the machine, and is read by owners there."""
+        """See `Leases.note_turn`. The note is a file of this machine, for its other owners."""
 
     def acquire(self, now: int) -> bool:
         """See `Leases.acquire`."""
         holding = self._holding
         if holding.lease is not None and not self._is_anything_free(now):
             return False
-        self._writer.row("SELECT 1")  # a connection that was lost is made again before, not within
+        self._writer.row("SELECT 1")  # connect again before the transaction, if need be
         self._unsure = True
         with self._writer.transaction() as connection:
             run = connection.run
@@ -96,9 +97,9 @@ class PostgresLeases:
             homes = list(holding.homes)
             if not homes:
                 homes = [row[0] for row in run(_NEW_PARTITIONS, (lease, HOMES))]
-            # From the server, since what a call before has taken may be unknown here.
+            # From the server, since a call that failed may have taken some.
             partitions = [row[0] for row in run(_HELD, (lease,))]
-            run(_LOCK)  # of clients that put executions into them
+            run(_LOCK)  # against clients that put executions into them
             free = run(_FREE, (FOLD_LIMIT + 1,))
             used = [(partition, count) for partition, count in free if count]
             empty = [partition for partition, count in free if not count]
@@ -122,13 +123,13 @@ class PostgresLeases:
         return min(LONGEST_PAUSE, max(_LEAST_PAUSE, self._lease // 3))
 
     def _end(self, connection: Connection, owners: Sequence[Any], now: int) -> list[int]:
-        """End the owners that are gone or have not renewed; answers which."""
+        """End the owners that are gone or have not renewed their leases. Return their ids."""
         dead = dead_owners(owners, self._holding.lease, now)
         ended: list[int] = []
         for owner, weight in dead.items():
             late = "" if weight == 1 else "AND until < %s"
             values = (owner,) if weight == 1 else (owner, now)
-            # It may have renewed meanwhile: then it stays.
+            # An owner that has renewed meanwhile stays.
             if not connection.run(f"DELETE FROM @owners WHERE id = %s {late} RETURNING id", values):
                 continue
             ended.append(owner)
@@ -151,7 +152,7 @@ class PostgresLeases:
 
     def extend(self, now: int) -> None:
         """See `Leases.extend`."""
-        # Were the lease lost in the meantime, nothing would match; the engine finds that out.
+        # A lost lease matches no row; the engine notices at its next commit.
         self._readers.rows(_EXTEND, (now + self._lease, self._holding.lease))
 
     def release(self) -> None:
@@ -175,11 +176,11 @@ class PostgresLeases:
         ]
 
     def owners(self) -> list[Owner]:
-        """Return the processes that run what is in the database."""
+        """Return the processes that run the executions of the database."""
         return owners_of(self._readers.rows(_WITH_HELD), self._clock.now())
 
     def _is_anything_free(self, now: int) -> bool:
-        """Return whether there may be anything to take; looking is cheaper than locking."""
+        """Return whether there may be anything to take; a read is cheaper than a lock."""
         if self._unsure:
             return True
         rows = self._writer.rows(_LOOK)
@@ -193,7 +194,7 @@ class PostgresLeases:
 
     def _enter(self, connection: Connection, now: int, first: int) -> int:
         self._holding.homes = []
-        _notes(self._database)  # what cleans up temporary files may have taken the folder away
+        _notes(self._database)  # make the folder again if temporary files were cleaned up
         process = Process.current()
         values = (self._owner, self._address, now + self._lease)
         where = (process.host, process.pid, process.born)
@@ -217,7 +218,7 @@ class NoLeases:
         self._clock = clock
 
     def acquire(self, now: int) -> bool:
-        """See `Leases.acquire`: there is nothing to take."""
+        """See `Leases.acquire`. Takes nothing."""
         return False
 
     def renew(self, now: int) -> int:
@@ -234,29 +235,29 @@ class NoLeases:
         """See `Leases.release`."""
 
     def peers(self) -> list[str]:
-        """See `Leases.peers`: all owners whose leases stand."""
+        """See `Leases.peers`. Returns all owners whose leases have not ended."""
         now = self._clock.now()
         return [row[1] for row in self._readers.rows(_OWNERS) if row[1] and row[2] >= now]
 
     def owners(self) -> list[Owner]:
-        """Return the processes that run what is in the database."""
+        """Return the processes that run the executions of the database."""
         return owners_of(self._readers.rows(_WITH_HELD), self._clock.now())
 
 
 def set_clock(clock: DatabaseClock, connection: Connection) -> None:
-    """Ask the server for its time."""
-    connection.row("SELECT 1")  # connecting takes longer than asking
+    """Set a clock to the time of the server."""
+    connection.row("SELECT 1")  # connect first, which takes longer than the query
     asked = clock.steady()
     there: int = connection.row(f"SELECT {NOW}")[0]
     clock.set(there, asked, clock.steady())
 
 
 def _note_nothing(execution_id: str | None) -> None:
-    """Do without notes, where no file can be made for them."""
+    """Keep no note, where no file can be made for it."""
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether notes beside the path can be made, and are this user's own."""
+    """Return whether notes can be made beside the path, in a folder of this user."""
     try:
         folder = path.parent.stat()
     except OSError:
@@ -266,11 +267,11 @@ def _is_private(path: Path) -> bool:
 
 
 def _notes(database: Address) -> Path:
-    """Return the path beside which the notes of this machine are, for this user and database."""
+    """Return the path beside which this machine keeps notes of a database and this user; make it."""
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     name = blake2b(database.place.encode(), digest_size=8).hexdigest()
     folder = Path(tempfile.gettempdir(), f"mini-workflow-{user}")
-    with suppress(OSError):  # who writes a note says what is wrong
+    with suppress(OSError):  # `_is_private` finds out, and notes are left out
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / name).touch(mode=0o600, exist_ok=True)
     return folder / name

@@ -1,4 +1,4 @@
-"""Messages to executions, from whichever process."""
+"""Keep messages to executions, sent by any process."""
 
 from __future__ import annotations
 
@@ -14,34 +14,31 @@ from mini_workflow.stores.postgres.connection import Connection, Pool
 
 
 def digest(key: str) -> str:
-    """Return what stands for the key of a message: an index has no room for a long one."""
+    """Return the digest of a message's key, since an index has no room for a long key."""
     return blake2b(key.encode(), digest_size=20).hexdigest()
 
 
 class ReceivedMessages:
-    """The messages that were read and that no commit has taken yet, by the numbers that they were given
-    here.
+    """The messages that were read and that no commit has taken yet, by numbers given here.
 
-    The server numbers messages as they are sent, and not as they are committed: number 1 may appear
-    after 2. So each gets the number that a reader sees when it is read first.
+    The server numbers messages when they are sent, not when they are committed, so that number 1 may
+    appear after 2. So each message gets another number when it is first read.
     """
 
     def __init__(self) -> None:
         self._given: dict[int, int] = {}
-        """By the number in the table, in the order in which they were read, the one given here."""
+        """The number given here, by the number in the table, in the order of the first reads."""
         self._stored: dict[int, int] = {}
         self._owner: dict[int, str] = {}
         self._last = 0
 
     def stored_number(self, given: int, execution_id: str) -> int | None:
-        """Return the number in the table; None for one that was not given, is done with, or is of
-        another execution.
-        """
+        """Return the number in the table; None if it is unknown, taken, or of another execution."""
         stored = self._stored.get(given)
         return stored if stored is None or self._owner[stored] == execution_id else None
 
     def enter(self, stored: int, execution_id: str) -> int:
-        """Return the number of a message that was read now."""
+        """Return the number given to a message; a new one if it is read for the first time."""
         given = self._given.get(stored)
         if given is None:
             self._last = given = self._last + 1
@@ -56,11 +53,11 @@ class ReceivedMessages:
         self._owner.pop(stored, None)
 
     def read(self) -> Iterable[int]:
-        """Return the numbers in the table of all that were read."""
+        """Return the numbers in the table of all messages that were read."""
         return self._given
 
     def behind(self, after: int, execution_id: str | None) -> list[int]:
-        """Return the numbers in the table of those that were read and given a number behind `after`."""
+        """Return the numbers in the table of messages that were given a number behind `after`."""
         if after >= self._last:
             return []
         return [
@@ -99,7 +96,7 @@ class PostgresMailbox:
     ) -> list[MailboxEntry]:
         """See `Mailbox.entries`."""
         if self._holding.lease is None:
-            self._writer.row("SELECT 1")  # says if it was closed
+            self._writer.row("SELECT 1")  # raises if the store was closed
             return []
         found: list[MailboxEntry] = []
         again = self._received.behind(after, execution_id)
@@ -128,8 +125,9 @@ class PostgresMailbox:
 
 
 def post(connection: Connection, execution_id: str, body: str, key: str) -> str | None:
-    """Keep a message; answers the address of whoever holds the execution, if it has one. Raises
-    ExecutionNotFound.
+    """Keep a message. Return the address of the owner of its execution, if it has one.
+
+    Raises ExecutionNotFound.
     """
     row = connection.row(_POST, (execution_id, body, digest(key)))
     if row is None:
@@ -139,8 +137,7 @@ def post(connection: Connection, execution_id: str, body: str, key: str) -> str 
     return row[0] or None
 
 
-# The mailbox is short, since messages leave it as they are taken: it leads, and what a message is
-# for is looked up.
+# The mailbox is short, since commits remove messages: read it first, then find the executions.
 _MESSAGES: Final = """
     SELECT mailbox.number, executions.id, mailbox.body
     FROM @mailbox AS mailbox

@@ -1,13 +1,12 @@
-"""The tables of the schema, the functions that write to them, and how an older schema becomes a current
-one.
+"""Define the tables and functions of the schema, and upgrade an older schema.
 
-An execution belongs to a partition, a partition to at most one owner: a takeover changes a few rows,
-however many executions there are. `owners.id` is never used twice, and `owners.commits` counts the
-commits of an owner: both together fence it, also from what a server that took over has not heard of.
+An execution belongs to a partition, and a partition to at most one owner, so that a takeover changes
+few rows, however many executions there are. `owners.id` is never used twice, and `owners.commits` counts
+the commits of an owner. Both together are its fence, also on a standby that took over and lacks commits.
 
 Two releases may use one schema at a time. So a migration only adds: tables, columns that may be null or
-have a default, indexes, and functions with a name of their own. What a release does not use any more is
-removed by the one after the next, which says by `oldest` which version a program must know at least.
+have a default, indexes, and functions with new names. The release after the next removes objects that a
+release has stopped using; its `oldest` is the version that a program has to know at least.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from mini_workflow.stores.postgres.functions import (
 
 
 def _gone_with_executions(table: str) -> tuple[str, str]:
-    """Return what removes the rows of a table that are of an execution, with that."""
+    """Return the statements of a trigger that removes the rows of deleted executions from a table."""
     return (
         f"""
         CREATE FUNCTION @remove_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -288,7 +287,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         COMMIT_4,
     ),
 )
-"""The statements of each version; the version of a schema is how many of them it has seen."""
+"""The statements of each version; the version of a schema is the number of its migrations."""
 
 OLDEST: Final = 1
 """The version that a program has to know at least to use a schema that this release has made."""
@@ -303,9 +302,7 @@ _META: Final = """
 
 
 def version(connection: Connection, address: Address) -> tuple[int, int]:
-    """Return the version of the schema and the oldest that a program may know; zeros where there is
-    none.
-    """
+    """Return the version of the schema, and the oldest that a program may know; zeros without tables."""
     there = connection.row("SELECT to_regclass(%s)", (f'"{address.schema}".meta',))
     if there is None or there[0] is None:
         return 0, 0
@@ -314,8 +311,9 @@ def version(connection: Connection, address: Address) -> tuple[int, int]:
 
 
 def upgrade(connection: Connection, address: Address) -> list[int]:
-    """Bring the schema to the current version, in one transaction, or leave it as it is. Answers the
-    versions that it has gone through. Raises StoreTooNew, StoreUnavailable.
+    """Bring the schema to the current version in one transaction. Return the new versions, in order.
+
+    Raises StoreTooNew, StoreUnavailable; the schema is unchanged then.
     """
     found = version(connection, address)
     check(found, address, exact=False)
@@ -347,8 +345,8 @@ def check(found: tuple[int, int], address: Address, *, exact: bool = True) -> No
     """
     if found[1] > len(MIGRATIONS):
         raise StoreTooNew(
-            f"{address.place} has version {found[0]}, which takes a program that knows version "
-            f"{found[1]}, and this library knows {len(MIGRATIONS)}; nothing was changed. Install the "
+            f"{address.place} has version {found[0]}, for programs that know version {found[1]} or "
+            f"later, and this library knows {len(MIGRATIONS)}; nothing was changed. Install the "
             "version of mini-workflow that upgraded it, or a later one"
         )
     if exact and found[0] < len(MIGRATIONS):
@@ -359,8 +357,9 @@ def check(found: tuple[int, int], address: Address, *, exact: bool = True) -> No
 
 
 def script(address: Address, found: int = 0) -> str:
-    """Return the statements that bring a schema from a version to the current one, as a text for psql:
-    for teams whose programs may not change tables.
+    """Return the statements that upgrade a schema from a version to the current one, as text for psql.
+
+    For teams whose programs may not change tables.
     """
     if found >= len(MIGRATIONS):
         return ""

@@ -1,4 +1,4 @@
-"""Attempts that one process offers and another one takes, in a table of their own."""
+"""Share attempts between processes, which offer and take them in a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mini_workflow.stores.process import served_by
 
 
 class PostgresSharedTasks:
-    """Implements `SharedTasks`. Whoever has something to do about a change is notified after it."""
+    """Implements `SharedTasks`. Notifies the owners that a change concerns."""
 
     def __init__(
         self,
@@ -88,10 +88,10 @@ class PostgresSharedTasks:
     def cancel(self, execution_id: str, seq: int, reason: str) -> list[Key]:
         """See `SharedTasks.cancel`."""
         lease = self._holding.lease
-        # What is taken in between is found by the second one.
+        # An attempt that is taken in between is found by the second statement.
         dropped = self._rows(_DROP, (execution_id, seq, lease))
-        told = self._rows(_CANCEL, (reason, execution_id, seq, lease))
-        self._notify({address for (address,) in told})
+        takers = self._rows(_CANCEL, (reason, execution_id, seq, lease))
+        self._notify({address for (address,) in takers})
         return [(execution_id, seq, attempt) for (attempt,) in dropped]
 
     def kept(self, key: Key | None = None) -> list[Key]:
@@ -128,7 +128,7 @@ def _keys(tasks: Sequence[SharedTask]) -> tuple[str, str, str, str]:
 
 
 _SERVING: Final = "SELECT id, address, until, host, pid, born, serves FROM @owners"
-# What is settled is kept until its message is taken, and what waits as long as its execution is open.
+# Settled attempts are kept until their message is taken, waiting ones until their execution closes.
 _CLEAN: Final = """
     DELETE FROM @tasks AS tasks
     WHERE (message IS NOT NULL AND NOT EXISTS (SELECT 1 FROM @mailbox WHERE number = message))
@@ -136,8 +136,8 @@ _CLEAN: Final = """
             SELECT 1 FROM @executions WHERE key = execution AND closed_at IS NOT NULL
         ))
 """
-# A takeover deletes the row of the owner that is locked here: so either all of this is before it, and
-# is seen by the next owner, or nothing is done.
+# A takeover deletes the row of the owner, which is locked here. So either this statement comes first, and
+# the next owner sees it, or it does nothing.
 _OFFER: Final = """
     WITH lease AS (SELECT id FROM @owners WHERE id = %s FOR KEY SHARE)
     INSERT INTO @tasks (execution, seq, attempt, worker, body, heartbeat)
@@ -223,12 +223,12 @@ _DROP: Final = f"""
     WHERE {_HELD} AND tasks.taker IS NULL RETURNING tasks.attempt
 """
 _CANCEL: Final = f"""
-    WITH told AS (
+    WITH cancelled AS (
         UPDATE @tasks AS tasks SET cancelled = %s
         FROM @executions AS executions, @partitions AS partitions
         WHERE {_HELD} AND tasks.cancelled IS NULL RETURNING tasks.taker
     )
-    SELECT owners.address FROM told JOIN @owners AS owners ON owners.id = told.taker
+    SELECT owners.address FROM cancelled JOIN @owners AS owners ON owners.id = cancelled.taker
 """
 _KEPT: Final = """
     SELECT executions.id, tasks.seq, tasks.attempt

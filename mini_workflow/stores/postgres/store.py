@@ -1,4 +1,4 @@
-"""Heads and histories."""
+"""Store heads and histories in tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mini_workflow.stores.postgres.mailbox import ReceivedMessages
 from mini_workflow.stores.sql_listing import Dialect, Source, sources
 
 _ELSEWHERE: Final = (-1, -1)
-"""Where an execution is that another owner holds: its length is none that a commit may expect."""
+"""The place of an execution that another owner holds: no commit can expect this length."""
 
 _FIELDS: Final = ", ".join(["executions.id", *(f"executions.{name}" for name, _ in HEAD)])
 _BEHIND: Final = 1 + len(HEAD)
@@ -82,7 +82,7 @@ class PostgresStore:
         return [body for (body,) in self._readers.rows(_ENDS, (execution_id, last))]
 
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
-        """Return those that are not running: closed, blocked, or not there. Any thread."""
+        """Return the ids of executions that are closed, blocked, or missing. Any thread."""
         return [name for (name,) in self._readers.rows(_ENDED, (texts(execution_ids),))]
 
     def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
@@ -94,14 +94,12 @@ class PostgresStore:
         }
 
     def sweep(self, now: int, limit: int) -> bool:
-        """See `Store.sweep`. The server gives space back as it is set up to (VACUUM)."""
+        """See `Store.sweep`. The server reuses the space by its own VACUUM."""
         row = self._writer.row("SELECT @sweep_2(%s, %s)", (now - DELETIONS_KEPT, limit))
         return bool(row and row[0])
 
     def version(self) -> int:
-        """Return another number each time: there is no cheap way to find out that nothing has changed.
-        Any thread.
-        """
+        """Return another number at each call, since Postgres has no cheap test for changes. Any thread."""
         self._looks += 1
         return self._looks
 
@@ -153,7 +151,7 @@ class PostgresStore:
         return batch.settle(made)
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
-        """Create executions for whoever runs some; a client can write nothing else."""
+        """Create executions for other owners to run; a client can write nothing else."""
         holding = Ownership()
         holding.homes = [0]
         batch = Batch(holding, self._received, self._found(commits), keep_runs=True)
@@ -173,7 +171,7 @@ class PostgresStore:
         return batch.settle(made or [])
 
     def _written(self, commits: Sequence[Commit]) -> list[bool]:
-        """Return which executions began by these commits: no other one has the same first event."""
+        """Return which of these commits created their executions, by the first event, which is unique."""
         first = self._writer.rows(_FIRST, (texts([item.execution_id for item in commits]),))
         return [(item.execution_id, item.events[0]) in first for item in commits]
 
@@ -195,7 +193,7 @@ class PostgresStore:
         rows = self._call(
             f"SELECT * FROM @{function}(%s, %s, {', '.join(['%s'] * len(parameters))})", parameters
         )
-        if rows is None:  # it was done, and its answer was lost
+        if rows is None:  # the commit was done, and its answer was lost
             row = self._writer.row(
                 "SELECT made FROM @owners WHERE id = %s", (self._holding.require(),)
             )
@@ -209,7 +207,7 @@ class PostgresStore:
         return made or []
 
     def _call(self, sql: str, parameters: Sequence[str]) -> list[Any] | None:
-        """Call a function that commits; None if that was done and its answer was lost."""
+        """Call a function that commits; None if it was done and its answer was lost."""
         holding = self._holding
         lease = holding.require()
         self._fence.settle()
@@ -230,8 +228,9 @@ class PostgresStore:
         return rows
 
     def _found(self, commits: Sequence[Commit]) -> dict[str, tuple[int, int]]:
-        """Look up what is not remembered: all in one query. What is only to be created is not looked
-        up, since that is for the server to decide.
+        """Find the executions that are not remembered, in one query; not those that are only created.
+
+        The server itself refuses to create an execution twice.
         """
         known = self._holding.lengths
         asked: dict[str, bool] = {}

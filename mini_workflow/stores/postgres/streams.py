@@ -1,4 +1,4 @@
-"""Streams: chunks in tables of their own, written where the order of a stream is decided."""
+"""Keep the chunks of streams in tables, written by a function of the database that orders them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PostgresStreams:
         self._connections = connections
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
-        """See `StreamStore.append`. It may be done again when its answer was lost."""
+        """See `StreamStore.append`. A call whose answer was lost is repeated."""
         if not writes:
             return []
         bounds = (stream_state.MAXIMUM_CHUNKS, stream_state.MAXIMUM_STREAM_BYTES, MAXIMUM_STREAMS)

@@ -1,4 +1,4 @@
-"""Results of tasks that are recorded in transactions of the user's own connections."""
+"""Record results of tasks in transactions of the user's own connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mini_workflow.stores.postgres.connection import Address, Raw
 class PostgresTransactions:
     """Implements `TaskTransactions`, for connections of psycopg to the same database.
 
-    A row is claimed before anything else is done: whoever comes second waits for the end of the first.
+    A task claims a row before all else, so that a second attempt waits for the end of the first.
     """
 
     def __init__(self, database: Address) -> None:
@@ -46,8 +46,8 @@ class PostgresTransactions:
 
     def _elsewhere(self) -> UsageError:
         return UsageError(
-            f"the connection leads to a database in which the execution is not: connect to that of the "
-            f"runtime, {self._database.place}"
+            f"the execution is not in the database of the connection: connect to that of the runtime, "
+            f"{self._database.place}"
         )
 
 
@@ -66,7 +66,7 @@ class _Row:
         self.recorded = result
 
     def run(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
-        """Return the rows of a statement, whatever kind of rows the user wants of others."""
+        """Return the rows of a statement as tuples, also if the connection makes other rows."""
         cursor = self._raw.cursor(row_factory=tuple_row)
         cursor.execute(self._database.qualified(sql), parameters)
         return cursor.fetchall() if cursor.description is not None else []
@@ -75,15 +75,15 @@ class _Row:
 def _checked(connection: Any) -> Raw:
     if not isinstance(connection, psycopg.Connection):
         raise UsageError(
-            f"transaction({type(connection).__name__}): give a psycopg.Connection; one that another "
-            "library has opened has it inside (in SQLAlchemy: "
-            "`session.connection().connection.driver_connection`)"
+            f"transaction({type(connection).__name__}): give a psycopg.Connection. Connections of other "
+            "libraries have it inside; in SQLAlchemy give "
+            "`session.connection().connection.driver_connection`"
         )
     raw = cast("Raw", connection)
     if raw.info.transaction_status != TransactionStatus.IDLE:
         raise UsageError(
-            "the connection is within a transaction already (or closed), whose end is not the task's: "
-            "commit it or roll it back first"
+            "the connection is closed, or in a transaction that the task does not end: commit or roll "
+            "back that transaction first"
         )
     return raw
 

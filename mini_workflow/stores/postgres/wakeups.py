@@ -1,8 +1,8 @@
-"""Wakeups: tells the processes that hold executions to look at the database, by LISTEN and NOTIFY.
+"""Wakeups: wakes the processes that hold executions, by LISTEN and NOTIFY.
 
-A wake-up carries nothing and proves nothing: whoever receives it looks. A lost one costs time only, since
-every owner also looks around when it renews its lease. Rings are sent after the commit that they are
-about and by a transaction of their own: within it, its lock would have all commits wait for each other.
+A wake-up has no content, and its receiver reads the database. A lost one costs time only, since every
+owner also reads the database when it renews its lease. A wake-up is sent after its commit, in another
+transaction: within the commit, the lock of NOTIFY would make all commits wait for each other.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _PAUSE: Final = 1.0
 """Seconds from a lost connection to the next one."""
 
 _CHECK: Final = 30.0
-"""Seconds without a wake-up after which the connection is tried."""
+"""Seconds without a wake-up after which the connection is tested."""
 
 _LOOK: Final = 0.25
-"""Seconds between two looks as long as no wake-up can arrive."""
+"""Seconds between two reads of the database while no wake-up can arrive."""
 
 _UNHEARD: Final = 20
-"""Looks after which a warning says that no wake-up arrives."""
+"""Reads after which a warning says that no wake-up arrives."""
 
 CHANNEL: Final = "mini_workflow_"
-"""What the names of the channels begin with; each process has one of its own."""
+"""The beginning of the names of channels; each process has one of its own."""
 
 
 class Wakeups:
-    """Receives wake-ups at `address` as soon as it listens. On a `borrowed` connection it sends them with the
-    caller's transaction.
+    """A sender of wake-ups, and a receiver at `address` after a call of `listen`.
 
-    A pooler that lends sessions for one transaction lets nothing be heard, and does not say so. So behind
-    a pooler it rings for itself, and has the owner look four times a second until it has heard that;
-    unless it listens at a `direct` address.
+    On a `borrowed` connection wake-ups are sent with the caller's transaction. A pooler that lends
+    sessions for one transaction drops all wake-ups without an error. So behind a pooler, and without a
+    `direct` address, this sends a wake-up to itself, and makes the owner read the database four times a
+    second until it arrives.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Wakeups:
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
         self._ends: tuple[socket.socket, socket.socket] | None = None
-        """What ends the listener: what is sent to the second one is heard at the first."""
+        """A pair of sockets that ends the listener: a byte sent to the second one arrives at the first."""
         self._ringer: threading.Thread | None = None
         self._to_ring: set[str] = set()
         self._rings = threading.Condition()
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard`, on a thread of its own, after each wake-up, and when one may have been lost."""
+        """Call `heard`, on a thread of its own, after each wake-up, and if one may have been lost."""
         self._ends = socket.socketpair()
         self._listener = threading.Thread(
             target=self._listen,
@@ -81,7 +81,7 @@ class Wakeups:
         self._listener.start()
 
     def notify(self, addresses: Iterable[str]) -> None:
-        """Wake the owners at these addresses. Does not wait, and may be called on any thread."""
+        """Wake the owners at these addresses, without waiting. Any thread."""
         if self._borrowed is not None:
             self._borrowed.rows(_NOTIFY_WITH, (texts(sorted(set(addresses))),))
             return
@@ -124,7 +124,10 @@ class Wakeups:
                 try:
                     connection.rows(_NOTIFY, (texts(sorted(addresses)),))
                 except StoreError as error:
-                    log.warning("other processes look for themselves, a little later: %s", error)
+                    log.warning(
+                        "wake-ups could not be sent, so that other processes go on a little later: %s",
+                        error,
+                    )
         finally:
             connection.close()
 
@@ -136,7 +139,10 @@ class Wakeups:
                 heard()  # wake-ups from before are lost
                 self._hear(connection.raw, heard, ends)
             except (StoreError, psycopg.Error, OSError) as error:
-                log.warning("no wake-up of another process has arrived for a while: %s", error)
+                log.warning(
+                    "the connection for wake-ups of other processes was lost, and is opened again: %s",
+                    error,
+                )
             finally:
                 connection.close()
             self._closed.wait(_PAUSE)
@@ -175,12 +181,11 @@ class Wakeups:
 
 
 _DEAF: Final = (
-    "%s is a pooler through which no wake-up of another process arrives: this process looks four times a "
-    "second instead. Give the address of the server itself as direct_url=, or have the pooler keep "
-    "sessions"
+    "%s is a pooler that drops wake-ups of other processes, so that this process reads the database four "
+    "times a second. Give the address of the server itself as direct_url=, or let the pooler keep sessions"
 )
 
-# Nothing is lost with it in a crash of the server: so it need not wait for the disk.
+# A crash of the server may lose a wake-up, so that the transaction need not wait for the disk.
 _NOTIFY: Final = """
     SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address),
         set_config('synchronous_commit', 'off', true)

@@ -1,4 +1,4 @@
-"""Bucket: objects on S3 with conditional writes, and what a retried write really did."""
+"""Bucket: objects on S3, with conditional writes that may be retried."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mini_workflow.errors import StoreUnavailable
 from mini_workflow.stores.aws.clients import Clients, code_of, translate_errors
 
 CONFLICTS: Final = 8
-"""How often a write is tried again that S3 answers with ConditionalRequestConflict: another write
-of the same key was under way. Our own bound."""
+"""How often a write is tried that S3 answers with ConditionalRequestConflict, since another write of the
+same key was under way. Our own bound."""
 
 LOST: Final = ("PreconditionFailed", "412", "NoSuchKey", "404")
-"""What S3 says when the object is not the one that a conditional write expects."""
+"""The answers of S3 if the object is not the one that a conditional write expects."""
 
 CONFLICT: Final = ("ConditionalRequestConflict", "409")
 
@@ -30,7 +30,7 @@ class Object:
 
 
 class Bucket:
-    """The objects below a prefix. Every method raises StoreUnavailable when S3 cannot do its part."""
+    """The objects below a prefix. Every method raises StoreUnavailable if a call of S3 fails."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Bucket:
         return self._get(key, options)
 
     def changed(self, key: str, etag: str) -> bool:
-        """Return whether the object is another than the one with this ETag, or gone."""
+        """Return whether the object has another ETag, or is gone."""
         try:
             self._get(key, {"IfNoneMatch": etag})
         except _NotModified:
@@ -58,25 +58,26 @@ class Bucket:
         return True
 
     def put(self, key: str, body: bytes) -> None:
-        """Write, whatever is there."""
+        """Write an object, in the place of any other."""
         with translate_errors(self._doing("writing", key)):
             self._s3.put_object(Bucket=self._name(), Key=self._prefix + key, Body=body)
 
     def create(self, key: str, body: bytes) -> str | None:
-        """Write unless there is one; the ETag, or None if there is another object.
+        """Write an object unless there is one. Return its ETag, or None if there is another object.
 
-        `body` must differ from what anybody else writes there, or mean the same.
+        `body` must differ from objects that others write there, or mean the same.
         """
         return self._put_if(key, body, {"IfNoneMatch": "*"})
 
     def replace(self, key: str, body: bytes, etag: str, tag: str = "") -> str | None:
-        """Write over the object with this ETag; the new one, or None if it is not there any more. The new
-        object has this `tag` ("name=value"), or none.
+        """Write over the object with this ETag. Return the new ETag, or None if another object is there.
+
+        The new object has this `tag` ("name=value"), or none.
         """
         return self._put_if(key, body, {"IfMatch": etag, **({"Tagging": tag} if tag else {})})
 
     def delete(self, key: str) -> None:
-        """Remove the object; harmless if there is none."""
+        """Remove the object. Harmless if there is none."""
         with translate_errors(self._doing("deleting", key)):
             self._s3.delete_object(Bucket=self._name(), Key=self._prefix + key)
 
@@ -100,9 +101,7 @@ class Bucket:
         return found
 
     def folders(self, prefix: str) -> list[str]:
-        """Return the first 1,000 prefixes below a prefix, each up to and with its next slash, in
-        order.
-        """
+        """Return the first 1,000 prefixes below a prefix, in order, each up to and with its next slash."""
         with translate_errors(self._doing("listing", prefix)):
             page = self._s3.list_objects_v2(
                 Bucket=self._name(), Prefix=self._prefix + prefix, Delimiter="/"
@@ -144,11 +143,13 @@ class Bucket:
                         raise
                     unconfirmed = code in CONFLICT
             if not unconfirmed:
-                # The write may be our own: stored, its answer lost, and tried again by boto3.
+                # It may be our own: boto3 tries a write again whose answer was lost.
                 found = self.get(key)
                 return found.etag if found is not None and found.body == body else None
             self._sleep(random.uniform(0.01, 0.05 * 2 ** min(attempt, 4)))
-        raise StoreUnavailable(f"{self._doing('writing', key)}: other writes are always under way")
+        raise StoreUnavailable(
+            f"{self._doing('writing', key)}: other writes were under way {CONFLICTS} times: try again"
+        )
 
 
 class _NotModified(Exception):

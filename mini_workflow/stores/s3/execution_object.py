@@ -1,8 +1,8 @@
 """Write and read the object of an execution.
 
-The object is JSON in lines: the first has all that a listing shows, the second what is still to be
-done for the last commit; the parked messages and the newest events follow, a line each. Older
-events are sealed in segments.
+The object is JSON in lines: the first has the fields for listings, the second the pending effects of the
+last commit. The parked messages and the newest events follow, a line each. Older events are sealed in
+segments.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS, PendingEffects, Wa
 from mini_workflow.stores.s3.index import place_of
 
 SCHEMA: Final = 4
-"""The version of this form that the library writes. Before 4 no id was used again, before 3 executions
-had no tags, and before 2 all markers of a status were below one prefix."""
+"""The newest version of this form. Before 4 no id was used again, before 3 executions had no tags, and
+before 2 all markers of a status were below one prefix."""
 
 _WITH_TAGS: Final = 3
 _WITHOUT_TAGS: Final = 2
-"""The version that is written where it says the same, so that older processes can read it."""
+"""The versions that are written where they are enough, so that older processes can read the object."""
 
 _HEAD: Final = '{"head":'
 _ERRANDS: Final = '"errands":'
@@ -35,7 +35,7 @@ _EVENTS: Final = '"events":['
 _END: Final = "]}"
 
 _NOTES: Final = ("waits", "progress")
-"""The fields of a head that stand in the second line, where processes from before them pass over them."""
+"""The fields of a head in the second line, where older processes ignore them."""
 
 _NUMBERS: Final = (
     *("fingerprint", "born", "length", "sealed", "segments", "first", "turn", "writer", "tries"),
@@ -51,16 +51,21 @@ _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 class ExecutionObject:
     """The object of an execution.
 
-    The history has `length` events over all runs: `sealed` of them are in `segments` segments, and
-    the others are the `tail`. Those of the current run begin in segment `first`, or behind all.
-    `fingerprint` is of the arguments that the execution was started with, and `born` when it was
-    written first, in microseconds since the epoch. `turn` counts the writes, and `writer` is
-    another with each, behind the version of the function that writes where there is one: see `written_by`.
-    `spread` is 1 if its markers in the index are spread, and `unlisted` is 1 as long
-    as it may have none. `deleted` are the events of those that had the id before, and were deleted. Of the
-    segments before `first`, which are not kept, those from `unswept` on may still be there; None if
-    none is. Segment `first` begins with the event of number `begins`; None where an older process has begun
-    the run. `etag` is of the object that it was read from.
+    Attributes:
+        length: the number of events, over all runs.
+        sealed: the number of events in segments; the others are the `tail`.
+        segments: the number of segments.
+        first: the segment in which the current run begins, or `segments` if that is in the tail.
+        begins: the number of the first event in segment `first`; None if an older process began the run.
+        unswept: the oldest segment before `first` that may still exist; None if there is none.
+        fingerprint: that of the arguments of the start.
+        born: the time of the first write, in microseconds since the epoch.
+        turn: the number of writes.
+        writer: another text with each write, behind the version of the orchestrator: see `written_by`.
+        spread: 1 if the markers in the index are spread over prefixes.
+        unlisted: 1 as long as there may be no marker.
+        deleted: the number of events of deleted executions that had the id before.
+        etag: that of the object which was read.
     """
 
     head: Head
@@ -88,11 +93,11 @@ class ExecutionObject:
     def after(
         self, commit: Commit, pending: PendingEffects, wakeup: Wakeups, tries: int, writer: str
     ) -> ExecutionObject:
-        """Return the document once the commit is written, by a writer of that name."""
+        """Return the document behind a commit, written by a writer of that name."""
         head = commit.head or self.head
         first, begins = self.first, self.begins
         if head.base != self.head.base:
-            # Where the new run begins is not sealed yet: it will be in the next segment or later.
+            # The beginning of the new run is not sealed yet, and will be in the next segment or later.
             first, begins = self.segments, self.sealed
         return replace(
             self,
@@ -112,28 +117,28 @@ class ExecutionObject:
 
     @property
     def place(self) -> str:
-        """Where the execution stands in listings."""
+        """The place of the execution in listings."""
         head = self.head
         return place_of(head.execution_id, head.workflow, head.started_at, self.born)
 
     @property
     def written_by(self) -> str:
-        """The version of the orchestrator that has written it; empty where it has none."""
+        """The version of the orchestrator that wrote the object; empty if it has none."""
         version, dot, _ = self.writer.partition(".")
         return version if dot else ""
 
     @property
     def listed(self) -> bool:
-        """Whether it has a marker in the index."""
+        """Whether the execution has a marker in the index."""
         return not self.unlisted
 
     @property
     def version(self) -> int:
-        """How often it was written."""
+        """The number of writes."""
         return self.turn
 
     def tail_bytes(self) -> int:
-        """Return how large the tail is."""
+        """Return the size of the tail in bytes."""
         return sum(map(len, map(str.encode, self.tail)))
 
 
@@ -158,7 +163,7 @@ def encode(document: ExecutionObject) -> bytes:
         if wakeup is not None:
             header[name] = [wakeup.at, wakeup.schedule]
     if document.unswept is not None:
-        # Older processes pass over it, and leave those segments until the execution is deleted.
+        # Older processes ignore it, and keep those segments until the execution is deleted.
         plain["unswept"] = document.unswept
     if document.begins is not None:
         plain["begins"] = document.begins
@@ -224,8 +229,10 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
 
 
 def decode_header(body: bytes) -> ExecutionObject | None:
-    """Return the document without its lines, from the beginning of an object; None if that is too
-    short. What the execution waits for is not in it where much is still to be done for the last commit.
+    """Return the document without its lines, from the beginning of an object; None if that is too short.
+
+    The waits of the execution are left out if the second line does not fit. Raises StoreCorrupt or
+    StoreTooNew.
     """
     first, newline, rest = body.partition(b"\n")
     if not newline:
@@ -256,19 +263,19 @@ def _header(line: str) -> ExecutionObject:
     if schema > SCHEMA:
         raise StoreTooNew(
             f"execution {plain.get('execution_id')!r} was written in form {schema}, and this "
-            f"version of mini-workflow reads {SCHEMA} at most: deploy a newer one"
+            f"version of mini-workflow reads forms up to {SCHEMA}: deploy a newer version"
         )
     wakeup = Wakeups(*(_wakeup(plain.pop(name, None)) for name in ("alarm", "deadline")))
     rest = {name: plain.pop(name) for name in ("parent", *_NUMBERS) if name in plain}
     about: dict[str, Any] | None = rest.get("parent")
-    # One that is only told of the end is no parent: see `engine.runs.parent_of`.
+    # An execution that is only notified of the end is no parent: see `engine.runs.parent_of`.
     parent = None if about is None or "notify" in about else about["id"]
     head = Head(**plain, parent=parent)
     return ExecutionObject(head, wakeup=wakeup, **rest)
 
 
 def _noted(document: ExecutionObject, plain: dict[str, Any]) -> ExecutionObject:
-    """Return the document with the fields of its head that stand in the second line."""
+    """Return the document with the fields of its head from the second line."""
     notes = {name: plain[name] for name in _NOTES if name in plain}
     return replace(document, head=replace(document.head, **notes)) if notes else document
 
@@ -278,7 +285,7 @@ def _wakeup(plain: list[Any] | None) -> Wakeup | None:
 
 
 def _lines(body: bytes) -> list[str]:
-    """Return the lines of an object. A damaged one hurts none but whoever reads it."""
+    """Return the lines of an object. Damaged lines become errors only when they are read."""
     try:
         return body.decode().split("\n")
     except UnicodeDecodeError:
@@ -290,9 +297,7 @@ def _corrupt(body: bytes, error: Exception) -> StoreCorrupt:
 
 
 def _listed(lines: tuple[str, ...]) -> Iterable[str]:
-    """Events and messages are JSON objects, and stand there as they are; anything else, and what
-    would not fit a line, as a JSON string.
-    """
+    """Return the lines of a JSON list: JSON objects on one line as they are, other texts as strings."""
     if not lines:
         return ()
     text = ",\n".join(lines)

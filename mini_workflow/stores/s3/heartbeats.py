@@ -1,4 +1,4 @@
-"""Heartbeats in a bucket: an object for each task."""
+"""Keep heartbeats in a bucket: an object for each task."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _FIELDS = frozenset(("attempt", "at", "details"))
 
 
 class S3Heartbeats:
-    """Implements `HeartbeatStore`. All keys begin with a `prefix`, whose objects expire by themselves: those
-    of attempts that are over stay until then.
+    """Implements `HeartbeatStore`. All keys begin with a `prefix`, below which objects expire.
+
+    Heartbeats of attempts that are over stay until then.
     """
 
     def __init__(self, bucket: Bucket, clients: Clients, prefix: str) -> None:
@@ -24,7 +25,7 @@ class S3Heartbeats:
         self._prefix = prefix
 
     def keep(self, beats: Sequence[Heartbeat], over: Collection[tuple[str, int, int]]) -> None:
-        """See `HeartbeatStore.keep`. Of two processes that run attempts of one task the last one counts."""
+        """See `HeartbeatStore.keep`. If two processes run attempts of one task, the last write counts."""
         for beat in beats:
             plain = {"attempt": beat.attempt, "at": beat.at, "details": beat.details}
             self._bucket.put(self._key(beat.execution_id, beat.seq), json.dumps(plain).encode())
@@ -37,12 +38,12 @@ class S3Heartbeats:
         return [beat for beat in beats if beat is not None]
 
     def details(self, execution_id: str, seq: int) -> str | None:
-        """Return the details that an attempt of the task gave last, as JSON text; None if there are none."""
+        """Return the last details of a task's heartbeats, as JSON text; None if there are none."""
         found = self._bucket.get(self._key(execution_id, seq))
         if found is None:
             return None
         beat = _read(execution_id, seq, found.body)
-        # As older versions have written them.
+        # Older versions wrote the details alone.
         return found.body.decode() if beat is None else beat.details
 
     def _key(self, execution_id: str, seq: int) -> str:

@@ -1,8 +1,8 @@
-"""Index: empty objects whose keys say which executions have which status, newest start first.
+"""Index: empty objects whose keys list the executions of each status, newest start first.
 
-An execution has a marker under its status before it has the status, and may for a moment, or after
-a crash, have one under another: whoever lists looks at the execution itself. One that a client has
-started has its first marker with its first turn, under the status in which that leaves it.
+An execution has a marker under a status before it has the status, and for a moment, or after a crash,
+also under another one. So a listing reads the execution itself. An execution that a client has started
+gets its first marker with its first turn, under the status behind that turn.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from mini_workflow.stores.aws.clients import Clients
 ROOT: Final = "executions/index/"
 
 SPREAD: Final = ROOT + "spread/"
-"""Below a status the markers are spread over 16 prefixes: S3 takes 3,500 writes a second below each
-(S3 User Guide, "Optimizing Amazon S3 performance"), and markers in the order of time would all go to
-the same. A listing asks each of them. Executions from before have theirs in ROOT itself, until they
-have closed and after."""
+"""Below a status the markers are spread over 16 prefixes, since S3 takes 3,500 writes a second below each
+(S3 User Guide, "Optimizing Amazon S3 performance") and markers in the order of time would all have the
+same. A listing reads all of them. Executions of older versions keep their markers in ROOT itself."""
 
 TAGS: Final = ROOT + "tags/"
-"""Below it are the markers of executions by the digest of a tag, whatever their status is."""
+"""The prefix of the markers of executions by the digest of a tag, for every status."""
 
 _LATEST: Final = 10**17 - 1
 """Microseconds since the epoch from which times are counted down: the year 5138."""
@@ -35,8 +34,9 @@ _SOME: Final = 12
 
 
 class Markers(Protocol):
-    """Empty entries by key, in order: what an index is made of. Every method raises StoreUnavailable
-    when the service cannot do its part.
+    """The empty entries of an index, in the order of their keys.
+
+    Every method raises StoreUnavailable if a call of the service fails.
     """
 
     def put(self, key: str, body: bytes) -> None:
@@ -44,7 +44,7 @@ class Markers(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the key; harmless if it is not there."""
+        """Remove the key. Harmless if it is not there."""
         ...
 
     def keys(self, prefix: str, after: str, limit: int) -> list[str]:
@@ -58,15 +58,16 @@ class Markers(Protocol):
 
 @frozen
 class Entry:
-    """An execution as the index knows it; `place` is where it stands in the order."""
+    """An entry of the index: the id of an execution, and its place in the order."""
 
     place: str
     execution_id: str
 
 
 def place_of(execution_id: str, workflow: str, started_at: int, born: int) -> str:
-    """Return where an execution stands in the order: by its start (milliseconds), then by when it
-    was written first (microseconds), both descending.
+    """Return the place of an execution in the order: newest start first, then newest first write.
+
+    `started_at` is in milliseconds, `born` in microseconds, both since the epoch.
     """
     start, birth = _LATEST - started_at * 1000, _LATEST - born
     return f"{start:017}~{birth:017}~{quote(workflow, safe='')}~{execution_id}"
@@ -85,33 +86,33 @@ def tag_key(name: str, value: str, place: str) -> str:
 
 
 def _tag_prefix(name: str, value: str) -> str:
-    # Its length is bounded, whatever the value is: keys on S3 have 1,024 bytes at most.
+    # A digest bounds the length: keys on S3 have 1,024 bytes at most.
     return f"{TAGS}{sha256(f'{name}={value}'.encode()).hexdigest()[:32]}/"
 
 
 def behind(started_before: int) -> str:
-    """Return the place behind which all stand that were started before that time (milliseconds)."""
+    """Return the place behind which all executions were started before a time in milliseconds."""
     return f"{_LATEST - (started_before - 1) * 1000:017}"
 
 
 def enter(markers: Markers, status: str, place: str, *, spread: bool) -> None:
-    """Mark that an execution has a status, or is about to."""
+    """Mark that an execution has a status, or will have it."""
     markers.put(key_of(status, place, spread=spread), b"")
 
 
 def leave(markers: Markers, status: str, place: str, *, spread: bool) -> None:
-    """Remove a marker of an execution that has it no more."""
+    """Remove the marker of a status that an execution no longer has."""
     markers.delete(key_of(status, place, spread=spread))
 
 
 def prefixes(markers: Markers, clients: Clients, statuses: Sequence[str]) -> list[str]:
-    """Return the prefixes below which the markers of executions with these statuses are."""
+    """Return the prefixes of the markers of executions with these statuses."""
     spread = clients.all(lambda status: markers.folders(f"{SPREAD}{status}/"), list(statuses))
     return [f"{ROOT}{status}/" for status in statuses] + [p for some in spread for p in some]
 
 
 def tag_prefixes(tags: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the prefix below which the markers of executions with the first of these tags are."""
+    """Return the prefix of the markers of executions with the first of these tags."""
     return [_tag_prefix(*tags[0])]
 
 
@@ -124,15 +125,16 @@ def entries(
     limit: int,
     started_after: int | None = None,
 ) -> tuple[list[Entry], str | None]:
-    """Return at least `limit` executions with markers below these prefixes that stand behind the place
-    `after` and may match, in order, and the place to go on from; fewer of them, and None, if there
-    are no more.
+    """Return at least `limit` entries that may match, in order, and the place to go on from.
+
+    The entries have markers below the prefixes `below`, and stand behind the place `after`. Returns
+    fewer, and None, if there are no more.
     """
     wanted = None if workflow is None else quote(workflow, safe="")
     last_start = "" if started_after is None else f"{_LATEST - started_after * 1000:017}"
     found: list[Entry] = []
     while len(found) < limit:
-        # A fair share of each prefix, and some more: what is behind the end of one comes later.
+        # A fair share of each prefix, and some more. Entries behind the end of a page come later.
         share = 2 * (limit - len(found)) // len(below) + _SOME
         size = min(_PAGE, share if wanted is None else 8 * share)
 
@@ -141,7 +143,7 @@ def entries(
             return [key[len(prefix) :] for key in keys]
 
         pages = clients.all(page, list(below))
-        # Behind the end of a page that is full there may be more of its status.
+        # Behind the end of a full page there may be more of its status.
         ends = [keys[-1] for keys in pages if len(keys) == size]
         horizon = min(ends, default="")
         last = after

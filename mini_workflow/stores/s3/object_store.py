@@ -1,4 +1,4 @@
-"""ObjectStore: the objects of executions, their segments in a bucket, and the index of statuses."""
+"""ObjectStore: the objects of executions, their segments in a bucket, and the index."""
 
 from __future__ import annotations
 
@@ -26,20 +26,26 @@ from mini_workflow.stores.s3.tombstone import Tombstone
 SEGMENTS: Final = ROOT + "segments/"
 
 SWEPT_AT_ONCE: Final = 50
-"""How many segments are removed beside a write. Our own bound."""
+"""Segments that are removed with one write. Our own bound."""
 
 log = logging.getLogger("mini_workflow.stores.s3")
 
 _PAGE: Final = 1_000
-"""How many objects are listed at a time."""
+"""Objects that are listed at a time."""
 
 
 class ObjectStore:
-    """Reads and writes executions. What it answers is as of the last write; it remembers nothing.
+    """The objects of executions. Implements `Documents`. Reads see the last write; nothing is cached.
 
-    `version` is that of the orchestrator that writes: see `ExecutionObject.written_by`. Whoever has none
-    leaves an execution with the version that it is with. Objects stand in `registers`, and the entries
-    of the index are `markers`: both in the bucket where none are given.
+    Args:
+        bucket: the bucket of the segments.
+        clients: clients of AWS, by which calls are made in parallel.
+        version: that of the orchestrator that writes, see `ExecutionObject.written_by`. Empty leaves
+            each execution with its version.
+        beside: prefixes of other objects that belong to executions, deleted with these.
+        keep_runs: whether the events of earlier runs are kept.
+        registers: the place of the objects; the bucket if left out.
+        markers: the entries of the index; in the bucket if left out.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class ObjectStore:
         self._keep_runs = keep_runs
 
     def read(self, execution_id: str) -> ExecutionObject | Deleted | None:
-        """Return the object of an execution, or what is left of one, or None."""
+        """Return the object of an execution, the rest of a deleted one, or None."""
         return _left(self._registers.get(execution_id))
 
     def find(self, execution_id: str) -> ExecutionObject | None:
@@ -70,7 +76,7 @@ class ObjectStore:
         return _existing(self.read(execution_id))
 
     def look(self, execution_id: str) -> ExecutionObject | Deleted | None:
-        """Return the same as `read` without the lines, for less."""
+        """Return the same as `read` without the lines, at less cost."""
         return _left(self._registers.look(execution_id))
 
     def header(self, execution_id: str) -> ExecutionObject | None:
@@ -78,13 +84,11 @@ class ObjectStore:
         return _existing(self.look(execution_id))
 
     def headers(self, execution_ids: list[str]) -> list[ExecutionObject | None]:
-        """Return those of many."""
+        """Return the headers of many executions, in order."""
         return self._clients.all(self.header, execution_ids)
 
     def changed(self, document: ExecutionObject) -> bool:
-        """Return whether somebody has written the execution since the document was
-        read or written.
-        """
+        """Return whether the execution was written since the document was read or written."""
         return self._registers.changed(document.head.execution_id, document.etag)
 
     def lines(self, document: ExecutionObject, start: int | None = None) -> list[str]:
@@ -94,7 +98,7 @@ class ObjectStore:
             return list(document.tail[start - document.sealed :])
         name = document.head.execution_id
         if start != document.head.base:
-            # A look at what is new: that is rarely more than the last one.
+            # The new events are rarely in more than the last segment: read backwards.
             sealed: list[str] = []
             for number in reversed(range(document.segments)):
                 older = self._segment(name, number, document.first)
@@ -105,11 +109,11 @@ class ObjectStore:
             numbers = list(range(document.first, document.segments))
             found = self._clients.all(lambda number: self._segment(name, number), numbers)
             sealed = [line for lines in found for line in lines]
-        # The first of these segments may begin before.
+        # The first of these segments may begin earlier.
         return [*sealed, *document.tail][start - document.length :]
 
     def first_line(self, document: ExecutionObject) -> str:
-        """Return the first event of the current run, from the one segment that has it."""
+        """Return the first event of the current run, from the segment that has it."""
         number = document.head.base
         if number >= document.sealed:
             return document.tail[number - document.sealed]
@@ -129,9 +133,10 @@ class ObjectStore:
         *,
         listed: bool = True,
     ) -> ExecutionObject | None:
-        """Write a new execution, over what is left of one that was deleted; None if there is one of that
-        id, or what is left is another one, or not finished. It is in the index at once, or, if it is not
-        to be `listed`, once it is written again.
+        """Write a new execution, over the rest `over` of a deleted one.
+
+        None if there is an execution with the id, or another rest, or one whose deletion is not
+        finished. The execution is in the index at once, or, unless `listed`, after its next write.
         """
         if over is not None and not over.finished:
             return None
@@ -168,21 +173,21 @@ class ObjectStore:
         wakeup: Wakeups,
         tries: int,
     ) -> ExecutionObject | None:
-        """Write what follows the document; None if somebody has written since it was read."""
+        """Write a commit behind the document; None if the execution was written since."""
         document = self._swept(document)
         sealed = self._seal(document) if document.tail_bytes() > SEAL_OVER else document
         new = sealed.after(
             commit, pending, wakeup, tries, _writer(self._version or document.written_by)
         )
         if not self._keep_runs and new.first > document.first:
-            # Written with the commit: whoever comes next removes what nobody has removed by then.
+            # Recorded with the commit, so that the next write removes segments that are left.
             oldest = document.first if document.unswept is None else document.unswept
             new = replace(new, unswept=oldest)
         moved = new.head.status != document.head.status
         before, after = _tags(document), _tags(new)
         self._enter_tags(new, after if document.unlisted else after - before)
         if moved or document.unlisted:
-            # Before the execution has the status: it must be found under the one that it has.
+            # Before the execution has the status, so that a listing finds it.
             index.enter(self._markers, new.head.status, new.place, spread=bool(new.spread))
         name, events = commit.execution_id, len(commit.events)
         etag = self._registers.write(name, new, events, document.etag)
@@ -198,15 +203,20 @@ class ObjectStore:
         return self._swept(replace(new, etag=etag))
 
     def _compact(self, execution_id: str, etag: str) -> None:
-        """Remove what is sealed. What cannot be removed now is removed with what is sealed next."""
+        """Remove the turns that are sealed. After an error the next seal removes them."""
         try:
             self._registers.compact(execution_id, etag)
         except StoreError as error:
-            log.warning("[%s] turns that are sealed are removed later: %s", execution_id, error)
+            log.warning(
+                "[%s] sealed turns cannot be removed now, and will be later: %s",
+                execution_id,
+                error,
+            )
 
     def _swept(self, document: ExecutionObject) -> ExecutionObject:
-        """Remove the segments of runs that are over and not kept, SWEPT_AT_ONCE at most; answers what is
-        to be written next, which says what is left. What cannot be removed now is left.
+        """Remove segments of earlier runs that are not kept, SWEPT_AT_ONCE at most.
+
+        Return the document to write next, which records the segments that are left, also after an error.
         """
         if document.unswept is None:
             return document
@@ -215,13 +225,18 @@ class ObjectStore:
         try:
             self._remove([_segment_key(name, number) for number in range(document.unswept, end)])
         except StoreError as error:
-            log.warning("[%s] segments of runs that are over are removed later: %s", name, error)
+            log.warning(
+                "[%s] segments of earlier runs cannot be removed now, and will be later: %s",
+                name,
+                error,
+            )
             return document
         return replace(document, unswept=None if end == document.first else end)
 
     def delete(self, execution_id: str, found: ExecutionObject | Deleted, at: int) -> bool:
-        """See `Documents.delete`. A tombstone takes the place of the object; when all that belonged to
-        the execution is removed, it says so.
+        """See `Documents.delete`. A tombstone takes the place of the object.
+
+        It is marked as finished once all objects of the execution are removed.
         """
         if isinstance(found, ExecutionObject):
             stone = Tombstone(
@@ -241,14 +256,15 @@ class ObjectStore:
         else:
             again = self._registers.get(execution_id)
             if not isinstance(again, Tombstone) or again.finished:
-                return True  # somebody else has finished it
+                return True  # another process has finished the deletion
             stone = again
         self._remove_all(execution_id, stone)
         return True
 
     def _remove_all(self, execution_id: str, stone: Tombstone) -> None:
-        """Remove what belonged to an execution, and say so where it was. Nobody can have the id before
-        that: what is listed while the tombstone stands belongs to nobody else.
+        """Remove the objects of a deleted execution, and mark its tombstone as finished.
+
+        The id cannot be used before that, so that all objects below it belong to the deleted execution.
         """
         spread = bool(stone.spread)
         below = [f"{SEGMENTS}{execution_id}/", *(f"{each}{execution_id}/" for each in self._beside)]
@@ -258,7 +274,7 @@ class ObjectStore:
         while True:
             pages = self._clients.all(lambda prefix: self._bucket.keys(prefix, "", _PAGE), below)
             if self._registers.changed(execution_id, stone.etag):
-                return  # somebody else has finished it
+                return  # another process has finished the deletion
             self._clients.all(self._markers.delete, markers)
             self._remove([each for page in pages for each in page])
             if all(len(page) < _PAGE for page in pages):
@@ -272,8 +288,9 @@ class ObjectStore:
             self._clients.all(self._bucket.delete, keys)
 
     def _seal(self, document: ExecutionObject) -> ExecutionObject:
-        """Move the tail into a segment. It is committed already, so that whoever was here before
-        and failed has left a part of the same.
+        """Move the tail into a segment.
+
+        The tail is committed, so that a segment which an earlier try has left holds a part of it.
         """
         name, number = document.head.execution_id, document.segments
         key, body = _segment_key(name, number), form.encode_segment(document.tail)
@@ -291,7 +308,7 @@ class ObjectStore:
         key = _segment_key(execution_id, number)
         found = self._bucket.get(key)
         if found is None and number < oldest:
-            return []  # of a run that is over, and was dropped
+            return []  # of an earlier run, and dropped
         if found is None:
             raise StoreCorrupt(f"segment {key!r} of execution {execution_id!r} is gone")
         return form.decode_segment(found.body)
@@ -299,7 +316,7 @@ class ObjectStore:
     def places(
         self, query: Query, statuses: Sequence[str], after: str, limit: int
     ) -> tuple[list[index.Entry], str | None]:
-        """Return what may match, by the index: see `index.entries`."""
+        """Return the entries that may match, by the index: see `index.entries`."""
         markers, clients = self._markers, self._clients
         below = (
             index.tag_prefixes(query.tags)
@@ -330,7 +347,7 @@ def _tags(document: ExecutionObject) -> frozenset[tuple[str, str]]:
 
 
 def _writer(version: str) -> str:
-    # In a field that older versions of the library read, too, and whose text means nothing to them.
+    # In a field that older versions of the library read without a look at its text.
     return f"{version}.{secrets.token_hex(8)}" if version else secrets.token_hex(8)
 
 
@@ -339,7 +356,7 @@ def _segment_key(execution_id: str, number: int) -> str:
 
 
 def _left(found: ExecutionObject | Tombstone | None) -> ExecutionObject | Deleted | None:
-    """Return what was found, or what is left of an execution that was deleted."""
+    """Return an object as it is, and a tombstone as the rest of a deleted execution."""
     if isinstance(found, Tombstone):
         return Deleted(found.events, found.etag, found.finished)
     return found

@@ -1,4 +1,4 @@
-"""Registers: one for each execution, which is written only if nobody else has, and those in a bucket."""
+"""Registers: a place for each execution, written only if it is unchanged; and those in a bucket."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.tombstone import TAG, Tombstone
 
 ROOT: Final = "executions/"
-"""What the keys of all objects begin with that belong to executions."""
+"""The beginning of the keys of all objects of executions."""
 
 
 class Registers(Protocol):
-    """The register of each execution: its object, or the tombstone of one that was deleted.
+    """The registers of executions: each holds an object, or the tombstone of a deleted execution.
 
-    A write says by an etag what it is written over, and takes effect only if that still stands there.
-    One whose answer was lost, and that boto3 has tried again, is known by its writer, another one with
-    each write.
+    A write gives the etag of the content that it replaces, and takes effect only if that is still there.
+    Each write has another `writer`, by which a retried write recognizes its first try.
     """
 
     def get(self, execution_id: str) -> ExecutionObject | Tombstone | None:
-        """Return what stands there, whole, or None."""
+        """Return the whole content, or None."""
         ...
 
     def look(self, execution_id: str) -> ExecutionObject | Tombstone | None:
-        """Return the same without the lines, where that costs less."""
+        """Return the content without its lines, where that costs less."""
         ...
 
     def changed(self, execution_id: str, etag: str) -> bool:
-        """Return whether something else stands there by now."""
+        """Return whether the content has another etag by now."""
         ...
 
     def write(
         self, execution_id: str, value: ExecutionObject | Tombstone, events: int, etag: str | None
     ) -> str | None:
-        """Write over what has this etag; over nothing for None. The last so many `events` of an object's
-        tail are new. Returns the new etag, or None if something else stands there.
+        """Write over the content with this etag, or into an empty register for None.
+
+        The last `events` lines of an object's tail are new. Returns the new etag, or None if the
+        register has other content.
         """
         ...
 
     def compact(self, execution_id: str, etag: str) -> None:
-        """Remove what only led to what has this etag: all earlier events are sealed, or not needed."""
+        """Remove earlier writes than that with this etag: their events are sealed, or not needed."""
         ...
 
 
@@ -69,7 +70,7 @@ class BucketRegisters:
         try:
             header = _stone(found) or form.decode_header(found.body)
         except ValueError:
-            header = None  # it is longer
+            header = None  # the header is longer
         return header or self.get(execution_id)
 
     def changed(self, execution_id: str, etag: str) -> bool:
@@ -90,7 +91,7 @@ class BucketRegisters:
         return self._bucket.replace(key, body, etag)
 
     def compact(self, execution_id: str, etag: str) -> None:
-        """See `Registers.compact`: each write has taken the place of the one before."""
+        """See `Registers.compact`. Does nothing, since each write replaces the one before."""
 
 
 def _key(execution_id: str) -> str:

@@ -35,8 +35,8 @@ _PLACE: Final = re.compile(r"\d{17}~\d{17}~[^~]+~[^~]+")
 class S3Store:
     """A Store that every process may write to: the fence is the ETag of an execution's object.
 
-    Executions that are committed together are written one after the other: no two of them are
-    atomic. `post` sends the messages of outboxes.
+    The commits of one call are written one after the other: each is atomic by itself. `post` sends the
+    messages of outboxes.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class S3Store:
         if query.limit < 1:
             raise UsageError(f"limit={query.limit}: give 1 or more")
         if query.after is not None and not _PLACE.fullmatch(query.after):
-            raise UsageError(f"after={query.after!r} is not the `next` of a page")
+            raise UsageError(
+                f"after={query.after!r} is no page of a listing: pass the `next` of the page before"
+            )
         heads: list[Head] = []
         after: str | None = query.after or ""
         while after is not None:
@@ -114,8 +116,10 @@ class S3Store:
         return Page(heads)
 
     def closed(self, before: int, after: str, limit: int) -> Page:
-        """Return executions that closed before that time, among the next `limit` that were started before
-        it and stand behind the place `after` (empty for the first): perhaps none, and where to go on.
+        """Return executions that closed before a time in milliseconds, and the place to go on from.
+
+        Examines the next `limit` executions behind the place `after` (empty for the first) that were
+        started before that time, of which perhaps none has closed.
         """
         query = Query(closed_before=before, limit=limit)
         entries, more = self._histories.places(query, CLOSED, after, limit)
@@ -125,8 +129,9 @@ class S3Store:
         return Page(self._matching(looked, query), more)
 
     def count(self, query: Query) -> int:
-        """See `Store.count`. By the index alone, where that has all that is asked for: an execution
-        that is changing its status may then be counted under the one before.
+        """See `Store.count`. Counts by the index alone, unless the query has tags or an end.
+
+        An execution that is changing its status may then be counted under its former status.
         """
         statuses = _statuses(query)
         by_index = not query.tags and query.closed_before is None
@@ -137,7 +142,7 @@ class S3Store:
         return found
 
     def _matching(self, entries: Sequence[Entry], query: Query) -> list[Head]:
-        """Return the heads of those that are as the index says, and match."""
+        """Return the heads of entries that are still right, and match."""
         documents = self._histories.headers([entry.execution_id for entry in entries])
         return [
             document.head
@@ -159,7 +164,7 @@ class S3Store:
         return answers
 
     def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
-        """See `Store.lookup`. Each is an object of its own, and one read."""
+        """See `Store.lookup`. Reads one object for each execution."""
         answer: dict[str, Found] = {}
         for name in execution_ids:
             found = self._histories.look(name)
@@ -172,16 +177,17 @@ class S3Store:
         return answer
 
     def sweep(self, now: int, limit: int) -> bool:
-        """See `Store.sweep`. Whoever deletes removes all, and the bucket has rules for the rest."""
+        """See `Store.sweep`. Does nothing: a deletion removes all, and rules of the bucket the tombstone."""
         return False
 
     def look(self, execution_id: str) -> ExecutionObject | Deleted | None:
-        """Return the head with the other facts about an execution, or what is left of one, or None."""
+        """Return an execution without its lines, the rest of a deleted one, or None."""
         return self._histories.look(execution_id)
 
     def create(self, commit: Commit, fingerprint: str, over: Deleted | None = None) -> bool:
-        """Write a new execution whose first turn is still to come, over what is left of one; whether
-        there was nothing else.
+        """Write a new execution before its first turn, over the rest of a deleted one.
+
+        Return whether it was written; False if there is an execution with the id.
         """
         made = self._histories.create(commit, None, fingerprint, over=over, listed=False)
         return made is not None
@@ -216,9 +222,9 @@ def _statuses(query: Query) -> tuple[str, ...]:
     ]
     if unanswered:
         raise UsageError(
-            f"{unanswered[0]}: the index in the bucket cannot answer that. It answers workflow, status, "
-            "tags, started_after, started_before and closed_before, newest start first; give a tag at "
-            "the start to what you want to find otherwise, such as the id of a parent"
+            f"{unanswered[0]}: the index in the bucket cannot find executions by that. Use workflow, "
+            "status, tags, started_after, started_before and closed_before, newest start first; to find "
+            "executions by something else, such as the id of a parent, give them a tag at the start"
         )
     if query.status is not None:
         return (query.status,)

@@ -1,8 +1,8 @@
-"""Streams in a bucket: batches of chunks, an object each, whose key says which offset is the first.
+"""Keep streams in a bucket: batches of chunks, an object each, whose key has the first offset.
 
-Whoever writes the next batch has to know all before it, since its key is made of the last offset: of two
-who write at the same time one is refused, reads what the other has written, and goes on behind it. Each
-batch holds what is known of the stream behind it, so that the newest one alone is read.
+The key of the next batch follows from the last offset. Of two writers at the same time one is refused,
+reads the batch of the other, and goes on behind it. Each batch holds the state of the stream behind it,
+so that only the newest one has to be read.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from mini_workflow.stores.s3.object_store import ROOT, ObjectStore
 from mini_workflow.stores.stream_state import Position, StreamState, answer_of, by_stream
 
 STREAMS: Final = f"{ROOT}streams/"
-"""What the keys of all batches begin with."""
+"""The beginning of the keys of all batches."""
 
 BATCH: Final = 500
-"""Chunks of one batch at most. Our own bound."""
+"""Chunks in one batch at most. Our own bound."""
 
 REMEMBERED: Final = 1_000
 """Streams whose newest state is remembered. Our own bound."""
 
 SCHEMA: Final = 1
-"""The version of the form of a batch that the library writes."""
+"""The version of the form in which batches are written."""
 
 _LISTED: Final = 1_000
 """Keys of one listing (S3 API Reference, ListObjectsV2)."""
@@ -70,10 +70,10 @@ class S3Streams:
         self._lock = threading.Lock()
         self._known: dict[Name, tuple[int, StreamState]] = {}
         self._ends: dict[Name, int] = {}
-        """The last offsets of the batches that were read last: what comes next has a key of its own."""
+        """The last offset of the newest batch that was read of each stream."""
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
-        """See `StreamStore.append`: an object for each stream, and for each BATCH of its chunks."""
+        """See `StreamStore.append`. Writes an object for each BATCH of chunks of a stream."""
         for write in writes:
             write.body.encode()
         answers: list[Answer] = ["known" for _ in writes]
@@ -107,11 +107,11 @@ class S3Streams:
             if not chunks or self._bucket.create(_key(name, first), _encode(chunks, after)):
                 self._remember(self._known, name, (header.born, after))
                 return [answer_of(one) for one in admitted]
-            # Somebody else has written there.
+            # Another process has written this batch.
             state = self._newest(name, state)
 
     def _newest(self, name: Name, known: StreamState | None = None) -> StreamState:
-        """Return the state of a stream behind its newest batch, which is that one or a later one."""
+        """Return the state of a stream behind its newest batch; `known` is a state to read on from."""
         state = StreamState() if known is None else known
         keys = self._bucket.keys(_prefix(name), _key(name, state.offset), _LISTED)
         while len(keys) == _LISTED:
@@ -131,13 +131,13 @@ class S3Streams:
     def read(self, execution_id: str, stream: str, after: int, limit: int) -> StreamPage:
         """See `StreamStore.read`."""
         name = (execution_id, stream)
-        # First: what was written before the end is there then.
+        # First, so that the chunks below include all that were written before the end.
         over = self._is_over(name)
         chunks = self._chunks(name, after, limit + 1)
         return StreamPage(chunks[:limit], over and len(chunks) <= limit)
 
     def _is_over(self, name: Name) -> bool:
-        """Return whether the execution has closed, and all that it has left to be written is there."""
+        """Return whether the execution has closed, and all chunks of its last commit are written."""
         execution_id, stream = name
         header = self._histories.header(execution_id)
         if header is None or header.head.closed_at is None:
@@ -152,11 +152,11 @@ class S3Streams:
 
     def _chunks(self, name: Name, after: int, limit: int) -> list[StoredChunk]:
         """Return the first chunks behind an offset."""
-        # Whoever reads along asks for the next batch by its key, which costs less than a listing.
+        # A follower gets the next batch by its key, which costs less than a listing.
         next_one = self._bucket.get(_key(name, after + 1))
         chunks = [] if next_one is None else _decode(next_one.body, name).chunks
         if next_one is None and after:
-            # Nothing is there yet, or the offset stands in the middle of a batch.
+            # There is no next batch yet, or the offset is in the middle of a batch.
             chunks = [one for one in self._around(name, after) if one.offset > after]
         while chunks and len(chunks) < limit:
             found = self._bucket.get(_key(name, chunks[-1].offset + 1))
@@ -168,7 +168,7 @@ class S3Streams:
         return chunks[:limit]
 
     def _around(self, name: Name, offset: int) -> list[StoredChunk]:
-        """Return the chunks of the batch in which an offset stands; none if that is the last one."""
+        """Return the chunks of the batch that has an offset; none if that is the last offset."""
         with self._lock:
             if self._ends.get(name) == offset:
                 return []
@@ -228,7 +228,7 @@ def _decode(body: bytes, name: Name) -> _Batch:
         if plain["schema"] > SCHEMA:
             raise StoreTooNew(
                 f"stream {name!r} was written in form {plain['schema']}, and this version of "
-                f"mini-workflow reads {SCHEMA} at most: deploy a newer one"
+                f"mini-workflow reads forms up to {SCHEMA}: deploy a newer version"
             )
         positions: dict[int, Position] = {
             source: (attempt, number) for source, attempt, number in plain["positions"]

@@ -1,8 +1,7 @@
-"""Leave a tombstone where the object of a deleted execution was.
+"""Write and read the tombstone that takes the place of a deleted execution's object.
 
-It keeps the id from being used while something of the execution is still to be removed, and after that
-says how many events it had. A rule of the bucket removes it, by its tag, once that does not matter any
-more; an execution that gets the id takes its place before.
+A tombstone blocks the id while objects of the execution remain, and after that keeps its number of
+events. A new execution with the id takes its place; otherwise a rule of the bucket removes it by its tag.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Final
 from mini_workflow.core.records import frozen
 
 SCHEMA: Final = 4
-"""The version of this form: versions of the library that read less say so."""
+"""The version of this form, which older versions of the library refuse."""
 
 TAG: Final = "mini-workflow=deleted"
 """The tag of the object, by which the bucket's rule finds it."""
@@ -25,10 +24,16 @@ _END: Final = "}}"
 
 @frozen
 class Tombstone:
-    """The number of `events` that the executions had which were deleted here, all together, when
-    the last one was
-    deleted, where it stood in listings (`place`, `spread`) and the `tags` by which it was found. It is
-    `finished` when nothing of it is left. `etag` is of the object.
+    """The rest of a deleted execution in a bucket.
+
+    Attributes:
+        events: the number of events of all deleted executions with the id.
+        at: the time of the last deletion, in milliseconds since the epoch.
+        place, spread: the place of the execution in the index.
+        tags: the tags of the execution, as text.
+        writer: another text with each write.
+        finished: whether all objects of the execution are removed.
+        etag: that of the object which was read.
     """
 
     events: int
@@ -49,9 +54,7 @@ def encode(tombstone: Tombstone) -> bytes:
 
 
 def decode(body: bytes, etag: str) -> Tombstone | None:
-    """Return the tombstone, or None if it is another object. Raises ValueError if it is damaged, or not
-    whole.
-    """
+    """Return the tombstone, or None for another object. Raises ValueError if it is damaged or cut off."""
     if not body.startswith(_BEGINNING.encode()):
         return None
     plain = json.loads(body.decode()[len(_BEGINNING) : -len(_END)])

@@ -1,4 +1,4 @@
-"""The file opened: its connections, and the ports over them."""
+"""Open a file: its connections, and the ports over them."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _PATIENCE_SECONDS: Final = 10.0
 class SQLiteBackend:
     """The ports `store`, `agenda`, `mailbox`, `leases`, `streams` and `shared_tasks` over one SQLite file.
 
-    What a port allows from any thread goes over a connection of its own, so that a reader never
-    waits for the engine; everything else belongs to the one thread of the engine.
+    Calls that a port allows from any thread use a connection of their own, so that a reader never
+    waits for the engine. All other calls are for the thread that leads the engine.
 
     Args:
         path: the file; it is created where there is none.
-        owner: a name for this opener, for people who look at the file.
-        address: where the owner can be woken up by others; empty if it cannot.
-        clock: the time, against which leases of others are judged.
-        lease: milliseconds after which the executions of an owner that has stopped renewing its
-            lease may be taken over. (One that is dead on the same machine is found out at once.)
+        owner: the name of this owner, for people who read the file.
+        address: the address at which other owners wake this one; empty if they cannot.
+        clock: the time by which leases of others end.
+        lease: milliseconds without a renewal after which others may take over the executions of an
+            owner. (A dead process on the same machine loses its executions at once.)
         synchronous: "FULL" survives a power cut; "NORMAL" is faster, and a power cut may undo the
             last commits (a crash of the process alone does not).
         patience: seconds to wait for another process that holds the write lock.
-        read_only: open a file that is there, and change nothing in it.
-        keep_runs: whether the events of runs that are over are kept.
+        read_only: open an existing file, and change nothing in it.
+        keep_runs: whether the events of earlier runs are kept.
 
     Raises:
         StoreUnavailable: the file or its directory cannot be read and written, or is locked.
@@ -111,16 +111,17 @@ class SQLiteBackend:
 
     def _prepare(self) -> None:
         upgrade(self._writer, self.path)
-        # After the upgrade, so that the header of the file itself always says whose it is.
+        # After the upgrade, so that the header of the file itself always has the application's id.
         if self._writer.row("PRAGMA journal_mode = WAL") != ("wal",):
             raise StoreUnavailable(
-                f"{self.path}: its file system has no shared memory, as SQLite's write-ahead "
-                "log needs it; keep the store on a local disk"
+                f"{self.path}: its file system has no shared memory, which SQLite's write-ahead log "
+                "needs: keep the store on a local disk"
             )
 
     def vacuum(self) -> tuple[int, int]:
-        """Write the file anew without its free pages, and have it give pages back from then on. Answers
-        its bytes before and after.
+        """Write the file anew without its free pages, and let it give pages back from then on.
+
+        Return its size in bytes before and after.
         """
         before = self.path.stat().st_size
         self._writer.run(f"PRAGMA auto_vacuum = {INCREMENTAL}")

@@ -1,4 +1,4 @@
-"""A copy of a file that may be in use, by SQLite's online backup."""
+"""Copy a file that may be in use, by SQLite's online backup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAGES_AT_ONCE: Final = 1_024
 _PATIENCE_SECONDS: Final = 10.0
 
 _BESIDE: Final = ("-wal", "-journal", "-shm")
-"""What SQLite may keep beside a file. It would apply a log to whatever file has the name."""
+"""Files that SQLite may keep beside a store. It applies a log to any file that has the name."""
 
 
 def back_up(
@@ -31,21 +31,21 @@ def back_up(
     force: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Copy the store at `source`, as it is at one moment, to the file `target`. Answers its bytes.
+    """Copy the store at `source`, as it is at one moment, to the file `target`. Return its size in bytes.
 
     Others may read and write the store meanwhile. The copy is made under another name, checked, and
-    then given its own, so that `target` is never half a copy; it needs no file beside it.
+    then renamed, so that `target` is never half a copy. It is one file, without a log beside it.
 
     Args:
         source: the file of the store. It is not changed.
         target: the file to make.
         force: replace `target` if it exists.
-        progress: called with how many pages are copied, and of how many.
+        progress: called with the number of copied pages, and that of all pages.
 
     Raises:
         UsageError: `target` exists and `force` is not given, or it is the store itself, or has a log.
         StoreUnavailable, StoreCorrupt, StoreTooNew, StoreFull: the store cannot be read, or the copy
-            cannot be written or is damaged. `target` is as it was before.
+            cannot be written or is damaged. `target` is unchanged.
     """
     inspect(source, read_only=True)
     _check_target(source, target, force)
@@ -95,7 +95,7 @@ def _copy(source: Path, made: Path, progress: Callable[[int, int], None]) -> Non
     try:
         copy = _connect(made)
         try:
-            # Within one snapshot: otherwise each commit of another process would begin it anew.
+            # Within one snapshot, since otherwise each commit of another process restarts the copy.
             with reader.snapshot():
                 check_is_store(reader, source)
                 try:
@@ -106,7 +106,7 @@ def _copy(source: Path, made: Path, progress: Callable[[int, int], None]) -> Non
                     )
                 except sqlite3.Error as error:
                     raise copy.translated(error) from error
-            # All in one file, whatever the log held.
+            # Move the content of the log into the file.
             copy.row("PRAGMA journal_mode = DELETE")
             found = copy.rows("PRAGMA integrity_check(1)")
             if found != [("ok",)]:
@@ -138,7 +138,7 @@ def _put_in_place(made: Path, target: Path, force: bool) -> int:
         made.replace(target)
     else:
         try:
-            # Unlike a renaming it fails if the name was given away meanwhile.
+            # Unlike a rename, a link fails if there is such a file by now.
             os.link(made, target)
         except FileExistsError as error:
             raise _exists(target) from error
@@ -146,7 +146,7 @@ def _put_in_place(made: Path, target: Path, force: bool) -> int:
             if target.exists():
                 raise _exists(target) from None
             made.rename(target)
-    # The name survives a power cut too; a system that cannot do that for a directory goes without.
+    # Let the name survive a power cut; some systems cannot sync a directory.
     with contextlib.suppress(OSError):
         folder = os.open(target.parent, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""One connection to the file: errors of the library's tree, and patience with other writers."""
+"""Connect to the file, translate the errors of SQLite, and wait for other writers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from mini_workflow.stores.sqlite import forking
 Synchronous = Literal["FULL", "NORMAL"]
 
 _CACHE_KIB: Final = 8_192
-"""Upper bound of what SQLite caches per connection; it takes memory only as it needs it."""
+"""KiB that SQLite caches per connection at most; it takes memory as it needs it."""
 
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""To what the write-ahead log is cut back after a burst; SQLite itself would never cut it."""
+"""Bytes to which the write-ahead log is cut after a burst; by default SQLite never cuts it."""
 
 _SHORTEST_WAIT: Final = 0.000_5
 _LONGEST_WAIT: Final = 0.005
@@ -36,16 +36,16 @@ _LONGEST_WAIT: Final = 0.005
 class Connection:
     """A connection whose `with` block is one durable transaction.
 
-    The block begins with the write lock held, so what is read in it stays true until it is
-    committed. `writers` is shared by the connections of one backend: threads queue there, where
-    waiting is cheap, and not inside SQLite, which polls.
+    The block holds the write lock from its beginning, so that no other writer changes the data that it
+    reads. The connections of one backend share the lock `writers`, on which threads wait cheaply, while
+    SQLite would poll.
 
-    `patience` is how many seconds to wait for the lock of another process. SQLite itself refuses
-    whatever would change a file that is opened `read_only`.
+    `patience` is the number of seconds to wait for the lock of another process. With `read_only` SQLite
+    refuses all changes.
 
-    Every use begins with a look whether the file is still the one that was opened: SQLite would go
-    on with a file that was deleted or replaced, and what it acknowledges would be in no file. Around a
-    fork it is closed; in the child every use fails.
+    Every use first checks that the file is still the one that was opened: SQLite would write to a file
+    that was deleted or replaced, and the data would be lost. The connection is closed around a fork; in
+    the child every use raises StoreUnavailable.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Connection:
         self._file: _Identity | None = None
         self._log: _Identity | None = None
         self._closed: str | None = None
-        """Why it cannot be used any more, or None."""
+        """The reason why the connection cannot be used any more, or None."""
         with forking.OPENING:
             self.raw = self._open()
             forking.enter(self)
 
     def _open(self) -> sqlite3.Connection:
         try:
-            # SQLite's own waiting sleeps up to 100 ms at a time, and starves beside a busy
-            # writer: it is switched off (timeout=0) for the finer one below.
+            # SQLite itself sleeps up to 100 ms at a time, and starves beside a busy writer. So its
+            # waiting is switched off (timeout=0), and `_run_patiently` waits in shorter steps.
             self.raw = sqlite3.connect(
                 self._path,
                 timeout=0,
@@ -91,7 +91,7 @@ class Connection:
             )
         except sqlite3.Error as error:
             raise self.translated(error) from error
-        # By default one damaged text would fail every query that comes across it.
+        # By default one damaged text makes every query fail that reads it.
         self.raw.text_factory = text_of
         try:
             for pragma in self._pragmas:
@@ -110,8 +110,8 @@ class Connection:
         log = _identity(self._log_name)
         if _identity(self._name) != self._file or (self._log is not None and log != self._log):
             raise StoreUnavailable(
-                f"{self._path} was deleted or replaced while it was open: nothing is read or written "
-                "any more. End this process, put the file and its -wal back or restore a backup, and "
+                f"{self._path} was deleted or replaced while it was open: this process reads and writes "
+                "it no more. End this process, put the file and its -wal back or restore a backup, and "
                 "open it again"
             )
         self._log = log
@@ -121,14 +121,14 @@ class Connection:
     def suspend(self) -> None:
         """See `Forkable.suspend`."""
         self._using.acquire()
-        # In a transaction of the thread that forks it stays open, and the child must not open it.
+        # In a transaction of the forking thread the connection stays open; the child cannot use it.
         if self._closed is None and not self.raw.in_transaction:
             self.raw.close()
 
     def reopen(self) -> None:
         """See `Forkable.reopen`."""
         try:
-            # A file that was replaced stays closed: the next use says so.
+            # A file that was replaced stays closed: the next use reports that.
             if not self._is_usable() and _identity(self._name) == self._file:
                 self._open()
         finally:
@@ -151,7 +151,7 @@ class Connection:
     # Use
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Execute one statement, waiting for other processes if they are in the way."""
+        """Execute one statement, and wait for other processes that hold a lock."""
         with self._using:
             if self._closed is not None or not self.raw.in_transaction:
                 self._check_file()
@@ -175,13 +175,22 @@ class Connection:
                 raise self.translated(error) from error
 
     def column(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Return the first column of all rows of a query: of many it makes no list of rows beside it."""
+        """Return the first column of all rows of a query.
+
+        Makes no list of the rows, and no call for each text unless one is damaged.
+        """
         with self._using:
-            cursor = self.run(sql, parameters)
             try:
-                return [row[0] for row in cursor]
+                self.raw.text_factory = str
+                return [row[0] for row in self.run(sql, parameters)]
+            except sqlite3.OperationalError:
+                # A text that is not UTF-8, or another error, which the second try raises again.
+                self.raw.text_factory = text_of
+                return [row[0] for row in self.rows(sql, parameters)]
             except sqlite3.Error as error:
                 raise self.translated(error) from error
+            finally:
+                self.raw.text_factory = text_of
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Return the first row of a query, or None."""
@@ -195,9 +204,7 @@ class Connection:
             return row
 
     def write(self, sql: str, parameters: Sequence[Any]) -> int:
-        """Execute one statement that is a durable transaction by itself. Answers how many rows it has
-        changed.
-        """
+        """Execute one statement that is a durable transaction by itself. Return how many rows it changed."""
         with self._writers, self._using:
             self._check_file()
             return self._execute(sql, parameters).rowcount
@@ -239,7 +246,7 @@ class Connection:
             try:
                 self.raw.execute("COMMIT")
             except sqlite3.Error as error:
-                # Before the file is in WAL mode a reader can be in the way; waiting helps.
+                # Before the file is in WAL mode a reader may hold a lock: wait for it.
                 if not _is_busy(error):
                     raise self.translated(error) from error
                 self._run_patiently("COMMIT", ())
@@ -248,7 +255,7 @@ class Connection:
             raise
 
     def roll_back(self) -> None:
-        """End the transaction, if there is one, without a trace."""
+        """Drop the changes of the transaction, if there is one."""
         # After some errors, such as a full disk, SQLite has rolled back by itself.
         if self.raw.in_transaction:
             self.raw.execute("ROLLBACK")
@@ -262,15 +269,15 @@ class Connection:
 
     def translated(self, error: sqlite3.Error) -> StoreError:
         """Return the library's error for an error of SQLite."""
-        # An extended code carries the primary one in its low byte. Errors of the Python module
-        # itself, such as the use of a closed connection, carry none.
+        # An extended code has the primary code in its low byte. Errors of the Python module itself,
+        # such as the use of a closed connection, have no code.
         code: int | None = getattr(error, "sqlite_errorcode", None)
         if code is None:
             if "binding parameter" in str(error):
                 return StoreRefused(f"{self._path}: {error}")
             return StoreUnavailable(f"{self._path}: {error}")
         primary = code & 0xFF
-        # Some calls, such as making the log's index, say "disk I/O error" where the disk is full.
+        # Some calls, such as making the log's index, report a full disk as "disk I/O error".
         if primary in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN} and self._is_disk_full():
             primary = sqlite3.SQLITE_FULL
         match primary:
@@ -282,7 +289,7 @@ class Connection:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
                 return StoreUnavailable(
                     f"{self._path}: locked by another process for more than "
-                    f"{self._patience:g} s; find out which one keeps a transaction open"
+                    f"{self._patience:g} s; find the process that keeps a transaction open, and end it"
                 )
             case sqlite3.SQLITE_NOTADB:
                 return StoreCorrupt(
@@ -345,20 +352,18 @@ class Snapshot:
 
     def __exit__(self, *_: object) -> None:
         try:
-            # There is nothing to commit: this only lets go of the state that was read.
+            # There is nothing to commit: this releases the state that was read.
             self._connection.roll_back()
         finally:
             self._using.release()
 
 
 _Identity = tuple[int, int]
-"""What tells a file from another one that has its name later: device and number of the inode."""
+"""The device and inode of a file, by which it differs from a later file with the same name."""
 
 
 def _identity(name: str) -> _Identity | None:
-    """Return the identity of a file, or None if there is none. A look at its name: it is not
-    opened.
-    """
+    """Return the identity of a file, or None if there is none. The file is not opened."""
     try:
         found = os.stat(name)  # noqa: PTH116 - at every commit, and Path takes twice as long
     except OSError:

@@ -1,7 +1,7 @@
-"""Rows of executions that something else has damaged: which they are, and what stands in for them.
+"""Find damaged rows of executions, and replace their heads.
 
-SQLite keeps whatever it is given in a column, so a value may have any type. A damaged row concerns
-its own execution alone: it is told as blocked, and nothing of what is due takes it up.
+A column of SQLite takes values of any type. A damaged row stops its own execution only: the execution is
+shown as blocked, and is not run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mini_workflow.ports import STATUSES, Head
 
 _YEAR_1: Final = -62_135_596_800_000
 _YEAR_9999: Final = 253_402_300_799_999
-"""Milliseconds between which a time is one that can be shown."""
+"""The first and last time that can be shown, in milliseconds."""
 
 _LARGEST: Final = 2**63 - 1
 
 
 @frozen
 class Damage:
-    """A column of an execution that has a value it cannot have. `shown` is that value, for people."""
+    """A column of an execution with a wrong value. `shown` is the value, for people."""
 
     execution_id: str
     column: str
@@ -33,7 +33,7 @@ class Damage:
 
 @frozen
 class _Column:
-    """A column of a head. `low` and `high` bound a whole number; without them it is a text."""
+    """A column of a head. `low` and `high` bound an integer; without them it is a text."""
 
     name: str
     stand_in: Any
@@ -80,7 +80,7 @@ FIELDS: Final = ", ".join(f"executions.{column.name}" for column in _COLUMNS)
 """The columns of a head, in the order that `head_of` takes them."""
 
 BEHIND: Final = len(_COLUMNS)
-"""The position in a row of what is selected behind FIELDS."""
+"""The position in a row of the first value behind FIELDS."""
 
 _ALL: Final = (
     *_COLUMNS,
@@ -91,19 +91,19 @@ _ALL: Final = (
 _KNOWN: Final = f"status IN ({', '.join(repr(status) for status in STATUSES)})"
 
 SOUND: Final = " AND ".join([*(column.sql for column in _ALL), _KNOWN])
-"""An expression that is true of a row in which nothing is damaged."""
+"""An expression that is true for rows without damage."""
 
 FIND: Final = (
     f"SELECT {', '.join(c.name for c in _ALL)} FROM executions WHERE NOT ({SOUND}) LIMIT ?"
 )
-"""The damaged rows, of which `damages` says what is wrong."""
+"""A query for damaged rows, to be passed to `damages`."""
 
 
 def head_of(row: Any) -> Head:
-    """Return the head that a row holds; of a damaged one, a head that says so.
+    """Return the head in a row, or a replacement for a damaged one.
 
-    What has closed stays closed, if it says when and how, whatever else is damaged. Any other damaged
-    row is told as blocked, and `resume()` has it made anew from the history.
+    An execution that has closed stays closed if its status and end are sound. Any other damaged row
+    becomes the head of a blocked execution; `resume()` writes the row anew from the history.
     """
     name, workflow, status, started_at, closed_at, busy, *rest = row[: len(_COLUMNS)]
     if status in STATUSES and all(map(_fits, _CHECKS, row)):
@@ -146,8 +146,8 @@ def _stand_in(row: Any) -> Head:
     if head.closed_at is not None and head.status not in ("running", "blocked"):
         return head
     reason = (
-        f"its row in the file is damaged: {', '.join(map(str, wrong))}; restore a backup, or "
-        "resume() it to have the row written anew from its history"
+        f"its row in the file is damaged: {', '.join(map(str, wrong))}; restore a backup, or call "
+        "resume() to write the row anew from the history"
     )
     return Head(
         name,
@@ -164,7 +164,7 @@ def _stand_in(row: Any) -> Head:
 
 
 def damages(row: Any) -> list[Damage]:
-    """Return what is wrong with a row, column by column, in the order of `FIND` or `FIELDS`."""
+    """Return the damaged columns of a row whose values are in the order of `FIND` or `FIELDS`."""
     name = row[0] if type(row[0]) is str else f"id {row[0]!r}"
     return [
         Damage(name, column.name, _shown(value))

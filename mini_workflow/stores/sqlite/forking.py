@@ -1,9 +1,9 @@
 """Close connections around a fork, so that a child process inherits none.
 
-SQLite keeps the locks that a process has on a file in memory. A child made by fork inherits that
-memory and not the locks: what it opens anew takes none, and its commits are lost when another process
-takes the file for unused. So every connection is closed before a fork, and opened again after it in
-the parent. A child begins with nothing open, and what it opens takes its own locks.
+SQLite remembers in memory which locks a process has on a file. A child made by fork inherits that memory
+and not the locks: it would open the file without locks, and its commits would be lost when another
+process takes the file for unused. So every connection is closed before a fork, and opened again after it
+in the parent. The child begins without connections, and takes its own locks.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """A connection, as a fork sees it. The calls come in pairs: suspend, then one of the others."""
+    """A connection that is closed around a fork. After `suspend` follows one of the other calls."""
 
     def suspend(self) -> None:
-        """Wait until nobody uses it, close it, and let nobody use it."""
+        """Wait until no thread uses the connection, close it, and let no thread use it."""
         ...
 
     def reopen(self) -> None:
-        """Open it again and let it be used: this is the parent."""
+        """Open the connection again, in the parent."""
         ...
 
     def abandon(self) -> None:
-        """Let every use of it fail: this is the child."""
+        """Let every use of the connection fail, in the child."""
         ...
 
 
@@ -39,7 +39,7 @@ _suspended: Final[list[Forkable]] = []
 
 
 def enter(connection: Forkable) -> None:
-    """Have a connection closed around every fork. The caller holds `OPENING`."""
+    """Close a connection around every fork from now on. The caller holds `OPENING`."""
     _connections.add(connection)
 
 
@@ -59,7 +59,7 @@ def _before() -> None:
 def _after_in_parent() -> None:
     try:
         while _suspended:
-            # What cannot be opened now says so to whoever uses it next.
+            # A connection that cannot be opened now raises the error at its next use.
             with suppress(Exception):
                 _suspended.pop().reopen()
     finally:

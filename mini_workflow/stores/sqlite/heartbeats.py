@@ -1,4 +1,4 @@
-"""Heartbeats: a table of the last ones of tasks."""
+"""Keep the last heartbeats of tasks in a table."""
 
 from __future__ import annotations
 

@@ -16,26 +16,27 @@ from mini_workflow.stores.process import Process, dead_owners, owners_of
 from mini_workflow.stores.sqlite.connection import Connection
 
 HOMES: Final = 4
-"""Partitions that an owner begins with: into so many parts what it leaves can be shared."""
+"""Partitions that an owner begins with, so that its executions can be shared among so many others."""
 
 FOLD_LIMIT: Final = 1_000
-"""A partition taken over with at most so many executions is emptied into the owner's own ones.
+"""Executions up to which a partition that is taken over is emptied into the owner's own ones.
 
-This bounds how many partitions there can be, whatever the number of short-lived owners, without
-a takeover ever having to touch the rows of many executions.
+So short-lived owners do not leave more and more partitions, and a takeover does not change the rows of
+many executions.
 """
 
 
 def verify(raw: sqlite3.Connection, holding: Ownership) -> None:
-    """Raise LeaseLost unless the lease still stands. Call it within a transaction."""
+    """Raise LeaseLost unless the lease still holds. Call this within a transaction."""
     lease = holding.require()
     if raw.execute("SELECT 1 FROM owners WHERE id = ?", (lease,)).fetchone() is None:
         holding.lost()
 
 
 class SQLiteLeases:
-    """Implements `Leases`. Who acquires takes a fair share of what nobody holds, and at least one part: the
-    other owners take theirs when they look around.
+    """Implements `Leases`. An owner takes a fair share of the free partitions, and at least one of them.
+
+    The other owners take theirs when they renew their leases.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class SQLiteLeases:
         self._path = path
         self._note = turn_note.TurnNote(path, holding)
         self.note_turn: Final = self._note.write
-        """See `Leases.note_turn`. No method of its own: it is called twice in every turn."""
+        """See `Leases.note_turn`. An attribute instead of a method, for speed: two calls in each turn."""
         self._writer = writer
         self._reader = reader
         self._reading = reading
@@ -78,7 +79,7 @@ class SQLiteLeases:
             living = 1 + sum(
                 bool(address) and owner != holding.lease for owner, address in standing.items()
             )
-            # A part may still name an owner that has ended: those before took only their share of it.
+            # A partition may still name an owner that has ended, since others took only their share.
             free: list[int] = [
                 partition
                 for partition, owner in raw.execute(_PARTITIONS).fetchall()
@@ -109,7 +110,7 @@ class SQLiteLeases:
     def extend(self, now: int) -> None:
         """See `Leases.extend`."""
         with self._writer as raw:
-            # Were the lease lost in the meantime, nothing would match; the engine finds that out.
+            # A lost lease matches no row; the engine notices at its next commit.
             raw.execute(
                 "UPDATE owners SET until = ? WHERE id = ?",
                 (now + self._lease, self._holding.lease),
@@ -122,7 +123,7 @@ class SQLiteLeases:
         if holding.lease is None:
             return
         with self._writer as raw:
-            # Were the lease lost in the meantime, nothing would match.
+            # A lost lease matches no row.
             raw.execute(
                 "DELETE FROM partitions WHERE owner = ? AND NOT EXISTS "
                 "(SELECT 1 FROM executions WHERE partition = partitions.id)",
@@ -145,13 +146,13 @@ class SQLiteLeases:
         ]
 
     def owners(self) -> list[Owner]:
-        """Return the processes that run what is in the file."""
+        """Return the processes that run the executions of the file."""
         with self._reading:
             rows = self._reader.rows(_WITH_HELD)
         return owners_of(rows, self._clock.now())
 
     def _free(self, now: int) -> bool:
-        """Return whether there may be anything to take; looking is cheaper than locking."""
+        """Return whether there may be anything to take; a read is cheaper than a lock."""
         owners = self._writer.rows(_OWNERS)
         standing = {owner for owner, *_ in owners}
         if self._holding.lease not in standing or dead_owners(owners, self._holding.lease, now):
@@ -179,8 +180,9 @@ class SQLiteLeases:
     def _take(
         self, raw: sqlite3.Connection, lease: int, free: list[int], living: int
     ) -> tuple[list[int], list[int], bool]:
-        """Give a fair share of the free partitions to the lease; answers all that it holds, those of new
-        executions, and whether any was taken.
+        """Give a fair share of the free partitions to the lease.
+
+        Return all its partitions, those for new executions, and whether any was taken.
         """
         held, homes = list(self._holding.partitions), list(self._holding.homes)
         if not homes:
@@ -198,7 +200,7 @@ class SQLiteLeases:
                 used.append((partition, count))
             else:
                 raw.execute("DELETE FROM partitions WHERE id = ?", (partition,))
-        # Who cannot be rung holds what it takes for a moment only: it takes all.
+        # An owner without an address holds partitions for a moment only, and takes all.
         share = used[: -(-len(used) // living)] if self._address else used
         for partition, count in share:
             if count <= FOLD_LIMIT:

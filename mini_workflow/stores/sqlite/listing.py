@@ -28,7 +28,7 @@ _DAMAGED: Final = tuple(
     replace(_DIALECT, plain=_DIALECT.by_id, condition=f"executions.id {what}")
     for what in ("< ''", ">= x''")
 )
-"""The rows whose id is no text: before all texts, and behind them."""
+"""The dialects for rows whose id is no text: those before all texts, and those behind them."""
 
 
 def page(connection: Connection, query: Query) -> Page:
@@ -52,7 +52,7 @@ def count(connection: Connection, query: Query) -> int:
         or is_about_the_end(query)
     ):
         return _count(connection, query, _DIALECT)
-    # The index has all that is asked for but the id: without a look at each row it is much faster.
+    # Count by the index, which lacks the id only: reading each row takes much longer.
     damaged = sum(_count(connection, query, dialect) for dialect in _DAMAGED)
     return _count(connection, query, _PLAIN) - damaged
 
@@ -65,7 +65,5 @@ def _count(connection: Connection, query: Query, dialect: Dialect) -> int:
 
 
 def _place(row: Any) -> tuple[int, int]:
-    """Return where a row stands in a listing: by its time, and among equal times by order of
-    creation.
-    """
+    """Return the place of a row in a listing: its time, then its number in the order of creation."""
     return row[BEHIND], row[BEHIND + 1]

@@ -1,4 +1,4 @@
-"""Messages to executions, from whichever process."""
+"""Keep messages to executions, sent by any process."""
 
 from __future__ import annotations
 
@@ -49,9 +49,8 @@ class SQLiteMailbox:
         return [MailboxEntry(*row) for row in rows]
 
 
-# The mailbox is short, since messages leave it as they are taken: it leads, and what a message is
-# for is looked up. (CROSS JOIN is SQLite's way to say so.) An empty one costs one look, however
-# many partitions are held.
+# The mailbox is short, since commits remove messages: read it first (CROSS JOIN fixes that order), then
+# find the executions. An empty one costs one read, however many partitions are held.
 _MESSAGES = """
     SELECT mailbox.number, executions.id, mailbox.body
     FROM mailbox
@@ -60,8 +59,7 @@ _MESSAGES = """
     WHERE mailbox.number > ? AND partitions.owner = ?
     ORDER BY mailbox.number LIMIT ?
 """
-# The messages of one execution with many: they follow each other closely, so that few others are
-# passed over.
+# The messages of one execution that has many: they are close together, so that few others are read.
 _MESSAGES_OF_ONE = """
     SELECT mailbox.number, executions.id, mailbox.body
     FROM mailbox

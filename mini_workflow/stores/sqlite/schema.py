@@ -1,8 +1,8 @@
-"""The tables of the file, and how an older file becomes a current one.
+"""Define the tables of the file, and upgrade an older file.
 
-An execution belongs to a partition, a partition to at most one owner: a takeover changes one row,
-however many executions there are. `owners.id` is never used twice and only rises, so it is the
-fence of a lease: an owner whose row is gone has lost everything it held.
+An execution belongs to a partition, and a partition to at most one owner, so that a takeover changes one
+row, however many executions there are. `owners.id` only rises and is never used twice. It is the fence of
+a lease: an owner whose row is gone has lost all its executions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mini_workflow.stores.sqlite import forking
 from mini_workflow.stores.sqlite.connection import Connection
 
 APPLICATION_ID: Final = 0x4D57464C
-"""Marks the file as ours, in the header field that SQLite keeps for the purpose ("MWFL")."""
+"""The id of this application in the header of the file: "MWFL"."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -231,7 +231,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
 )
-"""The statements of each version; the version of a file is how many of them it has seen."""
+"""The statements of each version; the version of a file is the number of its migrations."""
 
 
 _HEADER_BYTES: Final = 100
@@ -239,12 +239,10 @@ _HEADER_BYTES: Final = 100
 
 
 def inspect(path: Path, *, read_only: bool = False) -> None:
-    """Refuse a path at which no store can be, without touching it. Raises StoreUnavailable or
-    StoreCorrupt.
+    """Refuse a path at which no store can be. Raises StoreUnavailable, StoreCorrupt or UsageError.
 
-    A file that does not exist is fine as long as it can be made; for reading it has to be there. The
-    file is not opened: closing a descriptor of a file drops every lock that the process has on it, those
-    of SQLite included.
+    A missing file is refused only with `read_only`. The file is not opened: closing a descriptor of a
+    file drops every lock that the process has on it, those of SQLite included.
     """
     if str(path) == ":memory:":
         raise UsageError("SQLiteBackend needs a file; for a store in memory use MemoryBackend")
@@ -267,7 +265,9 @@ def _inspect(path: Path, read_only: bool) -> None:
         raise StoreUnavailable(f"cannot open {path}: it is a directory; name a file in it")
     size = path.stat().st_size if path.exists() else 0
     if not size and read_only:
-        raise StoreUnavailable(f"there is no store at {path}; whatever starts executions makes one")
+        raise StoreUnavailable(
+            f"there is no store at {path}: name another file, or start an execution"
+        )
     if not path.exists():
         return
     if not os.access(path, os.R_OK | os.W_OK):
@@ -276,7 +276,7 @@ def _inspect(path: Path, read_only: bool) -> None:
             "change its permissions"
         )
     if 0 < size < _HEADER_BYTES:
-        # SQLite would take it for empty, and write over it.
+        # SQLite would take the file for empty, and write over it.
         raise StoreCorrupt(
             f"{path} is not an SQLite file; nothing was changed. Name another file, or restore this "
             "one from a backup"
@@ -284,20 +284,20 @@ def _inspect(path: Path, read_only: bool) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make a file that only its owner can read, of the current version, unless there is a file.
+    """Make a file of the current version that only its user can read, unless there is a file.
 
-    SQLite gives the files beside it the same mode. It is made under another name and linked, so
-    that nobody finds a part of it, and that no descriptor of the file itself is ever closed.
+    SQLite gives the files beside it the same mode. The file is made under another name and linked, so
+    that nobody reads a part of it, and no descriptor of the file itself is closed.
     """
     if path.exists():
         return
-    with contextlib.suppress(OSError):  # SQLite itself says best why no file can be made here
+    with contextlib.suppress(OSError):  # SQLite reports best why no file can be made here
         name = path.with_name(f".{path.name}-{os.urandom(6).hex()}")
         os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             try:
                 _fill(name)
-            except sqlite3.Error:  # again, once it is opened
+            except sqlite3.Error:  # `upgrade` tries again
                 os.truncate(name, 0)
             # Fails if another process was faster.
             os.link(name, path)
@@ -306,8 +306,9 @@ def make_private(path: Path) -> None:
 
 
 def _fill(name: Path) -> None:
-    """Make an empty file that nobody else knows a store. It is brought to the disk once, as a whole: step by
-    step that takes a dozen times as long.
+    """Make a store of an empty file that no other process uses.
+
+    It is synced once, as a whole: a sync after each step takes a dozen times as long.
     """
     with forking.OPENING, contextlib.closing(sqlite3.connect(name, isolation_level=None)) as raw:
         for pragma in ("synchronous = OFF", "journal_mode = MEMORY", _GIVES_BACK):
@@ -324,11 +325,11 @@ def _fill(name: Path) -> None:
 
 
 _GIVES_BACK: Final = "auto_vacuum = INCREMENTAL"
-"""Tells a file to give space back, which it can be told only before its first table is made."""
+"""The pragma by which a file gives space back, possible only before its first table is made."""
 
 
 def upgrade(connection: Connection, path: Path) -> None:
-    """Bring the file to the current version, in one transaction, or leave it as it is."""
+    """Bring the file to the current version, in one transaction, or leave it unchanged."""
     found = _version(connection, path)
     if found == len(MIGRATIONS):
         return
@@ -347,25 +348,25 @@ def _migrate(raw: sqlite3.Connection, version: int) -> None:
 
 
 def check_version(connection: Connection, path: Path) -> None:
-    """Refuse a file that would have to be upgraded. Raises StoreUnavailable too."""
+    """Refuse a file that has to be upgraded. Raises StoreUnavailable, StoreCorrupt or StoreTooNew."""
     version = _version(connection, path)
     if version < len(MIGRATIONS):
         raise StoreUnavailable(
             f"{path} has version {version} and has to be upgraded to {len(MIGRATIONS)} before it "
-            "can be read: open it once with LocalRuntime"
+            "can be read: open it once with LocalRuntime, or run `mini-workflow worker MODULE`"
         )
 
 
 def check_is_store(connection: Connection, path: Path) -> None:
-    """Refuse a file that is no store of a version that is known. Raises StoreUnavailable too."""
+    """Refuse a file that is no store. Raises StoreUnavailable, StoreCorrupt or StoreTooNew."""
     if not _version(connection, path):
-        raise StoreUnavailable(f"there is no store at {path}; whatever starts executions makes one")
+        raise StoreUnavailable(
+            f"there is no store at {path}: name another file, or start an execution"
+        )
 
 
 def _version(connection: Connection, path: Path) -> int:
-    """Return the version of the file; 0 of an empty one. One statement, so that it sees one state
-    of it.
-    """
+    """Return the version of the file, 0 for an empty one, by one statement that sees one state."""
     try:
         application, version, tables = connection.row(_MARKS)
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""Attempts that one process offers and another one takes, in a table of their own."""
+"""Share attempts between processes, which offer and take them in a table."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ class SQLiteSharedTasks:
 
 
 def _number_of(raw: sqlite3.Connection, task: SharedTask) -> int | None:
-    """Return the number of the row, if it is still with that taker and not settled."""
+    """Return the number of an attempt's row, if it is still with that taker and not settled."""
     row = raw.execute(_FIND, (*task.key, task.taker)).fetchone()
     return None if row is None else row[0]
 
 
 _SERVING: Final = "SELECT id, address, until, host, pid, born, serves FROM owners"
-# What is settled is kept until its message is taken, and what waits as long as its execution is open.
+# Settled attempts are kept until their message is taken, waiting ones until their execution closes.
 _CLEAN: Final = (
     """
     DELETE FROM tasks

@@ -1,4 +1,4 @@
-"""Heads and histories."""
+"""Store heads and histories in tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mini_workflow.stores.sqlite.leases import verify
 from mini_workflow.stores.sqlite.streams import append, remove
 
 _ELSEWHERE: Final = (-1, -1)
-"""Where an execution is that another owner holds: its length is none that a commit may expect."""
+"""The place of an execution that another owner holds: no commit can expect this length."""
 
 
 class SQLiteStore:
@@ -84,21 +84,19 @@ class SQLiteStore:
         return [body for (body,) in rows]
 
     def version(self) -> int:
-        """Return a number that is another one after each commit, by whomever; not to be compared
-        with that of another backend.
-        """
+        """Return a number that changes with each commit of any process. Compare it within a backend only."""
         with self._reading:
             version: int = self._reader.row("PRAGMA data_version")[0]
         return version
 
     def ended(self, execution_ids: Sequence[str]) -> list[str]:
-        """Return those that are not running: closed, blocked, or not there."""
+        """Return the ids of executions that are closed, blocked, or missing."""
         with self._reading:
             rows = self._reader.rows(_ENDED, (json.dumps(execution_ids),))
         return [name for (name,) in rows]
 
     def damaged(self, limit: int) -> list[Damage]:
-        """Return what is damaged in at most so many rows of executions. Any thread."""
+        """Return the damaged columns of at most `limit` rows of executions. Any thread."""
         with self._reading:
             rows = self._reader.rows(FIND, (limit,))
         return [damage for row in rows for damage in damages(row)]
@@ -129,8 +127,9 @@ class SQLiteStore:
     def _appended(
         self, commits: Sequence[Commit], places: Mapping[str, tuple[int, int]]
     ) -> list[tuple[int, int, str]] | None:
-        """Return the rows of a small commit that only appends events to executions that are held; None
-        for any other. Where they end is known: nobody else may append to them while the lease stands.
+        """Return the rows of a small commit that only appends events to held executions; None otherwise.
+
+        The lengths of these executions are known, since nobody else may append while the lease holds.
         """
         if len(commits) > _FEW or self._holding.lease is None:
             return None
@@ -148,7 +147,7 @@ class SQLiteStore:
                 rows.append((place[0], number, body))
                 number += 1
         if len(commits) > 1 and len({item.execution_id for item in commits}) < len(commits):
-            return None  # the second of them does not begin where the first one did
+            return None  # the second one begins behind the first
         return rows if 0 < len(rows) <= _FEW else None
 
     def lookup(self, execution_ids: Collection[str]) -> dict[str, Found]:
@@ -186,16 +185,16 @@ class SQLiteStore:
 
 
 class _Batch:
-    """The rows of one commit, collected so that each kind is written by one call.
+    """The rows of one commit, collected so that one call writes each kind.
 
-    Lives within a transaction that holds the write lock: nothing can change any more, so what
-    `add` has checked decides, and no statement can fail later on account of another writer.
+    A batch lives within a transaction that holds the write lock, so that the checks of `add` stay right,
+    and no statement fails later because of another writer.
     """
 
     def __init__(self, raw: sqlite3.Connection, holding: Ownership, *, keep_runs: bool) -> None:
         self.lengths: dict[str, tuple[int, int]] = {}
         self.deleted: set[str] = set()
-        """What was deleted, and not created again."""
+        """The ids of executions that were deleted, and not created again."""
         self._raw = raw
         self._holding = holding
         self._keep_runs = keep_runs
@@ -210,14 +209,14 @@ class _Batch:
         self._chunks: list[StreamWrite] = []
 
     def add(self, item: Commit) -> bool:
-        """Take up the item, unless its fence forbids it."""
+        """Add an item, unless its fence forbids it. Raises UsageError."""
         name, expected, head = item.execution_id, item.expected, item.head
         length = expected + len(item.events)
         place = None if name in self.deleted else self._place(name)
         if item.deleted_at is not None:
             return self._delete(item, place, item.deleted_at)
         if expected == 0 and (head is None or not item.events):
-            raise UsageError(f"creating {name} takes a head and an event at least")
+            raise UsageError(f"the commit that creates {name!r} must have a head and a first event")
         if head is not None and not 0 <= head.base < length:
             raise UsageError(
                 f"a run of {name} that begins at event {head.base} has no event among {length}"
@@ -259,9 +258,7 @@ class _Batch:
         return True
 
     def write(self) -> None:
-        """Write what was taken up. Messages come last: what is created is there to be written to, and
-        what is taken makes room for another message of the same key.
-        """
+        """Write all items. Messages come last, when their executions exist, and taken ones are removed."""
         self._flush()
         if self._posted:
             self._raw.executemany(_POST, self._posted)
@@ -293,7 +290,9 @@ class _Batch:
     def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> bool:
         name, length = item.execution_id, item.expected
         if length < 1 or item.events or item.head is not None:
-            raise UsageError(f"deleting {name} takes what is expected of it, and nothing else")
+            raise UsageError(
+                f"the commit that deletes {name!r} must give its number of events, and no events or head"
+            )
         if place is None or place[1] != length:
             return False
         key = place[0]
@@ -437,7 +436,7 @@ _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
 _MANY: Final = 50
 _APPEND_MANY = _APPEND + ", (?, ?, ?)" * (_MANY - 1)
 _FEW: Final = 8
-"""So many events are appended in one statement. More share the cost of a transaction well enough."""
+"""Events that one statement appends. More events share the cost of a transaction well enough."""
 _APPEND_FEW: Final = {
     rows: "INSERT INTO events (execution, number, body) "
     f"SELECT * FROM (VALUES {', '.join(['(?, ?, ?)'] * rows)}) "

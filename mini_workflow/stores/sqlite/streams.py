@@ -1,4 +1,4 @@
-"""Streams: chunks in tables of their own."""
+"""Keep the chunks of streams in tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SQLiteStreams:
         self._reading = reading
 
     def append(self, writes: Sequence[StreamWrite], *, bounded: bool = True) -> list[Answer]:
-        """See `StreamStore.append`. One transaction for all of them."""
+        """See `StreamStore.append`. All writes are one transaction."""
         if not writes:
             return []
         with self._reading, self._reader as raw:

@@ -1,4 +1,4 @@
-"""Remove events that nobody can read any more, and free pages, beside the work."""
+"""Remove events of deleted executions and dropped runs, and free pages, a few at a time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mini_workflow.ports import DELETIONS_KEPT
 from mini_workflow.stores.sqlite.connection import Connection
 
 SLACK: Final = 256
-"""Free pages that the file may have, a MiB: what comes next takes them. Our own bound."""
+"""Free pages that the file may keep for new data, a MiB. Our own bound."""
 
 SHARE: Final = 10
-"""Or as many as one of so many pages of the file: the larger number counts."""
+"""The file may also keep one of so many pages free, if that is more than SLACK."""
 
 PAGES_AT_ONCE: Final = 256
-"""How many free pages are given back in one step. Our own bound."""
+"""Free pages that one step gives back. Our own bound."""
 
 INCREMENTAL: Final = 2
 """The `auto_vacuum` of files that can give pages back (SQLite, "PRAGMA auto_vacuum")."""
@@ -24,24 +24,24 @@ DROP: Final = """
     INSERT INTO leftovers (execution, below) VALUES (?, ?)
     ON CONFLICT (execution) DO UPDATE SET below = excluded.below
 """
-"""Have the events of an execution (its key) below a number removed."""
+"""A statement that marks the events of an execution (its key) below a number for removal."""
 
 
 def is_needed(connection: Connection, now: int) -> bool:
-    """Return whether there is anything to remove or to give back."""
+    """Return whether there are events to remove, deletions to forget, or pages to give back."""
     left, old = connection.row(_LEFT, (now - DELETIONS_KEPT,))
     return bool(left or old or _too_many(*_pages(connection.row(_PAGES))))
 
 
 def remove(raw: sqlite3.Connection, limit: int) -> None:
-    """Remove about so many events that nobody can read."""
+    """Remove about `limit` events of deleted executions and dropped runs."""
     for key, below in raw.execute(
         "SELECT execution, below FROM leftovers ORDER BY execution LIMIT ?", (limit,)
     ).fetchall():
         gone = raw.execute(_REMOVE, (key, key, below, limit)).rowcount
         if gone < limit:
             raw.execute("DELETE FROM leftovers WHERE execution = ?", (key,))
-        # Also one that had none has cost something.
+        # An entry without events counts too, since it takes time.
         limit -= gone + 1
         if limit <= 0:
             return
@@ -53,7 +53,7 @@ def forget(raw: sqlite3.Connection, now: int, limit: int) -> None:
 
 
 def give_back(raw: sqlite3.Connection) -> None:
-    """Cut free pages from the end of the file, if it has many and was made to."""
+    """Cut free pages from the end of the file, if it has many and its `auto_vacuum` allows it."""
     if _too_many(*_pages(raw.execute(_PAGES).fetchone())):
         raw.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
 

@@ -1,9 +1,9 @@
-"""Backlog: executions with so many messages in the queue of events that all others would wait for them.
+"""Backlog: refuses signals to executions whose messages fill the queue of events.
 
-SQS looks for messages that it may hand out among the first 120,000 of a FIFO queue alone. Those of an
-execution are handed out one batch after the other: one that gets more than it takes fills that place with
-its own, and nothing else moves. So whoever takes a batch that tells of it says so in the bucket, and whoever
-sends looks there.
+SQS looks for messages to hand out only among the first 120,000 of a FIFO queue, and hands out one batch
+of an execution after the other. An execution that gets messages faster than it takes them fills these
+120,000, and all others stop. So a receiver that gets a batch of old messages marks the execution in the
+bucket, and senders read the mark.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from mini_workflow.stores.sqs.outcomes import KEPT
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
 _REMEMBERED: Final = 1_000
-"""Executions that a process remembers to have sent something. Our own bound."""
+"""Executions whose last message a process remembers. Our own bound."""
 
 
 class Backlog:
-    """Reports on executions, by those that take from the queue, to those that send. Callable from any
-    thread. `now` tells the time in milliseconds.
+    """Marks of executions that are behind, written by receivers and read by senders. Any thread.
+
+    `now` returns the time in milliseconds.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Backlog:
         self._bucket = bucket
         self._now = now
         self._lock = threading.Lock()
-        self._said: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
         self._counted = 0
         self._over = False
         self._sent: OrderedDict[str, int] = OrderedDict()
@@ -58,14 +59,15 @@ class Backlog:
     # Taking
 
     def note(self, execution_id: str, records: Sequence[Mapping[str, Any]]) -> None:
-        """Say that an execution is behind, if a batch of it tells so: a full one, of old messages, from a
-        queue that has many. What goes wrong is logged: the next batch says it again.
+        """Mark an execution as behind, if its batch is full, its messages are old, and the queue is long.
+
+        Errors are logged, since the next batch marks it again.
         """
         now = self._now()
         if len(records) < BATCH_ENTRIES or now - _sent_at(records[0], now) < BACKLOG_AGE * 1000:
             return
         with self._lock:
-            if self._said.get(execution_id, 0) > now:
+            if self._noted.get(execution_id, 0) > now:
                 return
         try:
             if not self._is_over(now):
@@ -73,24 +75,26 @@ class Backlog:
             until = now + BACKLOG_LASTS * 1000
             self._bucket.put(_key(execution_id), str(until).encode())
         except StoreError as error:
-            log.warning("[%s] it is behind, and that cannot be said: %s", execution_id, error)
+            log.warning(
+                "[%s] the execution is behind, and cannot be marked: %s", execution_id, error
+            )
             return
         log.warning(
-            "[%s] it is behind in taking its messages, of which the queue of events has too many: signals to "
-            "it are refused for %d s",
+            "[%s] the execution is behind, and the queue of events has too many of its messages: signals "
+            "to it are refused for %d s",
             *(execution_id, BACKLOG_LASTS),
         )
         with self._lock:
-            # Said again before it is over.
-            self._said = {name: at for name, at in self._said.items() if at > now}
-            self._said[execution_id] = until - BACKLOG_LASTS * 500
+            # Mark it again before the mark ends.
+            self._noted = {name: at for name, at in self._noted.items() if at > now}
+            self._noted[execution_id] = until - BACKLOG_LASTS * 500
 
     def _is_over(self, now: int) -> bool:
         with self._lock:
             if now - self._counted < BACKLOG_LOOK * 1000:
                 return self._over
         url, wanted = self._queue_url(), "ApproximateNumberOfMessages"
-        with translate_errors(f"asking how much is in queue {url!r}"):
+        with translate_errors(f"reading the length of queue {url!r}"):
             answer = self._clients.get("sqs").get_queue_attributes(
                 QueueUrl=url, AttributeNames=[wanted]
             )
@@ -102,21 +106,21 @@ class Backlog:
     # Sending
 
     def admit(self, execution_id: str) -> None:
-        """Raise MailboxFull if an execution is behind: nothing has been sent then. Or StoreUnavailable."""
+        """Raise MailboxFull if an execution is behind, or StoreUnavailable. Nothing was sent then."""
         if self.is_behind(execution_id):
             raise MailboxFull(
                 f"execution {execution_id!r} is behind: it gets messages faster than it takes them, and the "
-                f"queue of events has {BACKLOG_OVER:,} or more, which would keep all other executions "
-                "waiting. Nothing was sent; try again in a minute, and send less: lists in fewer signals, or "
-                "to several executions",
+                f"queue of events has {BACKLOG_OVER:,} or more, which would make all other executions wait. "
+                "Nothing was sent. Try again in a minute, and send fewer messages: lists of values, or to "
+                "several executions",
                 execution_id=execution_id,
             )
 
     def is_behind(self, execution_id: str) -> bool:
-        """Return whether an execution, to which this process is about to send something, is said to be
-        behind. Raises StoreUnavailable.
+        """Return whether an execution is marked as behind, before a message to it. Raises StoreUnavailable.
 
-        A process that sends it something once in a while does not look: many that do so cannot fill a queue.
+        A process that has sent it nothing for a while does not read the mark: such senders do not fill a
+        queue.
         """
         now = self._now()
         with self._lock:
@@ -141,7 +145,7 @@ class Backlog:
 
 
 def _key(execution_id: str) -> str:
-    # Beside the outcomes, all of which are removed with the execution by one listing.
+    # Beside the outcomes, which a deletion removes with one listing.
     return f"{KEPT}{execution_id}/behind"
 
 

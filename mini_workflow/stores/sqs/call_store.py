@@ -1,8 +1,8 @@
-"""CallStore: the calls of attempts that have failed, for the attempts that follow.
+"""CallStore: the calls of failed attempts, for the attempts that follow.
 
-A call is code: what captured it, and the worker that runs it, are of one version. When the code of an
-orchestrator has changed, the call that it captures for another attempt is another one. So the first is
-kept, as the worker was handed it, with the version that it is for.
+A call is code: the orchestrator that captured it and the worker that runs it have the same version. A
+newer orchestrator captures another call for the next attempt. So the first call is kept, as the worker
+got it, with its version.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ CALLS: Final = PAYLOADS + "calls/"
 
 
 class CallStore:
-    """Keeps and finds calls. They are signed, as everything that crosses from function to function."""
+    """A store of calls, which are signed like all content between functions."""
 
     def __init__(self, bucket: Bucket, envelopes: Envelopes) -> None:
         self._bucket = bucket
         self._envelopes = envelopes
 
     def keep(self, envelope: dict[str, Any]) -> None:
-        """Keep what a worker was invoked with. Raises StoreUnavailable."""
+        """Keep the envelope that a worker was invoked with. Raises StoreUnavailable."""
         key = f"{CALLS}{envelope['execution_id']}/{envelope['seq']}"
         self._bucket.put(key, dump(envelope).encode())
 
     def find(self, request: TaskRequest) -> tuple[str, TaskRequest] | None:
-        """Return the version that the attempts before were run by, and the request with the call that
-        they ran; None if that is not known. Raises StoreUnavailable.
+        """Return the version of the earlier attempts, and the request with their call; None if unknown.
+
+        Raises StoreUnavailable.
         """
         try:
             plain = self._read(request.execution_id, request.seq)
             if plain is None:
                 return None
             if plain["name"] != request.name:
-                raise WireError(f"it is of task {plain['name']!r}")
+                raise WireError(f"it belongs to task {plain['name']!r}")
             call = b64decode(plain["payload"])
             version = plain["version"]
         except (WireError, SignatureInvalid, KeyError, ValueError) as error:
@@ -57,8 +58,9 @@ class CallStore:
         return version, replace(request, payload=call, is_async=plain.get("is_async", False))
 
     def version(self, execution_id: str, seq: int) -> str:
-        """Return the version that the call of a task is kept for; empty if none is, or it cannot be
-        read, so that none will be taken. Raises StoreUnavailable.
+        """Return the version of the kept call of a task; empty if there is none that can be read.
+
+        Raises StoreUnavailable.
         """
         try:
             plain = self._read(execution_id, seq)
@@ -67,7 +69,7 @@ class CallStore:
             return ""
 
     def _read(self, execution_id: str, seq: int) -> dict[str, Any] | None:
-        """Return what is kept of a task, or None."""
+        """Return the kept content of a task, or None."""
         found = self._bucket.get(f"{CALLS}{execution_id}/{seq}")
         if found is None:
             return None
@@ -78,11 +80,11 @@ class CallStore:
 
 
 def version_of(function: str) -> str:
-    """Return the version that the name of a function ends with; empty if it names none."""
+    """Return the version at the end of a function's name or ARN; empty if there is none."""
     parts = function.split(":")  # a name, or an ARN of seven parts, before it
     return parts[-1] if len(parts) in (2, 8) and parts[-1].isdecimal() else ""
 
 
 def purpose_of(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
-    """Return what an envelope with a task is for."""
+    """Return the purpose of an envelope with a task."""
     return ("task", execution_id, str(seq), str(attempt))

@@ -1,4 +1,4 @@
-"""AWSDispatch: attempts to the worker function, messages to the queue, wakeups to the timers."""
+"""AWSDispatch: sends attempts to the worker function, messages to the queue, wake-ups to the timers."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ HEARTBEATS: Final = PAYLOADS + "heartbeats/"
 
 
 class AWSDispatch:
-    """See `Dispatch`. `now` tells the time in milliseconds, and `queued` is the number of seconds up
-    to which a wakeup is a delayed message.
+    """Implements `Dispatch` by Lambda, SQS and EventBridge Scheduler.
+
+    `now` returns the time in milliseconds. A wake-up within `queued` seconds is a delayed message, a
+    later one a schedule.
     """
 
     def __init__(
@@ -80,15 +82,15 @@ class AWSDispatch:
         """See `Dispatch.outcomes`."""
         kept = Outcomes(self._bucket, self._post)
         found = self._clients.all(lambda key: kept.find(execution_id, *key), list(attempts))
-        return [mail.content for mail in found if mail is not None]
+        return [message.content for message in found if message is not None]
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
-        """See `Dispatch.cancel`. The worker looks for this object while it runs the task."""
+        """See `Dispatch.cancel`. The worker looks for the object while it runs the task."""
         try:
             self._bucket.put(f"{CANCELLED}{execution_id}/{seq}", reason.encode())
         except StoreError as error:
-            # It runs on, and its outcome will come late.
-            log.warning("[%s] task #%d could not be told: %s", execution_id, seq, error)
+            # The task runs on, and its outcome comes late.
+            log.warning("[%s] task #%d could not be cancelled: %s", execution_id, seq, error)
 
     def post(self, messages: Sequence[QueuedMessage]) -> None:
         """See `Dispatch.post`."""
@@ -102,16 +104,16 @@ class AWSDispatch:
 
     def set(self, execution_id: str, wakeup: Wakeup, now: int) -> None:
         """See `Dispatch.set`."""
-        mail = SqsMessage(
+        message = SqsMessage(
             execution_id, "wake", str(wakeup.at), f"wake/{execution_id}/{wakeup.at}/{now}"
         )
         if wakeup.schedule and wakeup.at - now > self._queued * 1000:
-            self._schedule(wakeup, mail)
+            self._schedule(wakeup, message)
         else:
-            self._delay(mail, min(self._queued, max(0, -(-(wakeup.at - now) // 1000))))
+            self._delay(message, min(self._queued, max(0, -(-(wakeup.at - now) // 1000))))
 
     def unset(self, wakeup: Wakeup) -> None:
-        """See `Dispatch.unset`. A message that is delayed arrives all the same."""
+        """See `Dispatch.unset`. A delayed message arrives all the same."""
         if not wakeup.schedule:
             return
         scheduler = self._clients.get("scheduler")
@@ -147,16 +149,16 @@ class AWSDispatch:
                     if not (gone and version_of(target)):
                         raise
             log.warning(
-                "[%s] the function %s is gone: attempt %d of task %r is run by newer code",
+                "[%s] the function %s is gone: newer code runs attempt %d of task %r",
                 *(request.execution_id, target, request.attempt, request.name),
             )
 
     def _targets(self, function: str, request: TaskRequest) -> list[tuple[str, TaskRequest]]:
-        """Return the functions that may run an attempt, each with what it is asked, the best first.
+        """Return the functions that may run an attempt, each with its request, the best first.
 
-        Where the worker has versions, that is the version of the attempts before, with their call;
-        then the one that has the code of this orchestrator, which has captured the call anew; then
-        the newest: a version that is gone takes no attempt with it.
+        If the worker has versions, the best is the version of the earlier attempts, with their call.
+        Then comes the version of this orchestrator, with the call that it has captured, and then the
+        newest version, so that the attempt runs also if the others were deleted.
         """
         own = version_of(function)
         if not own:
@@ -175,7 +177,7 @@ class AWSDispatch:
         return self._settings.workers().get(worker, "")
 
     def _refuse(self, request: TaskRequest) -> None:
-        """Have a task fail whose worker there is not: no attempt would find it."""
+        """Fail a task whose worker does not exist, without further attempts."""
         known = (
             ", ".join(map(repr, sorted(self._settings.workers())))
             or "no other than the default one"
@@ -191,19 +193,19 @@ class AWSDispatch:
         key = "/".join(map(str, ("refused", *request.key)))
         self._post.send([SqsMessage(request.execution_id, "messages", wire.encode(message), key)])
 
-    def _delay(self, mail: SqsMessage, seconds: int) -> None:
+    def _delay(self, message: SqsMessage, seconds: int) -> None:
         url = self._settings.get(TIMER_QUEUE_URL)
         with translate_errors(f"sending to queue {url!r}"):
             self._clients.get("sqs").send_message(
                 QueueUrl=url,
-                MessageBody=self._post.write(mail),
+                MessageBody=self._post.write(message),
                 DelaySeconds=seconds,
                 MessageAttributes={
-                    "executionId": {"DataType": "String", "StringValue": mail.execution_id}
+                    "executionId": {"DataType": "String", "StringValue": message.execution_id}
                 },
             )
 
-    def _schedule(self, wakeup: Wakeup, mail: SqsMessage) -> None:
+    def _schedule(self, wakeup: Wakeup, message: SqsMessage) -> None:
         early = min(SCHEDULE_EARLY, self._queued // 2)
         at = datetime.fromtimestamp(wakeup.at / 1000, UTC) - timedelta(seconds=early)
         role = self._settings.get(ROLE_ARN)
@@ -214,15 +216,15 @@ class AWSDispatch:
             "Input": json.dumps(
                 {
                     "QueueUrl": self._settings.get(QUEUE_URL),
-                    "MessageBody": self._post.write(mail),
-                    "MessageGroupId": mail.execution_id,
-                    "MessageDeduplicationId": deduplication_id(mail.key),
+                    "MessageBody": self._post.write(message),
+                    "MessageGroupId": message.execution_id,
+                    "MessageDeduplicationId": deduplication_id(message.key),
                 }
             ),
         }
-        entries = self._settings.get(SCHEDULE_DLQ_ARN)
-        if entries:
-            target["DeadLetterConfig"] = {"Arn": entries}
+        dead_letters = self._settings.get(SCHEDULE_DLQ_ARN)
+        if dead_letters:
+            target["DeadLetterConfig"] = {"Arn": dead_letters}
         key = self._settings.get(SCHEDULE_KEY_ARN)
         encrypted = {"KmsKeyArn": key} if key else {}
         with translate_errors(f"creating schedule {wakeup.schedule!r}"):
@@ -245,7 +247,7 @@ class AWSDispatch:
 def envelope_of(
     request: TaskRequest, envelopes: Envelopes, post: Post, version: str = ""
 ) -> dict[str, Any]:
-    """Return what the worker is invoked with, or a certain version of it."""
+    """Return the envelope with which the worker, or a version of it, is invoked."""
     content = {
         "name": request.name,
         "payload": b64encode(bytes_of_call(request.payload)).decode(),
@@ -256,7 +258,7 @@ def envelope_of(
         "traceparent": traceparent(*request.key, request.headers),
         "version": version or None,
         "headers": request.headers,
-        # What has no headers has nothing that asks for it.
+        # Only interceptors, which set headers, ask for it.
         "scheduled_at": request.scheduled_at if request.headers else None,
     }
     plain = {name: value for name, value in content.items() if value not in (None, False)}

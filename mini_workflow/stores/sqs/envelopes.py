@@ -1,7 +1,6 @@
 """Envelopes: signed JSON in which content travels from one function to another.
 
-What is too large for a queue goes to the bucket by the hash of its content, and the envelope only
-names it.
+Content that is too large for a queue goes to the bucket under its hash, and the envelope only names it.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from mini_workflow.stores.aws.limits import CLAIM_OVER
 from mini_workflow.stores.s3.bucket import Bucket
 
 PAYLOADS: Final = "payloads/"
-"""What the keys of claim checks begin with."""
+"""The beginning of the keys of claim checks."""
 
 CLAIMS: Final = PAYLOADS + "claims/"
-"""What the keys of those begin with that are for an execution; its id follows."""
+"""The beginning of the keys of claim checks for an execution; its id follows."""
 
 _REFUSED: Final = re.compile("[\ufffe\uffff]")
 
@@ -45,7 +44,7 @@ class Signs(Protocol):
 
 
 class Envelopes:
-    """Seals and opens envelopes. `over` is the number of bytes from which content is claimed."""
+    """Seals and opens envelopes. Content of more than `over` bytes becomes a claim check."""
 
     def __init__(self, signer: Signs, bucket: Bucket, over: int = CLAIM_OVER) -> None:
         self._signer = signer
@@ -53,10 +52,9 @@ class Envelopes:
         self._over = over
 
     def seal(self, content: str, purpose: tuple[str, ...], **open_fields: Any) -> dict[str, Any]:
-        """Return an envelope with that content, for that purpose; `open_fields` lie beside it,
-        unsigned.
+        """Return an envelope with content for a purpose, and `open_fields` beside it, unsigned.
 
-        Raises StoreUnavailable if the content has to go to the bucket and cannot.
+        Raises StoreUnavailable if the content has to go to the bucket and cannot be written.
         """
         code = self._signer.code(content, *purpose)
         data = content.encode()
@@ -64,14 +62,16 @@ class Envelopes:
             return {**open_fields, "content": content, "code": code}
         claim = sha256(data).hexdigest()
         if (name := open_fields.get("execution_id")) is not None:
-            # With what is for an execution goes what was claimed for it.
+            # Below the execution's id, so that it is deleted with the execution.
             claim = f"{name}/{sha256(dump_purpose(purpose) + data).hexdigest()}"
         self._bucket.put((CLAIMS if "/" in claim else PAYLOADS) + claim, data)
         return {**open_fields, "claim": claim, "code": code}
 
     def open(self, envelope: dict[str, Any], purpose: tuple[str, ...]) -> str:
-        """Return the content. Raises SignatureInvalid, WireError if the content is not there, and
-        StoreUnavailable if the bucket cannot be read.
+        """Return the content of an envelope for a purpose.
+
+        Raises SignatureInvalid, WireError if there is no content, and StoreUnavailable if the bucket
+        cannot be read.
         """
         claim = envelope.get("claim")
         content = envelope.get("content")
@@ -83,7 +83,7 @@ class Envelopes:
         return content
 
     def certify(self, purpose: tuple[str, ...]) -> str:
-        """Return a code that proves the purpose alone."""
+        """Return a code for a purpose without content."""
         return self._signer.code("", *purpose)
 
     def verify(self, code: object, purpose: tuple[str, ...]) -> None:
@@ -107,13 +107,12 @@ class Envelopes:
 
 
 def dump_purpose(purpose: tuple[str, ...]) -> bytes:
-    """Return the purpose as bytes, so that equal contents for two purposes are kept apart."""
+    """Return a purpose as bytes, by which equal contents for two purposes have different hashes."""
     return json.dumps(purpose).encode()
 
 
 def dump(plain: dict[str, Any]) -> str:
-    """Return an envelope as text that SQS takes: all of Unicode but two characters, which are
-    escaped.
+    """Return an envelope as text for SQS, with the two characters escaped that SQS refuses.
 
     Source: SQS API Reference, SendMessage, on the characters of a message.
     """

@@ -23,14 +23,16 @@ _FIELDS: Final = {
     "attempt": re.compile(r'"attempt"\s*:\s*(\d+)'),
     "signature": re.compile(r'"(?:lost|signature)"\s*:\s*"([^"\\]*)"'),
 }
-"""Where a report that is not JSON names its attempt."""
+"""The fields of an attempt in a report that is not JSON."""
 
 
 @frozen
 class SqsMessage:
-    """A message to an execution: wire lines (``messages``), the time of a wakeup in milliseconds
-    (``wake``), or nothing (``resume``). Of two with the same `key`, sent within five minutes of
-    each other, one arrives.
+    """A message to an execution.
+
+    The content of kind ``messages`` is wire lines, that of ``wake`` the time of a wake-up in
+    milliseconds, and that of ``resume`` empty. Of two messages with the same `key` within five minutes
+    only one arrives.
     """
 
     execution_id: str
@@ -41,18 +43,18 @@ class SqsMessage:
 
 @frozen
 class Lost:
-    """The news that an invocation of the worker has ended without a word of its own."""
+    """The report that an invocation of the worker has ended without an outcome."""
 
     execution_id: str
     seq: int
     attempt: int
     why: str
     request: dict[str, Any] | None = None
-    """What the worker was invoked with."""
+    """The envelope with which the worker was invoked."""
 
 
 class Post:
-    """Writes mail, sends it to the queue of events, and reads what comes from there."""
+    """Writes messages, sends them to the queue of events, and reads them from there."""
 
     def __init__(
         self, clients: Clients, queue_url: Callable[[], str], envelopes: Envelopes
@@ -61,22 +63,22 @@ class Post:
         self._queue_url = queue_url
         self._envelopes = envelopes
 
-    def write(self, mail: SqsMessage) -> str:
+    def write(self, message: SqsMessage) -> str:
         """Return the text of a message."""
         return dump(
             self._envelopes.seal(
-                mail.content,
-                ("mail", mail.execution_id, mail.kind),
-                execution_id=mail.execution_id,
-                kind=mail.kind,
+                message.content,
+                ("mail", message.execution_id, message.kind),
+                execution_id=message.execution_id,
+                kind=message.kind,
             )
         )
 
     def read(self, text: str) -> SqsMessage | Lost:
-        """Return the mail in a message, as sent, or as a pipe has passed it on.
+        """Return the message in a text, as it was sent, or as a pipe has passed it on.
 
-        Raises WireError or SignatureInvalid if it is not ours, StoreUnavailable if its content
-        cannot be read now.
+        Raises WireError or SignatureInvalid if this library did not write it, StoreUnavailable if its
+        content cannot be read now.
         """
         try:
             plain = parse(text)
@@ -102,11 +104,11 @@ class Post:
         return SqsMessage(name, kind, content, "")  # pyright: ignore[reportArgumentType]
 
     def certificate(self, execution_id: str, seq: int, attempt: int) -> str:
-        """Return what the news of a lost attempt has to bring along to be believed."""
+        """Return the code that proves the report of a lost attempt."""
         return self._envelopes.certify(_attempt(execution_id, seq, attempt))
 
     def report_lost(self, execution_id: str, seq: int, attempt: int, why: str) -> None:
-        """Send the news that an attempt has ended without a word of its own. Raises StoreUnavailable."""
+        """Send the report that an attempt has ended without an outcome. Raises StoreUnavailable."""
         certificate = self.certificate(execution_id, seq, attempt)
         named = {"execution_id": execution_id, "seq": seq, "attempt": attempt, "error": why}
         key = "/".join(map(str, ("lost", execution_id, seq, attempt)))
@@ -121,8 +123,9 @@ class Post:
         )
 
     def _lost(self, plain: dict[str, Any]) -> Lost:
-        """Return what Lambda has told the destination for failures, in parts: its request, context
-        and response. A pipe may be older, and have picked the fields itself.
+        """Return the report of a lost attempt, from the record that Lambda sends after a failure.
+
+        The record has a request, a context and a response. An older pipe has picked the fields itself.
         """
         request, response = plain.get("request"), plain.get("response")
         if isinstance(request, dict):
@@ -136,24 +139,25 @@ class Post:
         try:
             name, seq, attempt = named["execution_id"], int(named["seq"]), int(named["attempt"])
         except (KeyError, TypeError, ValueError) as error:
-            raise WireError(f"not the news of a lost attempt: {str(plain)[:200]}") from error
+            raise WireError(f"not the report of a lost attempt: {str(plain)[:200]}") from error
         if not isinstance(name, str):
-            raise SignatureInvalid("the news of a lost attempt names no execution")
+            raise SignatureInvalid("the report of a lost attempt names no execution")
         self._envelopes.verify(named.get("signature"), _attempt(name, seq, attempt))
         why = ": ".join(word for word in words if word) or condition
         return Lost(name, seq, attempt, why, request if isinstance(request, dict) else None)  # pyright: ignore[reportUnknownArgumentType]
 
-    def send(self, mails: Iterable[SqsMessage]) -> None:
-        """Send; those for one execution arrive in order. Raises StoreUnavailable; some may have
-        been sent then.
+    def send(self, messages: Iterable[SqsMessage]) -> None:
+        """Send messages; those for one execution arrive in order.
+
+        Raises StoreUnavailable; some may have been sent then.
         """
         entries = [
             {
-                "MessageBody": self.write(mail),
-                "MessageGroupId": mail.execution_id,
-                "MessageDeduplicationId": deduplication_id(mail.key),
+                "MessageBody": self.write(message),
+                "MessageGroupId": message.execution_id,
+                "MessageDeduplicationId": deduplication_id(message.key),
             }
-            for mail in mails
+            for message in messages
         ]
         for batch in _batches(entries):
             self._send(batch)
@@ -185,8 +189,9 @@ def _attempt(execution_id: str, seq: int, attempt: int) -> tuple[str, ...]:
 
 
 def _salvaged(text: str) -> dict[str, Any] | None:
-    """Return the attempt that a report of a lost one names, although what the pipe has put in
-    beside it has made the text anything but JSON; None if it is no such report.
+    """Return the attempt of a report that is not JSON, since a pipe has put other text into it.
+
+    None if the text is no report of a lost attempt.
     """
     if '"lost"' not in text:
         return None

@@ -16,34 +16,35 @@ KEPT: Final = PAYLOADS + "outcomes/"
 
 
 class Outcomes:
-    """Keeps the message with the outcome of an attempt, as it was to be sent, under its name.
+    """A store of outcomes whose messages could not be sent, by attempt.
 
-    A worker that cannot send writes it there before it ends, or is ended. Whoever hears that the
-    attempt is lost looks there first: so what is done is not done again.
+    A worker that cannot send an outcome writes it here before it ends. The orchestrator that gets the
+    report of a lost attempt looks here first, so that a completed attempt is not repeated.
     """
 
     def __init__(self, bucket: Bucket, post: Post) -> None:
         self._bucket = bucket
         self._post = post
 
-    def keep(self, seq: int, attempt: int, mail: SqsMessage) -> None:
-        """Write it. Raises StoreUnavailable."""
-        self._bucket.put(_key(mail.execution_id, seq, attempt), self._post.write(mail).encode())
+    def keep(self, seq: int, attempt: int, message: SqsMessage) -> None:
+        """Keep the message with an outcome. Raises StoreUnavailable."""
+        key = _key(message.execution_id, seq, attempt)
+        self._bucket.put(key, self._post.write(message).encode())
 
     def find(self, execution_id: str, seq: int, attempt: int) -> SqsMessage | None:
-        """Return what is kept of an attempt, or None. Raises StoreUnavailable."""
+        """Return the kept message of an attempt, or None. Raises StoreUnavailable."""
         key = _key(execution_id, seq, attempt)
         found = self._bucket.get(key)
         if found is None:
             return None
         try:
-            mail = self._post.read(found.body.decode())
-            if isinstance(mail, Lost) or mail.execution_id != execution_id:
+            message = self._post.read(found.body.decode())
+            if isinstance(message, Lost) or message.execution_id != execution_id:
                 raise WireError("not a message to this execution")
         except (WireError, SignatureInvalid, UnicodeDecodeError) as error:
             log.error("[%s] the outcome in %r cannot be read: %s", execution_id, key, error)
             return None
-        return mail
+        return message
 
 
 def _key(execution_id: str, seq: int, attempt: int) -> str:

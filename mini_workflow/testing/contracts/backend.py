@@ -1,7 +1,7 @@
-"""Share what the contract suites of all ports of a backend need. Needs pytest.
+"""Open backends for the contract suites, and write to them. Needs pytest.
 
-A suite is inherited, and told how to open the backend - or, where it is one of `StoreCase`, which
-takes no owners, how to open a store alone:
+Inherit a suite, and override the method that opens the backend - or, for suites of `StoreCase`, which
+have no owners, the one that opens a store:
 
     class TestMyStore(StoreContract):
         def open_backend(self, owner: str, clock: Clock) -> Backend:
@@ -20,7 +20,7 @@ from mini_workflow.testing.clock import ManualClock
 
 
 class Opened(Protocol):
-    """A store, as somebody has it open."""
+    """A store that is open."""
 
     @property
     def store(self) -> Store:
@@ -28,7 +28,7 @@ class Opened(Protocol):
         ...
 
     def close(self) -> None:
-        """Close, without releasing anything. A second time does nothing."""
+        """Close the store without releasing its leases. A second call does nothing."""
         ...
 
 
@@ -36,18 +36,19 @@ class StoreCase:
     """Opens stores for a suite, and closes them after each test."""
 
     clock: ManualClock
-    """The clock of all that one test opens. Nothing passes unless a test says so."""
+    """The clock of all stores of a test. Time passes only when the test advances it."""
 
     def open_store(self, name: str, clock: Clock) -> Opened:
-        """Open the state of this test, which is empty at first; to be overridden.
+        """Open the state of this test, which is empty at first. Override it.
 
-        Each call is another opener, also with the name of an earlier one.
+        Each call is another owner, also with the name of an earlier one.
         """
         raise NotImplementedError
 
     def damage(self, text: str) -> None:
-        """Put a byte that is no UTF-8 into the stored text `text`, wherever it stands, in place of
-        its last one; to be overridden by stores that keep bytes. Nothing is open meanwhile.
+        """Replace the last byte of the stored text `text` by one that is not UTF-8, in all places.
+
+        Stores that keep bytes override it. No store is open meanwhile.
         """
 
     @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ class StoreCase:
             opened.close()
 
     def reader(self) -> Opened:
-        """Return a store of which nobody has asked to write."""
+        """Return a store that is only read."""
         return self._open("reader")
 
     def writer(self, name: str = "one") -> Opened:
@@ -77,16 +78,16 @@ class StoreCase:
 
 
 class BackendContract(StoreCase):
-    """Opens backends with owners for a suite."""
+    """A suite for backends with owners."""
 
     LEASE = 15_000
     """Milliseconds of a lease; the backend must be opened with it."""
 
     def open_backend(self, owner: str, clock: Clock) -> Backend:
-        """Open the state of this test, which is empty at first; to be overridden.
+        """Open the state of this test, which is empty at first. Override it.
 
-        The owner's name is its address as well. Each call is another opener, also with the name
-        of an earlier one.
+        The owner's name is its address, too. Each call is another owner, also with the name of an
+        earlier one.
         """
         raise NotImplementedError
 
@@ -95,7 +96,7 @@ class BackendContract(StoreCase):
         return self.open_backend(name, clock)
 
     def onlooker(self, owner: str = "onlooker") -> Backend:
-        """Return a backend that has not acquired anything."""
+        """Return a backend without a lease."""
         backend = self.open_backend(owner, self.clock)
         self._opened.append(backend)
         return backend
@@ -110,14 +111,14 @@ class BackendContract(StoreCase):
         return self.owner("two")
 
     def owner(self, owner: str = "one") -> Backend:
-        """Return a backend that has acquired what there was to acquire."""
+        """Return a backend with a lease, which has taken over all that it can."""
         backend = self.onlooker(owner)
         backend.leases.acquire(self.clock.now())
         return backend
 
 
 def head(execution_id: str, **fields: Any) -> Head:
-    """Return a head of which a test gives what it is about."""
+    """Return a head with the given fields, and defaults for the others."""
     plain: dict[str, Any] = {"workflow": "order", "status": "running", "started_at": 1_000}
     return Head(execution_id, **{**plain, **fields})
 
@@ -142,13 +143,11 @@ def change(backend: Opened, execution_id: str, **fields: Any) -> None:
 
 
 def length(backend: Opened, execution_id: str) -> int:
-    """Return how many events an execution has, those of earlier runs included; 0 if
-    there is none.
-    """
+    """Return the number of events of an execution, with those of earlier runs; 0 if there is none."""
     found = backend.store.head(execution_id)
     return (found.base if found else 0) + len(backend.store.history(execution_id))
 
 
 def bodies(backend: Backend) -> list[str]:
-    """Return the messages that the owner finds, without their numbers."""
+    """Return the bodies of the messages to executions of the owner."""
     return [entry.body for entry in backend.mailbox.entries(0, 1_000)]

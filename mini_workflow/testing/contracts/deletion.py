@@ -23,7 +23,7 @@ TAGS = tags_as_text({"customer": "c-7"})
 
 
 def deleted_events(opened: Opened, execution_id: str) -> int:
-    """Return how many events executions of that id had which were deleted."""
+    """Return the number of events of deleted executions with an id."""
     return opened.store.lookup([execution_id])[execution_id].deleted_events
 
 
@@ -39,7 +39,7 @@ class DeletionContract(StoreCase):
         for _ in range(1_000):
             if not opened.store.sweep(self.clock.now(), 2):
                 return
-        raise AssertionError("there is always something left to sweep")
+        raise AssertionError("the sweep does not come to an end")
 
     def test_what_is_deleted_cannot_be_read_in_any_way(self) -> None:
         one = self.writer()
@@ -201,7 +201,7 @@ class DeletionContract(StoreCase):
 
 
 class OwnedDeletionContract(BackendContract):
-    """The same where executions have owners, and messages. Inherit it, and override `open_backend`."""
+    """Deletions of executions with owners and messages. Inherit it, and override `open_backend`."""
 
     def test_what_another_owner_holds_is_not_deleted(self) -> None:
         one = self.owner()
@@ -288,9 +288,7 @@ class OwnedDeletionContract(BackendContract):
 
 
 class DroppedRunsContract(BackendContract):
-    """A store that was opened to drop the events of runs that are over. Inherit it, and override
-    `open_backend`.
-    """
+    """A store that drops the events of earlier runs. Inherit it, and override `open_backend`."""
 
     def test_the_current_run_and_its_length_stay(self) -> None:
         one = self.owner()

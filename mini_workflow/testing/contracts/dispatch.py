@@ -22,27 +22,25 @@ class DispatchContract:
     """Messages and attempts. Inherit it, and override the four methods below."""
 
     def open_dispatch(self) -> Dispatch:
-        """Open the queue of this test, which is empty at first, as another process would."""
+        """Open the queue of this test, which is empty at first, as another process does."""
         raise NotImplementedError
 
     def received(self, number: int) -> list[tuple[str, str]]:
-        """Take so many messages or more from the queue, as it hands them out: for each its execution
-        and its body.
-        """
+        """Take at least so many messages from the queue, as pairs of an execution and a body."""
         raise NotImplementedError
 
     def requests(self, number: int) -> list[TaskRequest]:
-        """Take so many different attempts or more from wherever they are run, in any order."""
+        """Take at least so many different attempts from the workers' end, in any order."""
         raise NotImplementedError
 
     def failing(self, *, after: bool) -> AbstractContextManager[None]:
-        """Have each call of the outside fail in this block: before it is done, or after it, so that
-        its answer is lost.
+        """Let each call of the service fail in this block: before it is done, or after it, so that its
+        answer is lost.
         """
         raise NotImplementedError
 
     def bodies(self, number: int, execution_id: str = "a") -> list[str]:
-        """Return the bodies of the next messages to an execution, each where it came first."""
+        """Return the different bodies of the next messages to an execution, in order of arrival."""
         found = [body for name, body in self.received(number) if name == execution_id]
         return list(dict.fromkeys(found))
 
@@ -142,8 +140,8 @@ class WakeupContract:
         raise NotImplementedError
 
     def woken(self, until: int) -> list[tuple[str, int]]:
-        """Let time pass until a wake-up goes off, or at most until then. Take those that have gone
-        off: for each its execution and the time that it was set for.
+        """Let time pass until a wake-up fires, at most until a time. Take the wake-ups that have fired,
+        as pairs of an execution and the time for which it was set.
         """
         raise NotImplementedError
 
@@ -155,7 +153,7 @@ class WakeupContract:
         return wakeup
 
     def all_woken(self, until: int) -> set[tuple[str, int]]:
-        """Take all wake-ups that go off until then."""
+        """Take all wake-ups that fire until a time."""
         found: set[tuple[str, int]] = set()
         while more := self.woken(until):
             found.update(more)
@@ -172,7 +170,7 @@ class WakeupContract:
     @pytest.mark.parametrize("after", [0, 1, SECOND, 600 * SECOND, 1_200 * SECOND, 40 * DAY])
     def test_an_execution_is_woken_by_its_time(self, after: int) -> None:
         at = self.set("a", after).at
-        # What goes off early has to be set again, for what is left.
+        # A wake-up that fires early has to be set again for the rest of the time.
         for _ in range(3):
             assert set(self.woken(at + SECOND)) == {("a", at)}
             if self.now() >= at:

@@ -36,10 +36,10 @@ class FencedDeletionContract:
     def test_what_is_deleted_is_gone_for_every_process(self) -> None:
         one, two = self.open_store(), self.open_store()
         made = _create(one, "a", "started", "end")
-        assert two.standing("a") is not None
+        assert two.meta("a") is not None
         assert one.delete("a", 5, made)
         for store in (one, self.open_store()):
-            assert store.standing("a") is None
+            assert store.meta("a") is None
             assert store.head("a") is None
             assert store.load("a") is None
             assert store.extent("a") is None
@@ -53,7 +53,7 @@ class FencedDeletionContract:
     def test_one_that_was_overtaken_deletes_nothing(self) -> None:
         one, two = self.open_store(), self.open_store()
         made = _create(one, "a", "started")
-        assert two.standing("a") is not None
+        assert two.meta("a") is not None
         after = head("a", **_CLOSED)
         assert two.commit(Commit("a", 1, ("more",), after), NO_EFFECTS, NO_WAKEUPS, 0)
         assert not one.delete("a", 5, made)
@@ -62,16 +62,16 @@ class FencedDeletionContract:
     def test_an_id_is_free_again_and_brings_nothing_along(self) -> None:
         one = self.open_store()
         for number in range(1, 4):
-            assert one.standing("a") is None
+            assert one.meta("a") is None
             assert one.deleted_events("a") == 2 * (number - 1)
             made = _create(one, "a", f"started {number}", "end")
             assert self.open_reader().history("a") == [f"started {number}", "end"]
             assert [each.execution_id for each in self.open_reader().list(Query()).heads] == ["a"]
             assert one.delete("a", number, made)
         two = self.open_store()
-        assert two.standing("a") is None
+        assert two.meta("a") is None
         assert two.deleted_events("a") == 6
-        assert two.standing("b") is None
+        assert two.meta("b") is None
         assert two.deleted_events("b") == 0
 
     @pytest.mark.parametrize("after", [False, True])
@@ -81,13 +81,13 @@ class FencedDeletionContract:
         with self.failing(after=after), suppress(StoreError):
             one.delete("a", 5, made)
         two = self.open_store()
-        standing = two.standing("a")
-        if standing is not None:  # nothing of it has happened
+        meta = two.meta("a")
+        if meta is not None:  # nothing was deleted
             assert two.load("a") == Stored(head("a", **_CLOSED), ["started", "end"], [])
-            assert two.delete("a", 5, standing.version)
+            assert two.delete("a", 5, meta.version)
         else:
             assert two.delete("a", 5)
-        assert two.standing("a") is None
+        assert two.meta("a") is None
         assert two.deleted_events("a") == 2
         _create(two, "a", "again")
         assert two.delete("a", 5, 10_000) is False
@@ -95,17 +95,17 @@ class FencedDeletionContract:
 
     def test_deleting_what_is_not_there_changes_nothing(self) -> None:
         one = self.open_store()
-        assert one.standing("a") is None
+        assert one.meta("a") is None
         assert one.delete("a", 5)
-        assert one.standing("a") is None
+        assert one.meta("a") is None
         assert one.deleted_events("a") == 0
 
 
 def _create(store: FencedStore, name: str, *events: str) -> int:
-    """Create an execution that has closed; answers its version."""
-    store.standing(name)
+    """Create an execution that has closed. Return its version."""
+    store.meta(name)
     made = creation(name, *events, **_CLOSED)
     assert store.create(made, None, "", NO_EFFECTS, NO_WAKEUPS)
-    standing = store.standing(name)
-    assert standing is not None
-    return standing.version
+    meta = store.meta(name)
+    assert meta is not None
+    return meta.version

@@ -36,7 +36,7 @@ EFFECTS: Final = PendingEffects(
 )
 WAKEUPS: Final = Wakeups(Wakeup(5_000), Wakeup(9_000, "by a schedule"))
 PARENT: Final = {"id": "parent", "seq": 7}
-"""Also in the head, by its id alone: the two say the same."""
+"""The parent of an execution; its head has the same id."""
 TEXTS: Final = ("{}", '"', "two\nlines\r\n", "],", "\u2028\u0085", "e\u0301 é", "\U0001f9ea" * 9)
 
 
@@ -48,21 +48,21 @@ class FencedStoreContract:
     where there are any."""
 
     def open_store(self) -> FencedStore:
-        """Open the state of this test, which is empty at first, as another process would."""
+        """Open the state of this test, which is empty at first, as another process does."""
         raise NotImplementedError
 
     def open_reader(self) -> ReadableStore:
-        """Return what clients read the state of this test by."""
+        """Return the store by which clients read the state of this test."""
         raise NotImplementedError
 
     def failing(self, *, after: bool) -> AbstractContextManager[None]:
-        """Have each write to the state raise StoreUnavailable in this block: before it is done, or
-        after it, so that its answer is lost.
+        """Let each write to the state raise StoreUnavailable in this block: before it is done, or after
+        it, so that its answer is lost.
         """
         raise NotImplementedError
 
     def calls(self) -> int:
-        """Return how many calls of the outside the stores of this test have made so far."""
+        """Return the number of calls of a service that the stores of this test have made so far."""
         return 0
 
     # Writing and reading
@@ -73,14 +73,14 @@ class FencedStoreContract:
         assert commit.head is not None
         assert one.create(commit, PARENT, "print", EFFECTS, WAKEUPS)
         for store in (one, self.open_store()):
-            assert store.standing("a") == ExecutionMeta(EFFECTS, False, WAKEUPS, 0, PARENT, 2)
+            assert store.meta("a") == ExecutionMeta(EFFECTS, False, WAKEUPS, 0, PARENT, 2)
             assert store.head("a") == commit.head
             assert store.extent("a") == Extent(2, True)
             assert store.load("a") == Stored(commit.head, list(commit.events), [])
 
     def test_of_an_unknown_execution_there_is_nothing(self) -> None:
         one = self.open_store()
-        found = (one.standing("a"), one.head("a"), one.extent("a"), one.load("a"))
+        found = (one.meta("a"), one.head("a"), one.extent("a"), one.load("a"))
         assert found == (None, None, None, None)
 
     def test_a_creation_of_an_id_that_is_taken_changes_nothing(self) -> None:
@@ -102,7 +102,7 @@ class FencedStoreContract:
         assert one.commit(Commit("a", 1, ("1", "2"), after, park=("p",)), EFFECTS, WAKEUPS, 2)
         for store in (one, self.open_store()):
             assert store.load("a") == Stored(after, ["started", "1", "2"], ["p"])
-            assert store.standing("a") == ExecutionMeta(EFFECTS, False, WAKEUPS, 2, PARENT, 3)
+            assert store.meta("a") == ExecutionMeta(EFFECTS, False, WAKEUPS, 2, PARENT, 3)
 
     def test_what_a_commit_does_not_name_stays_and_the_rest_is_replaced(self) -> None:
         one = self.open_store()
@@ -112,7 +112,7 @@ class FencedStoreContract:
         assert put(one, "a", park=("r",))
         for store in (one, self.open_store()):
             assert store.load("a") == Stored(about, ["started"], ["p", "q", "r"])
-            assert store.standing("a") == ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, PARENT, 1)
+            assert store.meta("a") == ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, PARENT, 1)
         assert put(one, "a", unpark=True, park=("s",))
         for store in (one, self.open_store()):
             assert store.load("a") == Stored(about, ["started"], ["s"])
@@ -198,7 +198,7 @@ class FencedStoreContract:
             "head": Commit("a", 1, head=head("a", status="blocked", blocked_kind="code")),
             "park": Commit("a", 1, park=("p",)),
         }.get(what, Commit("a", 1))
-        assert two.standing("a") is not None
+        assert two.meta("a") is not None
         assert two.commit(
             commit,
             EFFECTS if what == "effects" else NO_EFFECTS,
@@ -286,7 +286,7 @@ class FencedStoreContract:
         for name in "abcd":
             self.sees(name, ["started", "0", "1", "2", "3"])
 
-    # What is in memory
+    # The cache in memory
 
     def test_memory_answers_until_somebody_else_turns_out_to_have_written(self) -> None:
         one, two = self.open_store(), self.open_store()
@@ -294,7 +294,7 @@ class FencedStoreContract:
         assert add(one, "a")
         assert one.is_current("a")
         assert put(two, "a", "two", head=head("a", status="blocked"))
-        # A turn reads more than once: it must see one state.
+        # A turn reads more than once, and must see one state.
         assert (one.head("a"), meta(one, "a").length) == (head("a"), 1)
         assert one.load("a") == Stored(head("a"), ["started"], [])
         assert not one.is_current("a")
@@ -306,12 +306,12 @@ class FencedStoreContract:
     def test_memory_is_out_of_date_after_a_commit_without_events(self, what: str) -> None:
         one, two = self.open_store(), self.open_store()
         assert add(one, "a")
-        assert two.standing("a") is not None
+        assert two.meta("a") is not None
         changed = Commit("a", 1, head=head("a", status="blocked") if what == "head" else None)
         effects = EFFECTS if what == "effects" else NO_EFFECTS
         assert two.commit(changed, effects, NO_WAKEUPS, 1 if what == "tries" else 0)
         assert not one.is_current("a")
-        assert one.standing("a") == two.standing("a")
+        assert one.meta("a") == two.meta("a")
         assert one.head("a") == two.head("a")
 
     @pytest.mark.parametrize("what", ["effects", "tries", "head", "park"])
@@ -326,7 +326,7 @@ class FencedStoreContract:
             park=("p",) if what == "park" else (),
         )
         effects = EFFECTS if what == "effects" else NO_EFFECTS
-        assert two.standing("a") is not None
+        assert two.meta("a") is not None
         assert two.commit(changed, effects, NO_WAKEUPS, 1 if what == "tries" else 0)
         # A memory that is full forgets, and reads again: in the middle of a turn, too.
         one.forget("a")
@@ -401,14 +401,14 @@ class FencedStoreContract:
         one = self.open_store()
         with self.failing(after=False), pytest.raises(StoreError):
             add(one, "a", "never")
-        assert one.standing("a") is None
+        assert one.meta("a") is None
         with self.failing(after=True), pytest.raises(StoreError):
             add(one, "b", "once")
         assert meta(one, "b").length == 1
         assert not add(one, "b", "again")
         self.sees("b", ["once"])
 
-    # What clients see
+    # The reads of clients
 
     def test_readers_see_each_commit(self) -> None:
         one, reader = self.open_store(), self.open_reader()
@@ -488,11 +488,11 @@ class FencedStoreContract:
         closed = head("a", status="completed", closed_at=5)
         count("create", lambda: add(one, "a"))
         count("create, the id is taken", lambda: add(two, "a"))
-        count("standing, from memory", lambda: one.standing("a"))
+        count("meta, from memory", lambda: one.meta("a"))
         count("load, from memory", lambda: one.load("a"))
-        count("standing, cold", lambda: two.standing("a"))
-        count("standing, of nothing", lambda: two.standing("b"))
-        three.standing("a")
+        count("meta, cold", lambda: two.meta("a"))
+        count("meta, of nothing", lambda: two.meta("b"))
+        three.meta("a")
         count("commit", lambda: one.commit(Commit("a", 1, ("1",)), EFFECTS, NO_WAKEUPS, 0))
         count("commit, refused", lambda: two.commit(Commit("a", 1), EFFECTS, NO_WAKEUPS, 0))
         count("is_current, True", lambda: one.is_current("a"))
@@ -503,7 +503,7 @@ class FencedStoreContract:
         return found
 
     def sees(self, execution_id: str, events: list[str]) -> None:
-        """Check what another process loads."""
+        """Check the execution that another process loads."""
         loaded = self.open_store().load(execution_id)
         assert loaded is not None
         assert loaded.events == events
@@ -521,8 +521,8 @@ def put(store: FencedStore, name: str, *events: str, **changes: Any) -> bool:
 
 
 def meta(store: FencedStore, name: str) -> ExecutionMeta:
-    """Return how things stand with an execution that is there."""
-    found = store.standing(name)
+    """Return the meta of an execution that exists."""
+    found = store.meta(name)
     assert found is not None
     return found
 

@@ -24,11 +24,11 @@ class LeasesContract(BackendContract):
     """Inherit it, and override `open_backend`."""
 
     def acquire(self, backend: Backend) -> bool:
-        """Acquire, now."""
+        """Acquire a lease now."""
         return backend.leases.acquire(self.clock.now())
 
     def writes(self, backend: Backend, name: str) -> bool:
-        """Return whether the backend may append to the execution."""
+        """Return whether the backend can append to an execution."""
         return backend.store.commit([Commit(name, length(backend, name), ("more",))]) == [True]
 
     def test_at_first_there_is_nothing_to_take_over(self) -> None:
@@ -162,7 +162,7 @@ class LeasesContract(BackendContract):
         assert self.tries(self.owner("two"), "a") == 0
 
     def tries(self, backend: Backend, name: str) -> int:
-        """Return how often owners were lost in the middle of the execution's turn."""
+        """Return the tries of an execution: they count owners that were lost during its turn."""
         stored = backend.store.load(name)
         assert stored is not None
         return stored.tries
@@ -297,8 +297,9 @@ class LeasesContract(BackendContract):
 
 
 class ShareContract(BackendContract):
-    """For stores that give a part of what nobody holds to each owner which can be rung. Inherit it, and
-    override `open_backend`: give each owner an address.
+    """Stores that share free partitions among the owners with an address.
+
+    Inherit it, and override `open_backend` so that each owner has an address.
     """
 
     def test_those_that_live_share_what_one_has_left(self) -> None:
@@ -327,7 +328,7 @@ class ShareContract(BackendContract):
                 owner.leases.renew(self.clock.now())
         assert stays.leases.acquire(self.clock.now())
         assert 0 < len(stays.agenda.busy("", 100)) < len(names)
-        # The other one ends before it has taken its part.
+        # The other owner ends before it has taken its share.
         going.close()
         for _ in range(2):
             self.clock.advance(self.LEASE // 2 + 1)

@@ -35,9 +35,9 @@ class MailboxContract(BackendContract):
             assert backend.store.commit([taking]) == [True]
 
     def hold_post(self, execution_id: str, body: str, key: str) -> Callable[[], None]:
-        """Post a message as another owner, up to where it is stored and not yet committed; what is
-        returned commits it. To be overridden by stores that let others write meanwhile: in the
-        others the post is over at once.
+        """Post a message as another owner, without the commit. Return a function that commits it.
+
+        Stores that let others write meanwhile override it; in other stores the post is done at once.
         """
         self.onlooker("sender").mailbox.post(execution_id, body, key)
         return lambda: None
@@ -288,7 +288,7 @@ class OutboxContract(BackendContract):
         create(one, "a")
         sent = (QueuedMessage("gone", "lost", "key"), QueuedMessage("a", "found", "key"))
         answers = one.store.commit(
-            # What is answered False has created nobody either.
+            # A commit that is answered False creates no execution.
             [Commit("a", 1, ("x",), outbox=sent), Commit("gone", 1, ("x",), head("gone"))]
         )
         assert answers == [True, False]
@@ -325,7 +325,7 @@ class OutboxContract(BackendContract):
         create(one, "a", "b")
         one.mailbox.post("a", "first", "key")
         (entry,) = one.mailbox.entries(0, 10)
-        # Whatever the order of the items: all of them happen at once.
+        # All items of a commit happen at once, in any order.
         answers = one.store.commit(
             [
                 Commit("b", 1, outbox=(QueuedMessage("a", "second", "key"),)),

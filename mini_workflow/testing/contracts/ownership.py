@@ -89,7 +89,7 @@ class OwnershipContract(BackendContract):
         for name in "ab":
             one.mailbox.post(name, f"to {name}", "key")
         first, second = one.mailbox.entries(0, 10)
-        # The number of somebody else's message, or one that is long gone, means nothing.
+        # The number of another execution's message, or of a removed one, has no effect.
         taking = Commit("a", 1, ("got it",), taken=(first.number, second.number, 987_654))
         assert one.store.commit([taking]) == [True]
         assert bodies(one) == ["to b"]

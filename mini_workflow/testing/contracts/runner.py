@@ -121,7 +121,7 @@ class TaskRunnerContract(RunnerCase):
         assert isinstance(self.error(self.run(runner, request)), PayloadNotReadable)
         assert self.value(self.run(runner, self.request(tasks.echo, "alive"))) == "alive"
 
-    # What a task sees
+    # The view of a task
 
     def test_a_task_knows_its_attempt(self) -> None:
         before = datetime.now(UTC)
@@ -244,7 +244,7 @@ class TaskRunnerContract(RunnerCase):
         runner.close(WAIT)
         self.assert_no_more()
 
-    # What it has in hand
+    # Attempts that are held
 
     def test_an_attempt_is_held_from_its_submission_until_it_has_been_reported(
         self, tmp_path: Path
@@ -252,7 +252,7 @@ class TaskRunnerContract(RunnerCase):
         held: list[bool] = []
 
         def report(outcome: TaskOutcome) -> None:
-            # Until the report is over: who finds it gone may rely on having been told.
+            # The attempt is held until its report has returned.
             held.append(runner.holds(outcome.key))
             self._outcomes.put(outcome)
 
@@ -329,7 +329,7 @@ class TaskRunnerContract(RunnerCase):
 
     def test_what_ends_because_of_the_close_is_handed_back(self, tmp_path: Path) -> None:
         runner, gate = self.runner(room=1), Gate(tmp_path)
-        request = self.request(tasks.beat_until_told, gate)
+        request = self.request(tasks.beat_until_cancelled, gate)
         runner.submit(request)
         Gate.wait(gate.begun)
         (returned,) = runner.close(WAIT)

@@ -1,4 +1,4 @@
-"""Give the contracts of task runners a runner, attempts to submit, and their reports."""
+"""Make runners, attempts and reports for the contract suites of task runners."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ from mini_workflow.testing.contracts import runner_tasks as tasks
 WAIT = 30.0
 """Seconds after which a report is missing."""
 SHORT = 100
-"""Milliseconds of a timeout that is meant to pass."""
+"""Milliseconds of a timeout that a test lets pass."""
 LONG = 1_600
 """Milliseconds of a timeout that passes only while nothing has begun."""
 
 
 class RunnerCase:
-    """A runner under test; closed after the test, with nothing left behind."""
+    """A suite for a runner, which is closed after each test and must leave no thread or process."""
 
     is_async: ClassVar[bool] = False
     codec: ClassVar[Codec] = StandardCodec()
 
     def make_runner(self, report: Report, room: int) -> TaskRunner:
-        """Return a new runner that runs up to `room` attempts at a time, with the
-        contract's codec.
-        """
+        """Return a new runner that runs up to `room` attempts at a time, with the suite's codec."""
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
@@ -75,7 +73,7 @@ class RunnerCase:
         heartbeat_timeout: int | None = None,
         heartbeat: str | None = None,
     ) -> TaskRequest:
-        """Return an attempt of a new task, as a function of the kind that the runner is for."""
+        """Return an attempt of a new task, whose function is sync or async as the runner needs it."""
         self._made += 1
         if self.is_async:
             other: Any = getattr(tasks, f"{function.__name__}_async", None)
@@ -115,24 +113,24 @@ class RunnerCase:
         return self.codec.decode_failure(Failure.from_plain(outcome.failure))
 
     def details(self, outcome: TaskOutcome) -> Any:
-        """Return the details that an attempt which failed gave last with a heartbeat."""
+        """Return the details of the last heartbeat of a failed attempt."""
         assert outcome.heartbeat is not None
         return self.codec.decode(Payload(text=outcome.heartbeat))
 
     def run(self, runner: TaskRunner, request: TaskRequest) -> TaskOutcome:
-        """Submit it, and its report, which must be the next one."""
+        """Submit an attempt. Return its report, which must be the next one."""
         runner.submit(request)
         outcome = self.outcome()
         assert outcome.key == request.key
         return outcome
 
     def close_in_time(self, runner: TaskRunner) -> None:
-        """Close it with a grace that must not be waited for."""
+        """Close a runner within a long grace, and check that the call does not wait for its end."""
         closing = threading.Thread(target=runner.close, args=(10 * WAIT,))
         closing.start()
         closing.join(WAIT)
         assert not closing.is_alive()
 
     def assert_no_more(self) -> None:
-        """Fail if anything was reported that no test has taken."""
+        """Check that there is no other report."""
         assert self._outcomes.empty()

@@ -1,4 +1,4 @@
-"""The tasks that the contract of task runners runs, each as a sync and as an async function."""
+"""Tasks for the contract suites of task runners, as sync and as async functions."""
 
 # ruff: noqa: ASYNC110 - a gate is two files, because the task may be in another process
 
@@ -22,7 +22,7 @@ PAUSE: Final = 0.001
 
 
 class Gate:
-    """Two files by which a test and a task, wherever it runs, wait for each other."""
+    """Files by which a test and a task, in any process, wait for each other."""
 
     def __init__(self, directory: Path, name: str = "gate") -> None:
         self.begun: Final = directory / f"{name}.begun"
@@ -35,7 +35,7 @@ class Gate:
 
     @staticmethod
     def wait(path: Path, seconds: float = 30.0) -> None:
-        """Wait for one of the files. Raises AssertionError when it does not come."""
+        """Wait for one of the files. Raises AssertionError if it does not appear in time."""
         ends_at = time.monotonic() + seconds
         while not path.exists():
             assert time.monotonic() < ends_at, f"{path.name} did not come within {seconds:g} s"
@@ -43,7 +43,7 @@ class Gate:
 
 
 class OddError(Exception):
-    """Its arguments are not those of its constructor."""
+    """An exception whose `args` are not the arguments of its constructor."""
 
     def __init__(self, code: int, *, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
@@ -55,7 +55,7 @@ _SEEN: Final[ContextVar[str]] = ContextVar("seen", default="nothing")
 
 
 def echo(value: object) -> object:
-    """Return it."""
+    """Return the argument."""
     return value
 
 
@@ -73,12 +73,12 @@ def fail(kind: str) -> None:
 
 
 def unencodable() -> object:
-    """Return what cannot be encoded."""
+    """Return a value that cannot be encoded."""
     return threading.Lock()
 
 
 def look() -> dict[str, object]:
-    """Return what the task sees of itself."""
+    """Return the fields of `current_task()`, and the number of the process."""
     task = current_task()
     return {
         "attempt": task.attempt,
@@ -92,14 +92,14 @@ def look() -> dict[str, object]:
 
 
 def remember(value: str) -> str:
-    """Set a context variable and return what it was."""
+    """Set a context variable, and return its former value."""
     before = _SEEN.get()
     _SEEN.set(value)
     return before
 
 
 def hold(gate: Gate) -> str:
-    """Wait until the gate opens, or until the task is cancelled and says so."""
+    """Wait until the gate opens, or until the task is cancelled."""
     gate.begun.touch()
     while not gate.opened.exists():
         if current_task().cancelled:
@@ -110,12 +110,12 @@ def hold(gate: Gate) -> str:
 
 
 def stop_early(gate: Gate) -> str:
-    """Wait until the gate opens, or until the task sees that it shall end."""
+    """Wait until the gate opens, or until the task sees that it is cancelled."""
     return hold(gate)
 
 
 async def stop_early_async(gate: Gate) -> str:
-    """Return the same: it looks by itself, before anything cancels it."""
+    """Wait until the gate opens, or until the task sees that it is cancelled."""
     gate.begun.touch()
     while not gate.opened.exists():
         if current_task().cancelled:
@@ -125,7 +125,7 @@ async def stop_early_async(gate: Gate) -> str:
 
 
 def hold_on(gate: Gate) -> str:
-    """Wait until the gate opens, whatever happens."""
+    """Wait until the gate opens, also if the task is cancelled."""
     gate.begun.touch()
     while not gate.opened.exists():
         time.sleep(PAUSE)
@@ -133,8 +133,8 @@ def hold_on(gate: Gate) -> str:
     return "held"
 
 
-def beat_until_told(gate: Gate) -> str:
-    """Give heartbeats that count up, until one says that the task shall end."""
+def beat_until_cancelled(gate: Gate) -> str:
+    """Give heartbeats that count up, until one raises TaskCancelled."""
     gate.begun.touch()
     number = 0
     while not gate.opened.exists():
@@ -144,8 +144,8 @@ def beat_until_told(gate: Gate) -> str:
     return "held"
 
 
-async def beat_until_told_async(gate: Gate) -> str:
-    """Return the same."""
+async def beat_until_cancelled_async(gate: Gate) -> str:
+    """Give heartbeats that count up, until one raises TaskCancelled."""
     gate.begun.touch()
     number = 0
     while not gate.opened.exists():
@@ -165,7 +165,7 @@ async def hold_async(gate: Gate) -> str:
 
 
 async def hold_on_async(gate: Gate) -> str:
-    """Wait until the gate opens, whatever happens."""
+    """Wait until the gate opens, also if the task is cancelled."""
     gate.begun.touch()
     while not gate.opened.exists():
         try:
@@ -177,7 +177,7 @@ async def hold_on_async(gate: Gate) -> str:
 
 
 def recall() -> object:
-    """Return the details that the attempts before have left."""
+    """Return the details of the last heartbeat of an earlier attempt."""
     return current_task().last_heartbeat
 
 
@@ -197,7 +197,7 @@ def beat_in_a_thread_and_fail(details: object) -> None:
 
 
 def beat_wrongly() -> str:
-    """Give details that cannot be encoded, and return where they are."""
+    """Give details that cannot be encoded, and return their path in the error."""
     try:
         current_task().heartbeat({"lock": threading.Lock()})
     except ValueNotSerializable as error:
@@ -248,7 +248,7 @@ async def beat_and_hold_on_async(details: object, gate: Gate) -> str:
 
 
 def beat_until_stopped(gate: Gate) -> None:
-    """Give heartbeats until one says that nobody waits any more; write down what it said."""
+    """Give heartbeats until one raises TaskCancelled, and write its message into a file."""
     gate.begun.touch()
     try:
         while True:
@@ -260,7 +260,7 @@ def beat_until_stopped(gate: Gate) -> None:
 
 
 async def beat_until_stopped_async(gate: Gate) -> None:
-    """Give heartbeats until cancelled; write down what one says then."""
+    """Give heartbeats until the task is cancelled, and write the message of the next one into a file."""
     gate.begun.touch()
     try:
         while True:
@@ -284,7 +284,7 @@ async def hold_cleanup_async(gate: Gate) -> None:
 
 
 async def call_async(function: Callable[..., Any], *args: object) -> object:
-    """Call it, on the loop."""
+    """Call a function on the event loop."""
     await asyncio.sleep(0)
     return function(*args)
 

@@ -13,7 +13,7 @@ from mini_workflow.testing.contracts.backend import BackendContract, change, cre
 
 
 def task(seq: int = 1, attempt: int = 1, **fields: Any) -> SharedTask:
-    """Return an attempt of which a test gives what it is about."""
+    """Return an attempt with the given fields, and defaults for the others."""
     plain: dict[str, Any] = {"worker": "gpu", "body": f"body {seq} {attempt}"}
     return SharedTask(fields.pop("execution_id", "a"), seq, attempt, **{**plain, **fields})
 
@@ -25,10 +25,10 @@ def shared(backend: Backend) -> SharedTasks:
 
 
 class SharedTaskContract(BackendContract):
-    """Inherit it. What is opened has `shared_tasks`, over the state of its `store`."""
+    """Inherit it. The opened backend has `shared_tasks`, over the state of its `store`."""
 
     def pair(self) -> tuple[Backend, Backend]:
-        """Return an owner that holds two executions, and another one that serves a worker."""
+        """Return an owner that holds two executions, and another one that runs tasks of a worker."""
         one = self.owner("one")
         create(one, "a", "b")
         two = self.onlooker("two")
@@ -37,11 +37,11 @@ class SharedTaskContract(BackendContract):
         return one, two
 
     def messages(self, backend: Backend) -> list[tuple[str, str]]:
-        """Return the messages to what an owner holds."""
+        """Return the messages to executions of an owner."""
         return [(e.execution_id, e.body) for e in backend.mailbox.entries(0, 100)]
 
     def taken(self, backend: Backend, limit: int = 100, worker: str = "gpu") -> list[SharedTask]:
-        """Have an owner take attempts; answers all that it has."""
+        """Take attempts as an owner. Return all attempts that it has."""
         shared(backend).take(worker, limit)
         return shared(backend).taken()
 
@@ -131,7 +131,7 @@ class SharedTaskContract(BackendContract):
         assert [(t.seq, t.heartbeat) for t in lost] == [(1, "[7]"), (2, None)]
         shared(one).settle([(t, "lost") for t in lost])
         assert shared(one).lost() == []
-        # It was only slow: what it says comes too late.
+        # The first owner was only slow: its outcome comes too late.
         shared(two).settle([(first, "done")])
         assert self.messages(one) == [("a", "lost")] * 2
 
@@ -170,7 +170,7 @@ class SharedTaskContract(BackendContract):
         first, second = self.taken(two)
         assert shared(one).cancel("a", 2, "enough") == []
         assert [t.cancelled for t in shared(two).taken()] == [None, "enough"]
-        # Who does not hold the execution cancels nothing.
+        # An owner that does not hold the execution cancels nothing.
         assert shared(two).cancel("a", 1, "no") == []
         shared(two).settle([(first, "done"), (second, "cancelled")])
         assert self.messages(one) == [("a", "done"), ("a", "cancelled")]

@@ -286,7 +286,8 @@ class StoreContract(StoreCase):
 class ListingContract(StoreCase):
     """`Store.list` and `Store.count`: filters and pages. Inherit it, and override `open_store`.
 
-    `unanswered` are the fields of a query that no index of the store answers: it has to refuse them.
+    `unanswered` are the fields of a query that the store's indexes do not answer, and that it has to
+    refuse.
     """
 
     unanswered: frozenset[str] = frozenset()
@@ -307,7 +308,7 @@ class ListingContract(StoreCase):
     def test_newest_first_whatever_the_size_of_a_page(self, limit: int) -> None:
         one = self.writer()
         for number in range(12):
-            # Four start at the same time each; then the one that was created later is newer.
+            # Four start at the same time; the one that was created later is newer.
             status = "running" if number % 2 else "failed"
             create(one, f"e{number}", started_at=1_000 + number // 4, status=status)
         expected = [f"e{number}" for number in reversed(range(12))]
@@ -345,7 +346,7 @@ class ListingContract(StoreCase):
         assert self.names(one, Query(status="terminated")) == []
 
     def kept(self, one: Opened) -> list[tuple[int, Head]]:
-        """Create executions that differ in all that a query can ask for; answers their heads."""
+        """Create executions that differ in all fields of a query. Return their heads."""
         heads: list[Head] = []
         for number in range(24):
             closed = 5_000 - 70 * number if number % 3 else None

@@ -35,12 +35,12 @@ def write(
     source: int = 1,
     attempt: int = 1,
 ) -> StreamWrite:
-    """Return a write of a task, of which a test gives what it is about."""
+    """Return a write of a task with the given fields, and defaults for the others."""
     return StreamWrite(execution_id, stream, source, attempt, number, body)
 
 
 def bodies(streams: StreamStore, execution_id: str = "a", stream: str = "s") -> list[str]:
-    """Return what is in a stream, read page by page."""
+    """Return the bodies of a stream, read page by page."""
     return [chunk.body for chunk in everything(streams, execution_id, stream)]
 
 
@@ -55,7 +55,7 @@ def everything(streams: StreamStore, execution_id: str = "a", stream: str = "s")
 
 
 class StreamContract(StoreCase):
-    """Inherit it. What is opened has `streams`, over the state of its `store`."""
+    """Inherit it. The opened store has `streams`, over the state of its `store`."""
 
     @cached_property
     def opened(self) -> Opened:
@@ -302,7 +302,7 @@ class StreamContract(StoreCase):
 
 
 class StreamCommitContract(BackendContract):
-    """Inherit it too, for a backend of owners: the chunks of commits."""
+    """The chunks of commits, for backends with owners. Inherit it, and override `open_backend`."""
 
     def _backend(self) -> Any:
         return self.owner()

@@ -1,7 +1,7 @@
-"""Workflows that are spoken to: shapes with signals, updates and promises.
+"""Define shapes with signals, updates, promises and asks.
 
-As those of the corpus, each comes to the same result after any number of crashes, delays and
-duplicates, whatever the order in which tasks end.
+As in the corpus, each has the same result after any number of crashes, delays and duplicates, and for
+every order in which tasks end.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ async def signal_handlers(ctx: Context) -> list[int]:
     tags="tasks signals",
 )
 async def signal_streams(ctx: Context) -> list[list[Any]]:
-    """Two names at a time; what one of them brings does not disturb the other."""
+    """Receive signals of two names at a time, which do not disturb each other."""
     seen: list[list[Any]] = []
 
     async def listen(name: str) -> None:
@@ -181,7 +181,7 @@ async def updates(ctx: Context) -> int:
     tags="tasks signals updates",
 )
 async def updates_with_tasks(ctx: Context) -> list[str]:
-    """Handlers that run tasks, one at a time by a lock."""
+    """Handle updates with tasks, one at a time by a lock."""
     lock, stored, failures = asyncio.Lock(), list[str](), 0
 
     async def put(name: str) -> str:
@@ -221,7 +221,7 @@ async def updates_with_tasks(ctx: Context) -> list[str]:
     tags="tasks signals promises",
 )
 async def promises(ctx: Context) -> list[str]:
-    """One is completed before it is awaited, the other one fails while it is."""
+    """Await a promise that is completed already, and one that fails meanwhile."""
     paid = ctx.promise("paid")
     await step(ctx, "step", paid.token)
     sent = ctx.promise("sent")
@@ -268,7 +268,7 @@ async def promise_with_a_timeout(ctx: Context) -> list[str]:
     tags="tasks promises",
 )
 async def promises_in_time(ctx: Context) -> list[str]:
-    """One is completed, the timeout of one passes, and of one no more heartbeat comes."""
+    """Await a promise that is completed, one whose timeout passes, and one without heartbeats."""
     given = ctx.promise("given", timeout=20, heartbeat=15)
     late = ctx.promise("late", timeout=5)
     silent = ctx.promise("silent", timeout=600, heartbeat=10)
@@ -285,7 +285,7 @@ async def promises_in_time(ctx: Context) -> list[str]:
 
 @shape(["by card", "ValueError", 2], given=1, tags="tasks promises tells")
 async def given_promises(ctx: Context) -> list[Any]:
-    """Give values to promises of its own: they go by mail, as those of others do."""
+    """Give values to promises of this execution, by messages as for those of others."""
     paid, sent, spare = ctx.promise("paid"), ctx.promise("sent"), ctx.promise("spare")
     ctx.complete_promise(paid.token, "by card")
     ctx.complete_promise(paid.token, "in cash")
@@ -300,7 +300,7 @@ async def given_promises(ctx: Context) -> list[Any]:
     return [*seen, await spare]
 
 
-# Executions that are asked for something
+# Executions that others ask
 
 
 @shape(
@@ -309,7 +309,7 @@ async def given_promises(ctx: Context) -> list[Any]:
     tags="tasks starts asks",
 )
 async def asks_others(ctx: Context) -> list[Any]:
-    """Start an execution, and ask it, and one that is not there, for all that can be asked for."""
+    """Start an execution, and send all kinds of asks to it and to one that does not exist."""
     other = ctx.start("asked", id=f"{ctx.info.execution_id}.asked")
     nobody = ctx.execution(f"{ctx.info.execution_id}.nobody")
     result = other.result()
@@ -341,7 +341,7 @@ async def _seen(asked: Any) -> Any:
     tags="tasks signals updates",
 )
 async def asked(ctx: Context) -> list[int]:
-    """Take numbers, until it is told to close."""
+    """Take numbers until a signal closes the execution."""
     numbers: list[int] = []
 
     async def add(number: int) -> int:
@@ -358,7 +358,7 @@ async def asked(ctx: Context) -> list[int]:
     return numbers
 
 
-# Executions that are started, and go on by themselves
+# Detached executions
 
 
 @shape(
@@ -367,7 +367,7 @@ async def asked(ctx: Context) -> list[int]:
     tags="tasks signals starts",
 )
 async def detached_executions(ctx: Context) -> list[tuple[str, str]]:
-    """Of an id that is started twice there is one."""
+    """Start detached executions, one id of them twice."""
     name = ctx.info.execution_id
     for part in ("one", "two", "one"):
         ctx.start("detached", id=f"{name}.{part}", notify="closed")
@@ -391,7 +391,7 @@ TOLD = Say("update", "delete", (), events.SignalReceived)
 
 @shape(None, says=[TOLD], tags="timers inline signals updates starts gives-up")
 async def scheduled_one_after_the_other(ctx: Context) -> None:
-    """Start what takes longer than a minute, each when the one before has closed."""
+    """Start executions of more than a minute, each when the one before has closed."""
     await schedule(ctx, make_plan("sleeping", (), every=60, overlap="buffer_all", catch_up=3600))
 
 
@@ -423,7 +423,7 @@ def _call(name: str, wait: int) -> tuple[Any, ...]:
     tags="timers updates starts gives-up",
 )
 async def debounce_calls(ctx: Context) -> str:
-    """Start an execution when calls have ceased."""
+    """Start an execution once the calls have ended."""
     return await debounce(ctx, "detached")
 
 

@@ -1,8 +1,8 @@
-"""Workflows of many shapes, for tests of engines and backends, each with what must come of it.
+"""Define shapes, for tests of engines and backends, each with its expected result.
 
-Their tasks note themselves in a `Ledger`. Results depend neither on the time nor on the order in
-which tasks end, so that they are the same after any number of crashes, delays and duplicates; and
-a task may lose a few attempts without running out of them.
+Their tasks note themselves in a `Ledger`. Results depend neither on time nor on the order in which tasks
+end, so that they are the same after any number of crashes, delays and duplicates. A task may lose a few
+attempts without running out of them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ async def sleeping(ctx: Context) -> int:
 
 @shape([1, 4, 9], here=1, there=2, tags="tasks timers")
 async def for_other_workers(ctx: Context) -> list[int]:
-    """Name workers for tasks, one of which is under way while others end."""
+    """Run tasks on named workers, one of them while others end."""
     large = ctx.task(lambda: work(9), name="there", worker="gpu", retry=PATIENT)
     first = await step(ctx, "here", 1)
     await ctx.sleep(1)
@@ -242,7 +242,7 @@ async def _bad(ctx: Context) -> None:
     await ctx.task(broken, "bad")
 
 
-# Time, and what is given up
+# Time, and operations that are given up
 
 
 @shape("fallback", attempts=2, slow={"slow": 60_000}, fallback=1, tags="tasks timers gives-up")

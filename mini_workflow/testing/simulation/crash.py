@@ -1,9 +1,8 @@
-"""Crashes at the n-th call of a port, and failures of a store on demand.
+"""Simulate crashes at the n-th call of a port, and failures of a store.
 
-`Crashes` wraps the ports of a backend, a runner of tasks and its report. Every call is counted;
-at a chosen one `SimulatedCrash` is raised, before it is carried out or after it has been. From
-then on nothing that was wrapped can be reached any more, as after the death of a process: code
-that tries is told so, and remembered as `intruders`.
+`Crashes` wraps the ports of a backend, a runner of tasks and its report, and counts every call. A chosen
+call raises `SimulatedCrash`, before or after it is carried out. From then on all wrapped objects raise,
+as after the death of a process; calls of them are remembered as `intruders`.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ R = TypeVar("R")
 
 
 class SimulatedCrash(BaseException):
-    """The process dies here. Not an Exception: code that handles those must not survive it."""
+    """The death of the process. Not an Exception, so that code which handles those does not survive."""
 
 
 class Crashes:
-    """Counts the calls of what it wraps, and raises when it has been told to.
+    """A wrapper that counts calls, and raises at a chosen one.
 
-    `calls` are the names of the calls so far, such as "store.commit", in order.
+    `calls` has the names of the calls so far, such as "store.commit", in order.
     """
 
     def __init__(self) -> None:
@@ -78,7 +77,7 @@ class Crashes:
 
     @property
     def failed(self) -> bool:
-        """Whether the call that `fail_at` or `fail_commit` was told of has come."""
+        """Whether the call that `fail_at` or `fail_commit` chose has come."""
         if self._fail_commit is not None:
             return self.called("store.commit") >= self._fail_commit[0]
         return self._fail_at is not None and len(self.calls) >= self._fail_at[0]
@@ -88,7 +87,7 @@ class Crashes:
         self._failures.extend([(name, error)] * times)
 
     def recover(self) -> None:
-        """Forget about failures that have not been met yet."""
+        """Cancel failures that have not come yet."""
         self._failures.clear()
 
     @property
@@ -101,7 +100,7 @@ class Crashes:
         self._life.over = True
 
     def replay(self) -> None:
-        """Begin a new life; what was wrapped before stays dead."""
+        """Begin a new life; objects that were wrapped before stay dead."""
         self._life.over = True
         self._life = Life(self)
 
@@ -131,13 +130,11 @@ class Crashes:
         return counted
 
     def called(self, name: str, since: int = 0) -> int:
-        """Return how many calls of that name there were, leaving out the first `since` of all
-        calls.
-        """
+        """Return the number of calls with a name, behind the first `since` calls."""
         return self.calls[since:].count(name)
 
     def take(self, name: str) -> tuple[bool, bool]:
-        """Count a call; whether to crash before it, and after it. Raises what `fail` was given."""
+        """Count a call. Return whether to crash before it, and after it. Raises the error of `fail`."""
         self.calls.append(name)
         here = len(self.calls) == self._crash_at
         fails = self._fail_at is not None and len(self.calls) == self._fail_at[0]
@@ -155,7 +152,7 @@ class Crashes:
 
 
 class Life:
-    """From one opening of a backend to its end; `over` after the crash."""
+    """The time from one opening of a backend to its end; `over` after the crash."""
 
     def __init__(self, crashes: Crashes) -> None:
         self.over = False
@@ -260,7 +257,7 @@ class _Leases:
         self._life.call("leases.extend", self._leases.extend, now)
 
     def note_turn(self, execution_id: str | None) -> None:
-        # No call of its own to crash at: a crash in the turn is one beside it.
+        # Not counted: a crash in the turn is next to it.
         self._leases.note_turn(execution_id)
 
     def release(self) -> None:

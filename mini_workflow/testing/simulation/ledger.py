@@ -1,4 +1,4 @@
-"""A ledger of what tasks have done to the world outside, which no crash undoes."""
+"""Note the effects of tasks in a ledger, which no crash undoes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Effect:
 
 
 class Ledger:
-    """Collects effects while it is open; tasks of this process find it by `Ledger.note`."""
+    """A collection of effects. Tasks of this process note them by `Ledger.note` while it is open."""
 
     _open: ClassVar[list[Ledger]] = []
 
@@ -67,10 +67,10 @@ class Ledger:
         return Counter(effect.name for effect in self.of(execution_id))
 
     def faults(self, execution_id: str, history: Iterable[Event]) -> list[str]:
-        """Return what cannot be, given the history: empty when all is well.
+        """Return the contradictions between the effects and a history; empty if there are none.
 
-        Each attempt has its effect once at most, was dispatched by what the history says, and
-        none follows the one whose result is recorded. No task has two results.
+        Each attempt has one effect at most, was dispatched according to the history, and is not behind
+        the one whose result is recorded. No task has two results.
         """
         dispatched: set[tuple[int, int]] = set()
         results: dict[int, int] = {}

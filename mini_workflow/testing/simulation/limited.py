@@ -1,4 +1,4 @@
-"""Workflows whose tasks need slots of limits: shapes that come to the same result whatever happens."""
+"""Define shapes whose tasks or executions need slots of limits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SLOW: Final = Limit("simulated.slow", concurrency=1, rate=(2, 10), per_key=True)
 
 @shape([0, 1, 2, 3, 4], step=5, tags="tasks starts limits")
 async def limited(ctx: Context) -> list[int]:
-    """More tasks than slots, all at once."""
+    """Start more tasks than there are slots, all at once."""
     return list(await asyncio.gather(*(step(ctx, "step", n, limit=FEW) for n in range(5))))
 
 
 @shape([3, "given up", 1], attempts=4, flaky=1, step=1, tags="tasks retries gives-up starts limits")
 async def limited_again(ctx: Context) -> list[Any]:
-    """Make attempts again, each with a slot of its own, and a task that is given up."""
+    """Retry tasks, each attempt with a slot of its own, and give one task up."""
     tried = ctx.task(flaky, 3, name="flaky", retry=PATIENT, limit=SLOW, limit_key="a")
     behind = step(ctx, "never", 2, limit=SLOW, limit_key="a", priority=-1)
     other = step(ctx, "step", 1, limit=SLOW, limit_key="b")
@@ -49,7 +49,7 @@ async def queued(ctx: Context, number: int = 0) -> int:
 
 @shape([7, 7, "completed"], tags="children signals starts")
 async def starts_in_queue(ctx: Context) -> list[Any]:
-    """Have children and another execution need slots of one limit."""
+    """Start children and another execution that need slots of one limit."""
     name = ctx.info.execution_id
     ctx.start("nothing", id=f"{name}.other", notify="closed", queue=ONE, priority=1)
     children = [ctx.child("nothing", queue=ONE, limit_key=key) for key in "ab"]

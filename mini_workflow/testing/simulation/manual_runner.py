@@ -1,4 +1,4 @@
-"""A runner of tasks that waits to be told, for engines that are driven by hand."""
+"""A runner of tasks for tests that choose when each attempt runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class DirectSink:
 
     def __init__(self, streams: StreamStore, now: Callable[[], int]) -> None:
         self.died: BaseException | None = None
-        """What a write has raised that no code of a task is to handle."""
+        """The error of a write that no code of a task must handle."""
         self.beats: list[Heartbeat] = []
-        """The heartbeats that attempts have given."""
+        """The heartbeats of attempts."""
         self._streams = streams
         self._now = now
 
@@ -58,7 +58,7 @@ class DirectSink:
             self._keep([], [key])
 
     def _keep(self, beats: list[Heartbeat], over: list[Key]) -> None:
-        with self._dying(), suppress(StoreError):  # nothing depends on it
+        with self._dying(), suppress(StoreError):  # a heartbeat may be lost
             heartbeats_of(self._streams).keep(beats, over)
 
     @contextmanager
@@ -72,12 +72,12 @@ class DirectSink:
 
 
 class ManualRunner:
-    """A TaskRunner that runs nothing until it is told to.
+    """A TaskRunner that runs an attempt when a test calls `run`.
 
-    `held` are the attempts, in the order in which they were submitted. `slow` says how many
-    milliseconds tasks take, by name, and `dies` up to which attempt their worker dies when they
-    are done, so that nobody hears of it. With `obeys` it drops what is cancelled; otherwise, as
-    with code that cannot be stopped, the attempt goes on and its outcome comes late.
+    `held` are the attempts, in the order in which they were submitted. `slow` has the milliseconds
+    that tasks take, by name. `dies` has the number of attempts, by name, whose worker dies when they
+    are done, so that their outcome is lost. With `obeys` cancelled attempts are dropped; otherwise they
+    go on, and their outcome comes late.
     """
 
     def __init__(
@@ -128,13 +128,11 @@ class ManualRunner:
         return held
 
     def clock_set(self, by: int) -> None:
-        """Have attempts take as long as before after the clock was set forward or back by so many
-        milliseconds.
-        """
+        """Keep the durations of attempts when the clock is set on or back by so many milliseconds."""
         self._ready_at = {key: at + by for key, at in self._ready_at.items()}
 
     def ready(self) -> list[TaskRequest]:
-        """Return the attempts that have had their time, in order."""
+        """Return the attempts whose time is over, in order."""
         now = self._clock.now()
         return [request for request in self.held if self._ready_at[request.key] <= now]
 
@@ -143,7 +141,7 @@ class ManualRunner:
         return min((self._ready_at[request.key] for request in self.held), default=None)
 
     def run(self, request: TaskRequest) -> TaskOutcome:
-        """Run a held attempt and report it; the outcome is returned too, to be sent again."""
+        """Run a held attempt and report it. Return the outcome too, so that a test can send it again."""
         self.held.remove(request)
         outcome = execute(request, self._codec, self.sink)
         if self.sink is not None and self.sink.died is not None:
@@ -156,6 +154,6 @@ class ManualRunner:
         return outcome
 
     def lose(self, request: TaskRequest) -> None:
-        """Let the worker die with a held attempt, and its runner notice."""
+        """Report a held attempt as lost with its worker."""
         self.held.remove(request)
         self._report(lost(request, "its worker was killed."))

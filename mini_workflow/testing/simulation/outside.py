@@ -1,5 +1,7 @@
-"""The world outside of an execution, which outlives every crash: what was committed, and what people
-say to the execution, again and again until they have been answered.
+"""Simulate the outside of an execution, which outlives every crash.
+
+`Record` keeps all committed events. `Outside` sends requests to the execution, again and again until they
+are answered.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ ASKER = "ann"
 
 @frozen
 class Say:
-    """Something that is said to an execution once its history has `count` events of kind `after`.
+    """A request to an execution, sent once its history has `count` events of kind `after`.
 
-    `told` is the answer: of an update its value, or the type of the error that is raised at
-    whoever says it; None where there is nothing to answer.
+    `told` is the expected answer: the value of an update, or the type of the error that its caller
+    gets; None for requests without an answer.
     """
 
     kind: Literal["signal", "update", "cancel", "complete", "fail", "heartbeat"]
@@ -42,7 +44,7 @@ class Say:
 
 
 class Record:
-    """All events that were ever committed, of all runs, whoever has committed them."""
+    """All events that any process has committed, of all runs."""
 
     def __init__(self) -> None:
         self._lines: dict[str, list[str]] = defaultdict(list)
@@ -51,11 +53,11 @@ class Record:
         """Those with which a run began that was asked for when the one before had closed."""
 
     def watch(self, store: Store) -> Store:
-        """Return the store, with what is committed to it recorded."""
+        """Return a store that records the commits to a store."""
         return _Watched(store, self)
 
     def commit(self, commit: Commit) -> None:
-        """Note what was committed. Raises AssertionError if it is not the end of its history."""
+        """Record a commit. Raises AssertionError if it does not continue its history."""
         lines = self._lines[commit.execution_id]
         if commit.deleted_at is not None:
             lines.clear()
@@ -83,7 +85,7 @@ class Record:
         return recorded[starts[-1] :] if starts else []
 
     def count(self, execution_id: str, kind: type[Any]) -> int:
-        """Return how many events of a kind there were, each once."""
+        """Return the number of different events of a kind."""
         all_of_them, copies = self._events[execution_id], self._copies[execution_id]
         return sum(isinstance(e, kind) for e in all_of_them) - sum(
             isinstance(e, kind) for e in copies
@@ -91,9 +93,11 @@ class Record:
 
 
 class Outside:
-    """Says things to one execution, in order: a new one when what was said before is answered, but
-    for updates, which take as long as they take. What was not answered is said again to the next
-    process, under the same id. `said` are all requests, to be repeated by a test.
+    """A sender of requests to one execution, in order.
+
+    The next request is sent when the one before is answered, without a wait for updates. Requests
+    without an answer are sent again to the next process, with the same id. `said` are all requests, for
+    tests that repeat them.
     """
 
     def __init__(
@@ -109,11 +113,11 @@ class Outside:
         self._told: dict[int, Any] = {}
 
     def forget(self) -> None:
-        """Forget what was asked of a process that is gone."""
+        """Forget the requests to a process that is gone."""
         self._open.clear()
 
     def step(self, send: Callable[[Input], None]) -> bool:
-        """Say what is next, if its time has come; whether that was so."""
+        """Send the next request, if its time has come. Return whether it was sent."""
         for index, say in enumerate(self._says):
             if index in self._told or self._hear(index, say):
                 continue
@@ -132,9 +136,7 @@ class Outside:
         return False
 
     def faults(self) -> list[str]:
-        """Return what has gone wrong with what was said, when all is over; empty
-        when all is well.
-        """
+        """Return the requests with a wrong outcome, at the end; empty if there are none."""
         found: list[str] = []
         for index, say in enumerate(self._says):
             told = self._told[index] if index in self._told or self._hear(index, say) else "nothing"
@@ -162,9 +164,7 @@ class Outside:
         return False
 
     def _hear(self, index: int, say: Say) -> bool:
-        """Return whether there is an answer now. An update that was answered is not asked for
-        again.
-        """
+        """Return whether there is an answer now. An answered update is not sent again."""
         request = self._open.get(index)
         told: Any = None
         try:
@@ -239,7 +239,7 @@ class Outside:
 
 
 def again(request: Input) -> Input:
-    """Return the request once more, from whoever does not know that it has arrived."""
+    """Return the same request again, as its sender repeats it without an answer."""
     if isinstance(request, Post):
         return Post(request.execution_id, replace(request.message))
     if isinstance(request, Update):

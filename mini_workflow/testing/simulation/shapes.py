@@ -1,4 +1,4 @@
-"""Define a shape of a workflow, and the tasks that shapes are made of."""
+"""Define shapes of workflows, and the tasks of shapes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mini_workflow.workflow import Registry, Workflow
 
 @dataclass(frozen=True)
 class Shape:
-    """A workflow with what comes of it. `tags` say what it uses: see `TAGS`.
+    """A workflow with its expected outcome. `tags` name the features that it uses: see `TAGS`.
 
-    `result` is what it returns, unless `failure` names the exception that it fails with, or is
-    "ExecutionCancelled". `done` says how many tasks of each name complete, and `attempts` how many
-    attempts are made in all where nothing is lost. `slow` are names of tasks with the milliseconds
-    that they take, and `dies` those whose worker dies in so many attempts; the others take no time,
-    and none. `says` is what it is told from outside. It is started with that `timing`, and those `headers`.
+    `result` is its result, unless `failure` names the exception that it fails with, or is
+    "ExecutionCancelled". `done` has the number of completed tasks by name, and `attempts` the number
+    of all attempts if none is lost. `slow` has the milliseconds that tasks take, and `dies` the number
+    of attempts in which their worker dies, by name; 0 for others. `says` are the requests from outside.
+    The execution is started with `timing` and `headers`.
     """
 
     workflow: Workflow[Any, Any]
@@ -80,7 +80,7 @@ TAGS: Final[dict[str, str]] = {
     "wide": "has very many tasks at once",
     "ordered": "returns the order in which things happened: not the same after a crash, or on threads",
 }
-"""What the tags of shapes mean."""
+"""The tags of shapes, with their meaning."""
 
 _SHAPES: Final[list[Shape]] = []
 
@@ -88,8 +88,8 @@ _SHAPES: Final[list[Shape]] = []
 def choose(*tags: str, without: Sequence[str] = ()) -> dict[str, Shape]:
     """Return the shapes that have all of these tags and none of those in `without`, by name.
 
-    Shapes are there once their module is imported. Raises ValueError if there is no such tag, or if
-    two shapes that have been chosen have the same name.
+    A shape is known once its module is imported. Raises ValueError for an unknown tag, or if two chosen
+    shapes have the same name.
     """
     if unknown := {*tags, *without} - set(TAGS):
         raise ValueError(f"no shape is tagged {sorted(unknown)}: choose of {', '.join(TAGS)}")
@@ -166,20 +166,20 @@ PATIENT: Final = RetryPolicy(max_attempts=12, initial=2.0, factor=1.5, jitter="n
 
 
 def work(value: Any = None) -> Any:
-    """Return a task that does something and returns its argument."""
+    """Note the task in the ledger, and return the argument."""
     Ledger.note()
     return value
 
 
 async def work_async(value: Any = None) -> Any:
-    """Return the same, asynchronously."""
+    """Note the task in the ledger, and return the argument, as an async task."""
     Ledger.note()
     await asyncio.sleep(0)
     return value
 
 
 def flaky(good: int) -> int:
-    """Return a task that succeeds from attempt number `good` on."""
+    """Fail, as a task, before attempt number `good`."""
     Ledger.note()
     if current_task().attempt < good:
         raise ConnectionError(f"attempt {current_task().attempt}")
@@ -187,7 +187,7 @@ def flaky(good: int) -> int:
 
 
 def broken(text: str) -> None:
-    """Fail always, as a task."""
+    """Fail in every attempt, as a task."""
     Ledger.note()
     raise ValueError(text)
 

@@ -1,11 +1,11 @@
-"""An engine driven by hand: without threads, on a clock that stands still, through crashes.
+"""Drive an engine step by step: without threads, on a clock that stands still, through crashes.
 
-`Stepper` is a process with its engine, cache, runner and backend. `crash` throws all of them away
-and leaves what is stored. What people outside say to an execution is said between two steps.
+`Stepper` is a process with its engine, cache, runner and backend. `crash` throws all of them away and
+keeps the stored data. Requests from outside are sent between two steps.
 
-Leases. A crashed owner cannot give its lease back, and on this machine its process still lives. So
-another one may take over only when the lease has ended: `crash` lets the clock pass it. With the
-short `LEASE` of this module that is too little to matter to any workflow of the corpus.
+A crashed owner cannot give its lease back, and its process still lives on this machine. So another owner
+may take over only when the lease has ended: `crash` moves the clock behind its end. The short `LEASE` of
+this module is too short to matter to a workflow of the corpus.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from mini_workflow.core.events import (
 from mini_workflow.core.history import History
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.wire import decode_message
-from mini_workflow.engine.engine import LIMITS, Engine, Ports
+from mini_workflow.engine.engine import Engine, Ports
+from mini_workflow.engine.engine_parts import LIMITS
 from mini_workflow.engine.requests import Input, Post, Release, Resume, Start
 from mini_workflow.engine.turn import Turn
 from mini_workflow.ports import Backend, Head, StreamStore
@@ -49,7 +50,7 @@ OpenBackend = Callable[[str, ManualClock], "Backend"]
 
 
 class Stepper:
-    """One process after the other on the same state. See the module's description."""
+    """Processes, one after the other, on the same state. See the docstring of the module."""
 
     def __init__(
         self,
@@ -70,10 +71,10 @@ class Stepper:
         self.inbox: list[Input] = []
         self.registry = registry
         self.told: dict[str, Turn] = {}
-        """The last turn that closed or blocked each execution, as its waiters were told."""
+        """The last turn that closed or blocked each execution, as its waiters received it."""
         self.record = Record()
         self.outside: Outside | None = None
-        """Who speaks to an execution between two steps."""
+        """The senders of requests to executions between two steps."""
         self.rings = 0
         self.owners = 0
         self.backend: Backend
@@ -91,13 +92,13 @@ class Stepper:
         self._is_open = False
 
     def speak(self, execution_id: str, says: Sequence[Say]) -> None:
-        """Have this said to an execution, between two steps."""
+        """Send these requests to an execution, between two steps."""
         self.outside = Outside(
             execution_id, says, self.codec.for_execution(execution_id), self.record
         )
 
     def share(self, other: Stepper) -> None:
-        """Both have the same state, and the same world outside."""
+        """Share the state and the outside with another stepper."""
         self.record, self.outside = other.record, other.outside
 
     # Life
@@ -145,7 +146,7 @@ class Stepper:
     def crash(self) -> None:
         """Let the process die. Nothing of it can reach the state any more; its lease ends."""
         self._drop()
-        # Also if the clock has been set back since the lease was renewed.
+        # Enough also if the clock was set back since the lease was renewed.
         self.clock.set(max(self.clock.now(), self._latest) + LEASE + 1)
 
     def close(self) -> None:
@@ -164,7 +165,7 @@ class Stepper:
         self._drop()
 
     def discard(self) -> None:
-        """Let go of everything; harmless if there is nothing."""
+        """Drop the process without a close. Harmless if there is none."""
         if self._is_open:
             self._drop()
 
@@ -177,7 +178,7 @@ class Stepper:
 
     def _drop(self) -> None:
         self.crashes.kill()
-        # Left to the garbage collector, live coroutines would end at an unforeseeable time.
+        # Close live coroutines now: the garbage collector would end them at a random time.
         self.engine.close()
         for run in self._runs:
             run.close()
@@ -191,7 +192,7 @@ class Stepper:
     # Requests
 
     def start(self, workflow: str, *args: Any, execution_id: str, fresh: bool = False) -> Start:
-        """Ask for an execution; the answer is in its `reply` once `process` has run."""
+        """Request the start of an execution. Its `reply` has the answer once `process` has run."""
         arguments = self.codec.for_execution(execution_id).encode_arguments(args, {})
         shape = choose(without=["ordered"]).get(workflow)
         request = Start(execution_id, workflow, arguments, fresh)
@@ -202,26 +203,26 @@ class Stepper:
         return request
 
     def terminate(self, execution_id: str, reason: str = "") -> Post:
-        """Ask for the end of an execution."""
+        """Request the termination of an execution."""
         request = Post(execution_id, ExecutionTerminated(self.clock.now(), reason))
         self.inbox.append(request)
         return request
 
     def resume(self, execution_id: str) -> Resume:
-        """Ask for a blocked execution to go on."""
+        """Request that a blocked execution is resumed."""
         request = Resume(execution_id)
         self.inbox.append(request)
         return request
 
     def set_clock(self, by: int) -> None:
-        """Somebody sets the clock forward by so many milliseconds, or back; no time passes."""
+        """Set the clock on or back by so many milliseconds, without time passing."""
         self.clock.advance(by)
         self.runner.clock_set(by)
 
     # Steps
 
     def process(self) -> None:
-        """Let the engine take what has arrived."""
+        """Let the engine process the messages that have arrived."""
         # The same list is kept: the runner reports into it.
         requests = self.inbox[:]
         del self.inbox[:]
@@ -229,7 +230,7 @@ class Stepper:
         self.engine.process(requests)
 
     def settle(self) -> None:
-        """Process until nothing is left that need not wait."""
+        """Process until everything that is left waits for a task or a time."""
         for _ in range(1000):
             self.process()
             if not self.inbox and not self._is_due():
@@ -237,10 +238,9 @@ class Stepper:
         raise AssertionError("the engine does not come to rest")
 
     def step(self) -> bool:
-        """Settle, then say what is to be said, or else run the next attempt, or else let time pass
-        to what is next.
+        """Settle; then send the next request, or else run the next attempt, or else let time pass.
 
-        Answers whether there was anything to do.
+        Return whether there was anything to do.
         """
         self.settle()
         if self.outside is not None and self.outside.step(self.inbox.append):
@@ -255,7 +255,7 @@ class Stepper:
         if later is None:
             return False
         if later <= self.clock.now():
-            # It is due, and the engine waits all the same: for a store that has failed.
+            # A timer is due, but the engine waits for a store that has failed.
             later = engine.deadline()
         self.clock.set(max(self.clock.now(), later))
         return True
@@ -268,7 +268,7 @@ class Stepper:
         raise AssertionError(f"still at work after {limit} steps")
 
     def run_wide(self, limit: int = 2_000) -> None:
-        """Step with all attempts that are ready run before the engine hears of them."""
+        """Step, and run all ready attempts before the engine gets their outcomes."""
         for _ in range(limit):
             self.settle()
             for request in self.runner.ready():
@@ -280,7 +280,7 @@ class Stepper:
     def _is_due(self) -> bool:
         return self.engine.deadline() <= self.clock.now()
 
-    # What is there
+    # The stored data
 
     def head(self, execution_id: str) -> Head | None:
         """Return the stored head."""
@@ -291,9 +291,7 @@ class Stepper:
         return self.backend.store.history(execution_id)
 
     def outcome(self, execution_id: str) -> Any:
-        """Return the result of a closed execution, or the name of what it failed with or how it
-        ended.
-        """
+        """Return the result of a closed execution, or the name of its failure or of its status."""
         for event in reversed(History.from_lines(self.lines(execution_id))):
             if isinstance(event, ExecutionCompleted):
                 return self.codec.for_execution(execution_id).decode(event.result)
@@ -304,9 +302,9 @@ class Stepper:
         return None
 
     def faults(self, execution_id: str) -> list[str]:
-        """Return what is wrong with an execution as it is stored; empty when all is well.
+        """Return the faults of a stored execution; empty if there are none.
 
-        Its history replays to the end without anything new, and its head says the same.
+        Its history has to replay to the end without new events, and its head has to fit the history.
         """
         head = self.head(execution_id)
         if head is None:
@@ -317,7 +315,7 @@ class Stepper:
         definition = self.registry.get(head.workflow)
         stored = self.backend.store.load(execution_id)
         assert stored is not None
-        # What is kept beside the history: the last heartbeats of promises, by which those end later.
+        # The last heartbeats of promises, which move their ends, are kept beside the history.
         kept = tuple(map(decode_message, stored.parked))
         decision = advance(
             definition, history, kept, self.codec, execution_id=execution_id, limits=LIMITS
@@ -326,11 +324,11 @@ class Stepper:
         if decision.fault is not None:
             found.append(f"the replay fails: {decision.fault}")
         if len(history) == 1 and head.run > 1 and head.busy:
-            return found  # the run before has ended, and this one has not made its first turn
+            return found  # the earlier run has ended, and this one has not had its first turn
         if decision.events:
             found.append(f"the replay brings more: {decision.events}")
         says = (head.status, head.busy, head.wake_at)
-        # For a deadline any time will do: that of an earlier attempt, or a later one if it goes on.
+        # Any time is right for a deadline: that of an earlier attempt, or a later one.
         wakes = head.wake_at if decision.deadline and head.wake_at else decision.wake_at
         if says != (decision.condition, decision.busy, wakes):
             found.append(f"the head {head} does not fit its history, {decision}")

@@ -1,8 +1,7 @@
-"""Workflows that do not just go straight on: shapes that are cancelled, that undo what they have done,
-whose workers die, whose code has changed, and that continue as new.
+"""Define shapes with a cancel, an undo, dying workers, changed code, or several runs.
 
-As those of the corpus, each comes to the same result after any number of crashes, delays and
-duplicates, whatever the order in which tasks end.
+As in the corpus, each has the same result after any number of crashes, delays and duplicates, and for
+every order in which tasks end.
 """
 
 from __future__ import annotations
@@ -138,12 +137,12 @@ async def workers_that_die(ctx: Context) -> list[Any]:
 
 @shape(6, attempts=3, pages=1, tags="tasks retries")
 async def heartbeats(ctx: Context) -> int:
-    """Return what an attempt has said of itself reaches the next one."""
+    """Pass the details of a heartbeat from one attempt to the next."""
     return await ctx.task(pages, 6, retry=PATIENT, heartbeat_timeout=60)
 
 
 def pages(count: int) -> int:
-    """Return a task that gets on by two pages in each attempt."""
+    """Get on by two pages in each attempt, as a task."""
     Ledger.note()
     task = current_task()
     done: int = task.last_heartbeat or 0
@@ -183,7 +182,7 @@ def _twice(i: int) -> int:
 
 @shape([True, True, True], says=[Say("signal", "go")], new=3, tags="tasks signals patches")
 async def patched(ctx: Context) -> list[bool]:
-    """Asked before and behind everything that is recorded, and again and again."""
+    """Call `patched` before and behind all recorded events, and several times."""
     seen = [ctx.patched("first")]
     await step(ctx, "new" if seen[-1] else "old")
     await ctx.wait_for_signal("go")
@@ -200,9 +199,7 @@ async def patched(ctx: Context) -> list[bool]:
     tags="tasks signals continues",
 )
 async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
-    """Return each run receives one signal; those that wait behind it, and those on the way, move
-    on.
-    """
+    """Receive one signal in each run; waiting signals go to the next run."""
     seen = (*seen, await ctx.wait_for_signal("go"))
     await step(ctx, "round", seen[-1])
     if len(seen) < 5:
@@ -212,7 +209,7 @@ async def continued_with_signals(ctx: Context, seen: tuple[int, ...] = ()) -> li
 
 @shape([0, 1, 2, 3], says=signals("go", [0, 1, 2, 3]), last=1, tags="tasks signals continues")
 async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[int]:
-    """Return a run ends in the turn in which its signal arrives."""
+    """End each run in the turn in which its signal arrives."""
     seen = (*seen, await ctx.wait_for_signal("go"))
     if len(seen) < 4:
         ctx.continue_as_new(seen)
@@ -231,7 +228,7 @@ async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[in
     tags="tasks signals updates continues",
 )
 async def continued_with_handlers(ctx: Context, total: int = 0) -> int:
-    """Handlers of signals and updates, done before the run goes on as a new one."""
+    """Handle signals and updates before the run continues as new."""
     at_work = 0
 
     async def add(n: int) -> str:
@@ -281,7 +278,7 @@ HEADERS = {"tenant": "t-7", "trace": "4bf92f35"}
     tags="tasks continues",
 )
 async def with_headers(ctx: Context, *seen: Any) -> list[Any]:
-    """Hand headers to a task and to the next run."""
+    """Pass headers to a task and to the next run."""
     if not seen:
         await step(ctx, "before")
         ctx.continue_as_new(ctx.headers)
@@ -291,12 +288,12 @@ async def with_headers(ctx: Context, *seen: Any) -> list[Any]:
 
 
 def headers_of_task() -> dict[str, str]:
-    """Return what goes along with the task."""
+    """Return the headers of the task."""
     Ledger.note()
     return current_task().headers
 
 
-# Begun later, ended by a deadline, tried again
+# Executions with a delay, a deadline or a retry
 
 
 @shape(7, timing=Timing(delay=60_000, timeout=DAY), step=2, tags="tasks timers timed")

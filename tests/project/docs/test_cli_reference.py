@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from mini_workflow.cli.app import cli
 from mini_workflow.cli.failures import MEANING
-from mini_workflow.cli.session import Command
+from mini_workflow.cli.output import Command
 from tests.project.docs.test_snippets import ROOT
 
 DOCUMENT = ROOT / "docs" / "cli.md"

@@ -300,6 +300,25 @@ def test_output_that_cannot_be_written_is_told_in_one_line(mw: World) -> None:
         process.communicate()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("limits", "nope"), "there is no limit 'nope'; `mini-workflow limits` lists"),
+        (("schedule", "show", "nope"), "there is no schedule 'nope'; `mini-workflow schedule ls`"),
+        (("limits", "nope", "--rate", "5"), "'5' is no rate: give COUNT/SECONDS, as in 100/60"),
+        (("query", "one", "x"), "name that module before the command, as in `mini-workflow -m"),
+        (("fork", "one"), "give either --before or --at"),
+        (("replay", "one", "cli_flows", "--until", "99"), "give the number of an event, 1 to 4"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_is_told_what_to_write(
+    mw: World, words: tuple[str, ...], said: str
+) -> None:
+    mw("run", "cli_flows:greet", "name=ann", "--id", "one", "-q")
+    assert said in mw(*words, status=None).err
+
+
 def test_what_the_output_s_encoding_lacks_is_escaped(mw: World) -> None:
     mw.environment["PYTHONIOENCODING"] = "ascii"
     assert mw("run", "cli_flows:greet", "name=ä", "--id", "one", "-q").out == "hello \\xe4"
@@ -320,7 +339,7 @@ def test_ctrl_c_ends_whatever_waits_in_one_line(mw: World, words: tuple[str, ...
     _, err = process.communicate(timeout=WAIT)
     assert process.returncode == (0 if words[0] == "worker" else 130)
     if words[0] == "worker":
-        assert err.splitlines()[-1].endswith("what is running stays in the store")
+        assert err.splitlines()[-1].endswith("executions that are not done stay in the store")
     else:
         assert err == "interrupted\n"
     assert "Traceback" not in err
@@ -401,7 +420,7 @@ def test_a_task_waits_for_its_worker_and_get_and_doctor_say_so(
     mw("start", "cli_flows:trained", "--id", "one")
     with mw.served("worker", "cli_flows", "--worker", "cpu"):
         said = eventually(lambda: "worker gpu" in (out := mw("get", "one").out) and out)
-        assert "task #1 'train' is with worker 'gpu', or waits for it" in said
+        assert "task #1 'train' runs on worker 'gpu', or waits for it" in said
         assert "mini-workflow worker MODULE --label gpu" in said
         monkeypatch.setattr("mini_workflow.doctor.executions.LONG", timedelta())
         mw("ls")
@@ -445,4 +464,4 @@ def test_executions_are_listed_and_counted_by_filters(mw: World) -> None:
     assert len(mw("export", "kept", *by_tag, "--json").json["files"]) == 2
     assert "tags all=yes customer=c-1" in mw("get", "g3").out
     assert "give NAME=VALUE" in mw("ls", "--tag", "customer", status=2).err
-    assert "is no moment" in mw("ls", "--started-after", "yesterday", status=2).err
+    assert "is no time" in mw("ls", "--started-after", "yesterday", status=2).err

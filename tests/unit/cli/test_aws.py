@@ -81,4 +81,4 @@ def test_doctor_names_every_setting_that_is_missing(pulumi: World) -> None:
 
 def test_there_is_nothing_to_serve_on_aws(mw: World) -> None:
     said = mw("--backend", "aws", "worker", "cli_flows", status=2)
-    assert "there is nothing to serve here" in said.err
+    assert "only workers that take their tasks from a queue run here" in said.err

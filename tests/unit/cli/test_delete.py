@@ -1,6 +1,9 @@
 """delete: one execution, or all that match; vacuum."""
 
+import logging
+
 import cli_flows
+import pytest
 
 from tests.unit.cli.world import World
 
@@ -19,6 +22,18 @@ def test_one_is_deleted_and_its_id_is_free(served: World) -> None:
     assert served("delete", "gone", "--json").json == {"id": "gone", "deleted": True}
 
 
+def test_why_it_is_deleted_is_logged(served: World, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("gone", "also"):
+        served("start", "cli_flows:waiting", "--id", name)
+        served("terminate", name)
+        served("result", name, status=1)
+    with caplog.at_level(logging.INFO, "mini_workflow.engine.executions"):
+        served("delete", "gone", "--reason", "a test", "--by", "ann")
+        served("delete", "--status", "terminated", "--yes", "--reason", "old")
+    assert "[gone] was asked to delete by ann: a test" in caplog.text
+    assert "[also] was asked to delete: old" in caplog.text
+
+
 def test_all_that_match_are_deleted(served: World) -> None:
     for name in ("one", "two", "other"):
         tag = "kind=other" if name == "other" else "kind=old"
@@ -28,9 +43,9 @@ def test_all_that_match_are_deleted(served: World) -> None:
     for name in ("one", "two"):
         served("terminate", name)
         served("result", name, status=1)
-    assert (
-        "2 executions would be asked to delete: add --yes" in served("delete", *same, status=2).err
-    )
+    refused = served("delete", *same, status=2).err
+    assert "this would delete 2 executions, and there is no terminal to ask at" in refused
+    assert "add --yes" in refused
     assert served("delete", *same, "--yes", "--json").json == {"matched": 2, "deleted": 2}
     assert served("get", "other", "--json").json["status"] == "running"
     wrong = served("delete", "--status", "running", "--yes", status=2).err

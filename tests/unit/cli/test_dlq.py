@@ -294,12 +294,12 @@ def test_a_queue_that_is_not_there_is_told_and_the_others_are_shown(engine: Engi
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("redrive",), "say which letters"),
-        (("drop",), "say which letters"),
-        (("drop", "--all", "x"), "leave out their ids"),
-        (("drop", "--all", "--execution", "x"), "leave out their ids"),
+        (("redrive",), "which letters?"),
+        (("drop",), "which letters?"),
+        (("drop", "--all", "x"), "leave out --all, or the ids"),
+        (("drop", "--all", "--execution", "x"), "leave out --all, or the ids"),
         (("ls", "--queue", "letters"), "letters"),
-        (("ls",), "an SQLite file has no dead letters"),
+        (("ls",), "sqlite:state.db has no dead letters"),
         (("redrive", "--all"), "mini-workflow ls --status blocked"),
     ],
     ids=str,

@@ -35,6 +35,32 @@ def run(postgres: PostgresServer, schema: str) -> Run:
     return run
 
 
+@pytest.mark.parametrize("words", [("vacuum",), ("backup", "copy.db"), ("dlq", "ls")])
+def test_commands_for_other_stores_name_this_one(words: tuple[str, ...]) -> None:
+    said = CliRunner().invoke(cli, ["--backend", "postgresql://ann@db/orders", *words])
+    assert said.exit_code == 2
+    assert "ostgres" in said.stderr
+    assert "SQLite file has no" not in said.stderr
+    assert "are on AWS" not in said.stderr
+
+
+def test_dev_hands_on_the_address_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        "mini_workflow.cli.development.supervise",
+        lambda command, variables, *others: handed.append(variables),
+    )
+    addresses = ["--backend", "postgresql://pooler/a", "--direct-url", "postgresql://server/a"]
+    said = CliRunner().invoke(cli, [*addresses, "dev", "flows", "--port", "0"])
+    assert said.exit_code == 0, said.output
+    assert handed == [
+        {
+            "MINI_WORKFLOW_BACKEND": "postgresql://pooler/a",
+            "MINI_WORKFLOW_DIRECT_URL": "postgresql://server/a",
+        }
+    ]
+
+
 def test_migrate_makes_the_tables_once(run: Run) -> None:
     first = run("migrate", "--json")
     assert first.exit_code == 0, first.output

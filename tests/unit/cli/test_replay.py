@@ -62,7 +62,7 @@ def test_json_stands_alone(trip: World) -> None:
     said = trip("replay", "t", "trips", "--json", "--trace")
     assert said.json["fits"] is True
     assert said.err.splitlines()[0] == "   1  ExecutionStarted"
-    assert "--pdb talks to you" in trip("replay", "t", "trips", "--json", "--pdb", status=2).err
+    assert "--pdb prompts you" in trip("replay", "t", "trips", "--json", "--pdb", status=2).err
 
 
 def test_both_sides_of_a_mismatch(trip: World) -> None:

@@ -41,7 +41,9 @@ def test_all_that_match(served: World) -> None:
         served("start", "cli_flows:waiting", "--id", name, "--tag", tag)
     same = ("--workflow", cli_flows.waiting.name, "--tag", "kind=same")
     told = served("terminate", *same, status=2).err
-    assert "2 executions would be asked to terminate: add --yes" in told
+    assert (
+        "this would terminate 2 executions, and there is no terminal to ask at: add --yes" in told
+    )
     assert served("get", "one", "--json").json["status"] == "running"
     said = served("terminate", *same, "--yes", "--json").json
     assert said == {"matched": 2, "sent": 2, "failed": [], "served": True}

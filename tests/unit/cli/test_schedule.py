@@ -50,7 +50,7 @@ def test_the_life_of_a_schedule(served: World) -> None:
     latest = ("schedule", "update", "yearly", "--catch-up", "latest", "-m", "cli_flows")
     assert served(*latest, "--json").json == {"id": "yearly", "done": "updated"}
     assert about()["catch_up"] == "latest"
-    assert "nothing is to be changed" in served("schedule", "update", "yearly", status=2).err
+    assert "nothing to change" in served("schedule", "update", "yearly", status=2).err
     assert served("schedule", "delete", "yearly").out == "yearly: deleted"
     served("schedule", "show", "yearly", status=3)
     assert served("schedule", "ls", "--json").json == []

@@ -85,7 +85,7 @@ def test_a_name_that_is_no_text_fails_the_map_where_it_is_asked_for(name: Any) -
         return "not reached"
 
     driver = Driver(mapping)
-    assert "ctx.map(name=...) has given" in driver.result()
+    assert "ctx.map(name=...) returned" in driver.result()
     assert driver.recorded(events.TaskScheduled) == []
 
 
@@ -155,7 +155,7 @@ def test_a_map_that_ends_early_gives_the_others_up() -> None:
     ("options", "culprit"),
     [
         ({"min_successful": 0}, "min_successful=0"),
-        ({"min_successful": 5}, "no more than 4 items"),
+        ({"min_successful": 5}, "there are only 4 items"),
         ({"min_successful": True}, "min_successful=True"),
         ({"tolerated_failures": -1}, "tolerated_failures=-1"),
         ({"tolerated_failures": 1.5}, "tolerated_failures=1.5"),

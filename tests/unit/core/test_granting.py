@@ -20,7 +20,7 @@ from mini_workflow.core.granting import FINEST, REMEMBERED, Granting
 from mini_workflow.core.limit import LIMIT
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.run import Run
-from mini_workflow.core.slots import STANDING
+from mini_workflow.core.slots import SLOTS_SIGNAL
 from mini_workflow.limits.workflow import limit
 from mini_workflow.workflow import Workflow
 
@@ -58,7 +58,7 @@ class World:
         asker = self.runs[run]
         asker.at += not again
         lines = [[*place, *line] for place, line in asker.lines.items()]
-        self.granting.told({"from": run, "as": run, "at": asker.at, "lines": lines})
+        self.granting.take_report({"from": run, "as": run, "at": asker.at, "lines": lines})
 
     def give_back(self, run: str) -> None:
         """One slot, if it holds any."""
@@ -70,7 +70,7 @@ class World:
 
     def leave(self, run: str) -> None:
         del self.runs[run]
-        self.granting.told({"from": run, "as": run})
+        self.granting.take_report({"from": run, "as": run})
 
     def grant(self, *, lost: bool = False) -> int:
         """Have it grant what there is; answers how many slots that were."""
@@ -191,11 +191,11 @@ def test_what_has_left_gives_back() -> None:
     world.grant()
     late = {"from": "x", "as": "x", "at": 99, "lines": [["", 0, 1, 1, 0]]}
     world.leave("x")
-    world.granting.told(late)
+    world.granting.take_report(late)
     assert world.grant() == 1
     assert world.order[-1][0] == "y"
     world.leave("y")
-    world.granting.told({"from": "y", "as": "y"})
+    world.granting.take_report({"from": "y", "as": "y"})
     assert (world.granting.totals(), len(world.granting)) == ((0, 0), 0)
 
 
@@ -205,7 +205,7 @@ def test_an_older_message_says_nothing() -> None:
     world.grant()
     world.give_back("x")
     old = {"from": "x", "as": "x", "at": 1, "lines": [["", 0, 2, 0, 0]]}
-    world.granting.told(old)
+    world.granting.take_report(old)
     assert world.granting.totals() == (0, 1)
 
 
@@ -415,7 +415,7 @@ def written(count: int) -> tuple[int, int]:
             if asked:
                 value |= {"at": 2, "lines": [["", 0, 1, 0, 0]], "plan": plan}
             now += 1
-            signal = events.SignalReceived(now, STANDING, Payload(tree=value), f"{n}/{asked}")
+            signal = events.SignalReceived(now, SLOTS_SIGNAL, Payload(tree=value), f"{n}/{asked}")
             told += len(signal.value.text)
             decision = decide(run, [signal])
             assert decision.fault is None

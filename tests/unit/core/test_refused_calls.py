@@ -162,8 +162,8 @@ def test_lazy_values_are_refused(make: Any) -> None:
     [
         (lambda ctx: ctx.on_signal("a", TAKES_NONE), "take one argument"),
         (lambda ctx: ctx.on_signal("a", TAKES_TWO), "take one argument"),
-        (lambda ctx: ctx.on_update("a", TAKES_TWO, validator=TAKES_NONE), "of which there are 2"),
-        (lambda ctx: ctx.on_update("a", TAKES_NONE, validator=TAKES_TWO), "of which there are 0"),
+        (lambda ctx: ctx.on_update("a", TAKES_TWO, validator=TAKES_NONE), "so it has to take 2"),
+        (lambda ctx: ctx.on_update("a", TAKES_NONE, validator=TAKES_TWO), "so it has to take 0"),
     ],
 )
 def test_handlers_with_the_wrong_parameters(register: Any, match: str) -> None:

@@ -166,7 +166,7 @@ def test_a_changed_byte_is_an_error_or_another_event(name: str, data: st.DataObj
 
 
 def test_a_newer_schema_is_refused_naming_both_versions() -> None:
-    with pytest.raises(SchemaTooNew, match="schema version 2, this library reads up to 1"):
+    with pytest.raises(SchemaTooNew, match="schema version 2, this library reads versions up to 1"):
         wire.decode('{"event":"TimerFired","at":1,"seq":1,"v":2}')
 
 

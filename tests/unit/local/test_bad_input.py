@@ -233,7 +233,7 @@ def test_loops_for_ever(path: Path) -> None:
         runtime.start_execution(flows.sleeper, 0.3, id="asleep")
         working = runtime.start_execution(flows.steps, 200)
         spinning = runtime.start_execution(flows.spins)
-        with pytest.raises(ExecutionBlocked, match=r"1 s without awaiting.*flows\.py:\d+"):
+        with pytest.raises(ExecutionBlocked, match=r"1 s without waiting.*flows\.py:\d+"):
             spinning.result(WAIT)
         assert working.result(WAIT) == 19900
         assert runtime.get_execution("asleep").result(WAIT) >= 0.3

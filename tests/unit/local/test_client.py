@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -270,3 +271,24 @@ def test_pages_fit_together(client: LocalClient) -> None:
     assert following is None
     with pytest.raises(UsageError):
         client.list_page(after="x")
+
+
+def test_an_execution_that_is_deleted_meanwhile_keeps_no_other_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    with LocalRuntime(path) as runtime, LocalClient(path) as client:
+        gone = runtime.start_execution(talk, id="gone")
+        gone.terminate()
+        store = client._file._store
+        lookup = store.lookup
+
+        def look_and_delete(names: Any) -> Any:
+            found = lookup(names)
+            gone.delete()
+            return found
+
+        monkeypatch.setattr(store, "lookup", look_and_delete)
+        with pytest.raises(ExecutionNotFound, match="'gone'"):
+            client.start_executions(talk, [("a",), ("b",)], ids=["gone", "new"])
+        assert client.get_execution("new").describe().workflow == "client.talk"

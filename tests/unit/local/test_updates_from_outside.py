@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mini_workflow import Context, LocalClient, LocalRuntime, workflow
+from mini_workflow.engine.requests import Post
 from tests.waiting import WAIT
 
 
@@ -22,6 +23,7 @@ async def counter(ctx: Context) -> int:
         return total
 
     ctx.on_update("add", add)
+    ctx.on_query("total", lambda: total)
     await ctx.wait_for_signal("end")
     return total
 
@@ -56,3 +58,26 @@ def test_what_nobody_runs_yet_is_kept(tmp_path: Path) -> None:
             assert execution.result(WAIT) == 7
         # Nobody runs it any more, and its answers are there.
         assert client.get_execution("c").get_update("u-2").result(0) == 3
+
+
+def test_who_waits_in_the_same_process_is_told_at_once(tmp_path: Path) -> None:
+    """Whoever waits for an answer to be in the history, or for the end of what is deleted, looks again
+    then, and not after some time.
+    """
+    with LocalRuntime(tmp_path / "state.db") as runtime:
+        execution = runtime.start_execution(counter, id="c")
+        transport, watchers = runtime._engine_transport, runtime._driver.watchers
+        with transport.watch("c"):
+            assert execution.update("add", 1, timeout=WAIT) == 1
+            assert watchers.names() == []  # each is told once
+        with transport.watch("c") as wait:
+            request = runtime.updates.make("c", "add", (2,), "u")
+            runtime._driver.put_all([Post("c", request)])
+            while execution.query("total") != 3:
+                wait(WAIT)
+        with transport.watch("c"):
+            execution.signal("end")
+            execution.result(WAIT)
+        with transport.watch("c"):
+            execution.delete()
+            assert watchers.names() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -312,8 +313,8 @@ class Evicting(CachedStore[Any]):
         super().__init__(documents, 100)
         self.write: Callable[[], None] | None = write
 
-    def standing(self, execution_id: str) -> Any:
-        found = super().standing(execution_id)
+    def meta(self, execution_id: str) -> Any:
+        found = super().meta(execution_id)
         if self.write is not None:
             self.write()
             self.write = None
@@ -331,9 +332,9 @@ def test_what_another_process_owes_is_not_lost_when_memory_forgets_within_a_turn
 
     def write() -> None:
         other = CachedStore(one.documents, 100)
-        standing = other.standing("a")
-        assert standing is not None
-        assert other.commit(Commit("a", standing.length), owed, standing.wakeup, 0)
+        meta = other.meta("a")
+        assert meta is not None
+        assert other.commit(Commit("a", meta.length), owed, meta.wakeup, 0)
 
     full = one.process(store=Evicting(one.documents, write))
     execution.signal("word", "y")
@@ -350,3 +351,32 @@ def test_a_closed_runtime_says_so(life: Make) -> None:
         one.runtime.start_execution("double", 1)
     with pytest.raises(RuntimeClosed):
         one.runtime.orchestrate([])
+
+
+both_run = threading.Barrier(2)
+
+
+async def meets(ctx: Context) -> str:
+    def meet() -> str:
+        both_run.wait(WAIT)
+        return "met"
+
+    return await ctx.task(meet)
+
+
+def test_an_attempt_that_comes_twice_at_a_time_keeps_nobody_waiting(life: Make) -> None:
+    world = life(meets)
+    execution = world.runtime.start_execution("meets", id="twice")
+    while (request := world.dispatch.take_request()) is None:
+        assert world.deliver()
+    threads = [
+        threading.Thread(target=world.runtime.execute, args=(request,), daemon=True)
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert not any(thread.is_alive() for thread in threads)
+    world.run()
+    assert execution.result(WAIT) == "met"

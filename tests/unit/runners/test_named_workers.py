@@ -7,32 +7,7 @@ import pytest
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.routed import NamedWorkers
-
-
-class Shelf:
-    """A runner that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.kept: dict[tuple[str, int, int], TaskRequest] = {}
-        self.cancelled: list[tuple[str, int, str]] = []
-        self.calls: list[str] = []
-
-    def submit(self, request: TaskRequest) -> None:
-        self.kept[request.key] = request
-
-    def cancel(self, execution_id: str, seq: int, reason: str = "") -> None:
-        self.cancelled.append((execution_id, seq, reason))
-
-    def holds(self, key: tuple[str, int, int]) -> bool:
-        return key in self.kept
-
-    def prepare_close(self) -> None:
-        self.calls.append("prepare_close")
-
-    def close(self, grace: float) -> list[TaskRequest]:
-        self.calls.append("close")
-        kept, self.kept = list(self.kept.values()), {}
-        return kept
+from tests.unit.runners.shelf import Shelf
 
 
 def request(seq: int, worker: str = "") -> TaskRequest:

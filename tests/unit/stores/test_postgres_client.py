@@ -159,9 +159,9 @@ def test_a_client_that_only_reads_makes_no_tables(postgres: PostgresServer, sche
 @pytest.mark.parametrize(
     ("url", "schema", "says"),
     [
-        ("postgresql://[", "x", "no address"),
+        ("postgresql://[", "x", "address of the Postgres database is wrong"),
         ("postgresql://h/d", "Drop; table", "schema="),
-        ("nonsense=1", "x", "no address"),
+        ("nonsense=1", "x", "address of the Postgres database is wrong"),
     ],
 )
 def test_a_wrong_address_is_refused(url: str, schema: str, says: str) -> None:

@@ -146,7 +146,7 @@ def test_check_replay_of_histories(recorded: History, tmp_path: Path) -> None:
     assert "asks for TaskScheduled #2 'c'" in message
     assert "test_testing_kit.py:" in message
     assert "one.jsonl" in message
-    with pytest.raises(AssertionError, match=r"no workflow 'kit\.steps' is given"):
+    with pytest.raises(AssertionError, match=r"workflow 'kit\.steps' is not among the workflows"):
         check_replay(recorded, [order])
 
 
@@ -238,3 +238,80 @@ def test_pytest_finds_the_fixture(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+@workflow("kit.speaks")
+async def speaks(ctx: Context) -> None:
+    ctx.stream("words").write("now")
+    await ctx.sleep(60)
+    ctx.stream("words").write("later")
+
+
+def test_no_time_passes_for_somebody_who_was_told_and_has_not_looked_yet() -> None:
+    """Such as a caller whose update was answered, on a machine that is slow to wake it."""
+    with WorkflowEnvironment() as env:
+        execution, began = env.start_execution(speaks), env.now()
+        with env._engine_transport.watch(execution.id) as wait:
+            assert not env._skipping.is_awaited()
+            assert env.now() == began
+            while execution.describe().status == "running":
+                wait(5.0)
+            assert not env._skipping.is_awaited()
+        assert env.now() - began == timedelta(seconds=60)
+
+
+def test_no_time_passes_while_a_reader_of_a_stream_does_something_else() -> None:
+    with WorkflowEnvironment() as env:
+        began = env.now()
+        chunks = iter(env.start_execution(speaks).stream("words"))
+        assert next(chunks).value == "now"
+        assert next(chunks).value == "later"
+        assert env.now() - began == timedelta(seconds=60)
+        other = env.start_execution(speaks)
+        for chunk in other.stream("words"):
+            assert not env._skipping.is_awaited()
+            assert env.now() - began == timedelta(seconds=60 if chunk.value == "now" else 120)
+
+
+async def reads(env: WorkflowEnvironment) -> None:
+    began = env.now()
+    async for chunk in env.start_execution(speaks).stream("words"):
+        assert not env._skipping.is_awaited()
+        assert env.now() - began == timedelta(seconds=0 if chunk.value == "now" else 60)
+
+
+def test_no_time_passes_while_a_coroutine_does_something_else() -> None:
+    with WorkflowEnvironment() as env:
+        asyncio.run(reads(env))
+
+
+def test_failures_of_the_contract_suites_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        textwrap.dedent(
+            """
+            from mini_workflow.stores.memory import MemoryBackend
+            from mini_workflow.testing.contracts.agenda import AgendaContract
+
+
+            class TestMine(AgendaContract):
+                def open_backend(self, owner, clock):
+                    backend = MemoryBackend(owner=owner, clock=clock, lease=self.LEASE)
+                    backend.agenda.due = lambda now, limit: ["wrong"]
+                    return backend
+            """
+        )
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "earliest_first",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "assert ['wrong'] == []" in done.stdout, done.stdout

@@ -7,7 +7,7 @@ from tests.waiting import WAIT
 
 PROGRAM = """
 import os, signal, sys, threading
-from mini_workflow.cli.commands.run import until_told
+from mini_workflow.cli.commands.run import until_stopped
 
 def end_at(n):
     seen, over = 0, threading.Event()
@@ -23,11 +23,11 @@ def end_at(n):
         while not over.wait(0.05):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with until_told() as told:
+    with until_stopped() as stop:
         insisting = threading.Thread(target=insist)
         insisting.start()
         sys.settrace(trace)
-        told.wait()
+        stop.wait()
         sys.settrace(None)
         over.set()
         insisting.join()
