@@ -144,7 +144,7 @@ class ExecutionState:
         """The milliseconds by which the deadline is earlier because the clock was set back."""
         self.deadline: int | None = None
         """The deadline of a run that has ended (milliseconds since the epoch)."""
-        self._wakes: list[tuple[int, int]] = []
+        self._wakes: list[tuple[int, int]] | tuple[()] = ()
         self.limits: ReportLimits | None = None
         """The time limits for the reports of attempts; None if there are none, as in a mere reader."""
         self.execution_id = ""
@@ -235,6 +235,7 @@ class ExecutionState:
         """Return the event of the next timer or retry that is due, or None."""
         durations, steady = self.durations, now if steady_since is None else steady_since
         while (at := self._next_planned()) is not None and at <= now:
+            assert self._wakes
             seq = self._wakes[0][1]
             if at == self._end(seq) or durations.is_moved(seq, now, steady):
                 break
@@ -322,12 +323,16 @@ class ExecutionState:
         if (self.own_slot is None or self.own_slot.begin()) and self._timeout is not None:
             self.open_timer(DEADLINE, at + self._timeout, at)
 
+    def _plan(self, at: int, seq: int) -> None:
+        self._wakes = self._wakes or []
+        heappush(self._wakes, (at, seq))
+
     def open_timer(self, seq: int, fire_at: int, began: int | None) -> None:
         """Open a timer. `began` is None for one that is meant for the time `fire_at` of the clock."""
         self.timers[seq] = fire_at
         if began is not None:
             begin_duration(self, seq, began)
-        heappush(self._wakes, (fire_at, seq))
+        self._plan(fire_at, seq)
         if len(self._wakes) > 64 + 2 * (len(self.timers) + len(self.tasks)):
             # Stale entries must not pile up: each heartbeat of a promise moves its timer.
             retries = (seq for seq, task in self.tasks.items() if task.retry_at is not None)
@@ -388,7 +393,7 @@ class ExecutionState:
         self._give_back(task)
         self.released.pop(event.seq, None)
         begin_duration(self, event.seq, event.at)
-        heappush(self._wakes, (event.retry_at, event.seq))
+        self._plan(event.retry_at, event.seq)
 
     def _task_retry_started(self, event: events.TaskRetryStarted) -> None:
         task = self.tasks[event.seq]
@@ -408,7 +413,7 @@ class ExecutionState:
         durations = self.durations
         for seq in durations.begun_after(event.at):
             durations.move(seq, event.at, event.by)
-            heappush(self._wakes, (self._end(seq) - durations.moved[seq], seq))
+            self._plan(self._end(seq) - durations.moved[seq], seq)
         self.deadlines.clock_set_back(event.at)
 
     def _task_released(self, event: events.TaskReleased) -> None:

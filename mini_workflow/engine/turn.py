@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.awaited import is_of_task, recall
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import SendMessage
+from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -38,6 +38,7 @@ from mini_workflow.engine.runs import (
     with_waits,
 )
 from mini_workflow.engine.turn_data import (
+    NONE_FAILED,
     Delivery,
     Turn,
     deadly,
@@ -68,6 +69,10 @@ RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.P
 DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
+
+
+_KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
+"""The kinds of commands that turns have had together, each once."""
 
 
 class Turns:
@@ -339,7 +344,7 @@ class Turns:
             run.state.miss_no_heartbeat(now)
             run.summary = None
         arrived = frozenset(map(type, messages))
-        names = names_of_failed(run, messages) if events.TaskFailed in arrived else {}
+        names = names_of_failed(run, messages) if events.TaskFailed in arrived else NONE_FAILED
         waits = run.main is None and not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
         if decision is None or decision.spoilt_by is not None:
@@ -389,6 +394,7 @@ class Turns:
         is_new = live.length == 0 or delivery.resume or after.status != head.status
         is_new = is_new or (after is not head and after != head)
         kinds = frozenset(map(type, decision.commands))
+        kinds = _KINDS.setdefault(kinds, kinds)
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:
             park, unpark = parking(run.state, after, left, unpark, ends=continues)

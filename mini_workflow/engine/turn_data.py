@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
 
+NONE_FAILED: Final[Mapping[int, str]] = {}
+"""Of a turn to which no failure was reported. One for all, as with the tuples that are empty here: what each
+execution has is gone through by the garbage collector as long as a commit takes.
+"""
+
 
 @mutable
 class Delivery:
@@ -39,8 +44,8 @@ class Delivery:
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
     requests: list[Input] = field(default_factory=list[Input])
-    entries: list[int] = field(default_factory=list[int])
-    refused: list[Message] = field(default_factory=list[Message])
+    entries: list[int] | tuple[()] = ()
+    refused: list[Message] | tuple[()] = ()
     resume: bool = False
     posted: bool = False
     due: bool = False
@@ -63,9 +68,9 @@ class Turn:
     """Whether the code of the run has begun in this turn."""
     cut: bool = False
     """Whether the turn ends before an inline task for which there was no time: see `Decision.cut`."""
-    failed: dict[int, str] = field(default_factory=dict[int, str])
+    failed: Mapping[int, str] = NONE_FAILED
     """The names of the tasks whose attempts are reported to have failed, by number."""
-    children: list[str] = field(default_factory=list[str])
+    children: list[str] | tuple[()] = ()
     """The ids of the children that begin in its commit."""
     final_messages: tuple[QueuedMessage, ...] = ()
     """The last messages of an execution that the turn deletes. They are posted before the commit."""

@@ -239,6 +239,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._held = ()
         self._repeated = None
         self._current = self._repeating = None
+        if all(task.done() for task in self.tasks):
+            for task in self.tasks:
+                silence(task)
+            self.tasks.clear()
+        else:
+            self._close_tasks()
+        # Only now, since a library may behave differently in a workflow, also while its code ends.
+        self.workflow = None
+        self.generators.clear()
+        self._ready.clear()
+        self._owner = self.timers = _NOBODY
+
+    def _close_tasks(self) -> None:
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
@@ -259,11 +272,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        # Only now, since a library may behave differently in a workflow, also while its code ends.
-        self.workflow = None
-        self.generators.clear()
-        self._ready.clear()
-        self._owner = self.timers = _NOBODY
 
     # The interface of an asyncio loop
 

@@ -268,9 +268,9 @@ class _Batch:
     def _flush(self) -> None:
         """Write all but the messages; creations before changes of the same executions."""
         if self._created:
-            self._raw.executemany(_CREATE, self._created)
+            self._insert(self._created, _CREATE, _CREATE_MANY)
         if self._events:
-            self._append()
+            self._insert(self._events, _APPEND, _APPEND_MANY)
         if self._heads:
             self._raw.executemany(_UPDATE, self._heads)
         if self._taken:
@@ -278,14 +278,13 @@ class _Batch:
         if self._chunks:
             append(self._raw, self._chunks, bounded=False)
 
-    def _append(self) -> None:
+    def _insert(self, rows: Sequence[tuple[Any, ...]], one: str, many: str) -> None:
         # Many rows to a statement, as each lets go of the interpreter some times.
-        rows = self._events
-        many = len(rows) - len(rows) % _MANY
-        if many:
-            chunks = (rows[first : first + _MANY] for first in range(0, many, _MANY))
-            self._raw.executemany(_APPEND_MANY, (tuple(chain(*chunk)) for chunk in chunks))
-        self._raw.executemany(_APPEND, rows[many:])
+        last = len(rows) - len(rows) % _MANY
+        if last:
+            chunks = (rows[first : first + _MANY] for first in range(0, last, _MANY))
+            self._raw.executemany(many, (tuple(chain(*chunk)) for chunk in chunks))
+        self._raw.executemany(one, rows[last:])
 
     def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> bool:
         name, length = item.execution_id, item.expected
@@ -426,14 +425,19 @@ _DELETE = (
     "DELETE FROM executions WHERE key = ?",
     "INSERT OR REPLACE INTO leftovers (execution, below) VALUES (?, NULL)",
 )
-_CREATE = """
-    INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
-        wake_at, blocked_kind, blocked_reason, run, base, parent, tags, waits, progress, id)
-    VALUES (?, ?, ?, ?, ?, nullif(?, ''), ?, nullif(?, ''), nullif(?, 0), nullif(?, 0), ?, ?,
+_MANY: Final = 30
+"""Rows of one statement. The oldest SQLite takes 999 values."""
+_CREATED = """
+    (?, ?, ?, ?, ?, nullif(?, ''), ?, nullif(?, ''), nullif(?, 0), nullif(?, 0), ?, ?,
         nullif(?, 0), ?, ?, ?, ?)
 """
+_CREATE = f"""
+    INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
+        wake_at, blocked_kind, blocked_reason, run, base, parent, tags, waits, progress, id)
+    VALUES {_CREATED}
+"""
+_CREATE_MANY = _CREATE + f", {_CREATED}" * (_MANY - 1)
 _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
-_MANY: Final = 50
 _APPEND_MANY = _APPEND + ", (?, ?, ?)" * (_MANY - 1)
 _FEW: Final = 8
 """Events that one statement appends. More events share the cost of a transaction well enough."""
