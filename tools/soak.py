@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def soaked(soak: Soak, client: Client, asked: argparse.Namespace) -> int:
-    """The story, from the first process to the verdict."""
+    """Run all phases, from the first process to the verdict."""
     began = time.monotonic()
     for _ in range(asked.processes):
         soak.start_worker(waited_for=True)

@@ -56,7 +56,7 @@ class Held:
     def verify(self, state: dict[str, Any]) -> int:
         """The lease, if it still stands. What is checked and what follows share one lock."""
         if self.lease is None:
-            raise LeaseLost("this owner holds no lease (any more); acquire one to go on")
+            raise LeaseLost("this owner holds no lease: acquire one to go on")
         if str(self.lease) not in state["owners"]:
             self.lease = None
             raise LeaseLost("another owner has taken over; nothing was written")

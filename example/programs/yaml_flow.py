@@ -99,7 +99,7 @@ class Interpreter:
         return None
 
     def _value(self, text: Any) -> Any:
-        """What an expression stands for: $name for a variable, the rest for itself."""
+        """The value of an expression: $name is a variable, any other text itself."""
         if isinstance(text, dict):
             return {key: self._value(value) for key, value in text.items()}
         if isinstance(text, str) and text.startswith("$"):

@@ -1,4 +1,4 @@
-"""Page: shows executions in a browser, and takes what a person asks of them.
+"""Show executions in a browser, and carry out the requests of a person.
 
 `app` is an ASGI application, to be mounted in another one; `mini-workflow ui` serves it alone. Needs the
 extra ``mini-workflow[ui]``.

@@ -23,7 +23,7 @@ from mini_workflow.ui.forms import (
 
 @frozen
 class Asked:
-    """A request of a person: for which execution, with a form that was filled in."""
+    """A request of a person for an execution, with the form that was filled in."""
 
     client: Client
     execution: Execution[Any]
@@ -31,7 +31,7 @@ class Asked:
 
     @classmethod
     def of(cls, client: Client, name: str, form: Form) -> Asked:
-        """Return what was asked of an execution. Raises ExecutionNotFound."""
+        """Return the request for an execution. Raises ExecutionNotFound."""
         return cls(client, client.get_execution(name), form)
 
     @property
@@ -41,18 +41,18 @@ class Asked:
 
     @property
     def why(self) -> str:
-        """The reason alone, for what keeps beside it who gave it."""
+        """The reason without the name of the person, where that is kept beside it."""
         return " ".join(self.form.get("why", "").split())[:LONGEST_REASON]
 
     @property
     def by(self) -> str:
-        """Who asks, if that is known."""
+        """The name of the person, empty if it is not known."""
         return self.form.get("by", "")
 
 
 @frozen
 class Action:
-    """An action: what its button says, what it does, and what becomes of the execution.
+    """An action: the text of its button, its call, and its consequence for the execution.
 
     `fields` are those that a person fills in, of ``reason``, ``name``, ``value``, ``promise``, ``at`` and
     ``id``; `harms` says that it cannot be taken back, and `reason_is` what becomes of the reason. What `do`
@@ -71,7 +71,7 @@ class Action:
 
     @property
     def plain(self) -> str:
-        """What it is called, where no dialog follows."""
+        """The name of the action where no dialog follows."""
         return self.label.rstrip("\N{HORIZONTAL ELLIPSIS}")
 
 
@@ -113,7 +113,7 @@ def _fork(asked: Asked) -> str:
 
 
 ANSWER: Final = 30.0
-"""Seconds that a page waits for the answer of an update; it goes on all the same."""
+"""Seconds that a page waits for the answer of an update, which goes on after that."""
 
 ACTIONS: Final = {
     one.name: one
@@ -232,7 +232,7 @@ ACTIONS: Final = {
 
 
 def possible(description: Description) -> list[str]:
-    """Return the names of the actions that an execution takes as it is now."""
+    """Return the names of the actions that an execution takes in its present state."""
     promises = any(wait.kind == "promise" for wait in description.waits)
     match description.status:
         case "running":
@@ -249,9 +249,7 @@ def possible(description: Description) -> list[str]:
 
 
 def remedy(description: Description) -> tuple[str, str]:
-    """Return what would end the first wait: the name of an action, and of the message; empty if none
-    would.
-    """
+    """Return the action that would end the first wait, and the name of its message; empty if none would."""
     if description.status == "blocked":
         return "resume", ""
     first = description.waits[0] if description.waits else None

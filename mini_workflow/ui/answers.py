@@ -1,4 +1,4 @@
-"""Make the answers of all pages: fill templates, read and check forms, and report what is wrong."""
+"""Make the answers of all pages: fill templates, read and check forms, and report errors."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ KEYS: Final = (
     ("Esc", "close this"),
     ("?", "this list"),
 )
-"""What keys do, as the pages tell it."""
+"""The actions of keys, as the pages show them."""
 
 
 class Answers:
-    """Answers requests. Whatever reads the store does so in a thread of the pool."""
+    """Answers requests. Functions that read the store run in a thread of the pool."""
 
     def __init__(self, client: Client, read_only: bool, user_header: str, name: str) -> None:
         self._client = client
@@ -112,7 +112,7 @@ class Answers:
     # What is wrong
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """Say what is wrong: a bad address, no such execution, or a store that does not answer."""
+        """Report an error: a bad address, no such execution, or a store that does not answer."""
         if isinstance(error, ExecutionNotFound):
             name = request.path_params.get("id", "") if "/executions/" in request.url.path else ""
             return self.page(request, "wrong.html", 404, title=str(error), text="", prefix=name)
@@ -125,11 +125,11 @@ class Answers:
         return self.page(request, "wrong.html", 500, title=type(error).__name__, text=str(error))
 
     async def missing(self, request: Request, error: Exception | None) -> Response:
-        """Say that there is no such page."""
+        """Report that there is no such page."""
         return self.page(request, "wrong.html", 404, title="There is no such page", text="")
 
     def refused(self, request: Request, why: str = EARLIER) -> Response:
-        """Say that nothing was done, and why; by default because of a form of an earlier page."""
+        """Report that nothing was done, and the reason; by default a form of an earlier page."""
         return self.page(request, "wrong.html", REFUSED, title="Nothing was done", text=why)
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:

@@ -68,15 +68,17 @@ def app(
     """Return the pages of a runtime or client as an ASGI application; mount it, or serve it alone.
 
     Args:
-        runtime: what has the executions: a LocalRuntime, an AWSRuntime, a client of one.
-        read_only: show no action, and refuse all.
-        token: what a visitor has to show, in the address once (``?token=``) or as a bearer token; empty
-            for nobody has to.
-        hosts: names by which it is reached beside 127.0.0.1 and localhost, without a port.
-        user_header: a header in which a proxy says who asks, such as ``X-Forwarded-User``: it stands in
-            the reasons that are recorded. Set it only behind a proxy that removes it from what comes in.
-        name: the store, as the pages call it.
-        doctor: what the page of the doctor finds; by default what is known from the executions alone.
+        runtime: the runtime or client with the executions, such as a LocalRuntime or an AWSRuntime.
+        read_only: show no actions, and refuse all changes.
+        token: a secret that each visitor has to give, in the address once (``?token=``) or as a bearer
+            token; empty for none.
+        hosts: host names by which the pages are reached, besides 127.0.0.1 and localhost, without a port.
+        user_header: the header with which a proxy names the visitor, such as ``X-Forwarded-User``. The
+            name is recorded with each change. Set it only behind a proxy that removes the header from
+            requests that come in.
+        name: the name of the store on the pages.
+        doctor: a function that returns the findings of the doctor's page; by default those about
+            executions.
     """
     pages = _Pages(runtime, read_only, user_header, name, doctor)
     many = BulkPages(runtime, read_only, user_header, name)
@@ -199,7 +201,7 @@ class _Pages(Answers):
         return self.page(request, "members.html", page=page, scaled=asked.get("scale") == "true")
 
     async def history(self, request: Request) -> Response:
-        """Give the history away, as `mini-workflow replay` and `check_replay` take it."""
+        """Send the history as a file, in the form that `mini-workflow replay` and `check_replay` read."""
         name = request.path_params["id"]
 
         def read() -> Any:
@@ -209,7 +211,7 @@ class _Pages(Answers):
         return file_of(text, f"{name}.json")
 
     async def value(self, request: Request) -> Response:
-        """Give a value of the history away, all of it."""
+        """Send a value of the history in full, as a file."""
         name, asked = request.path_params["id"], request.query_params
         return file_of(*await run_in_threadpool(value_file, self._known, name, asked))
 
@@ -225,7 +227,7 @@ class _Pages(Answers):
         return self.page(request, "stream.html", name=name, part=part)
 
     async def live_stream(self, request: Request) -> Response:
-        """Send what is written to a stream, as it comes."""
+        """Send new chunks of a stream as they come."""
         name, asked = request.path_params["id"], request.query_params
         behind = request.headers.get("last-event-id") or asked.get("after", "")
         after = whole("after", behind) or 0
@@ -267,7 +269,7 @@ class _Pages(Answers):
         return self.page(request, "workers.html", page=page, most_held=MOST_HELD)
 
     async def doctor(self, request: Request) -> Response:
-        """Show what `mini-workflow doctor` finds."""
+        """Show the findings of `mini-workflow doctor`."""
         findings = await run_in_threadpool(lambda: list(self._doctor()))
         problems = sum(one.level == "problem" for one in findings)
         return self.page(request, "doctor.html", findings=findings, problems=problems)

@@ -1,4 +1,4 @@
-"""Bulk pages: the same is done to many executions, to those that were selected or all that match a filter."""
+"""Show the pages of bulk actions, on selected executions or on all that match a filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulk run: an action on many executions that goes on beside the pages, in small parts, with its progress."""
+"""Run an action on many executions beside the pages, in small parts, with its progress."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class BulkRun:
         self._watching: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def begin(self) -> None:
-        """Go on beside whoever calls this."""
+        """Start the thread, and return."""
         threading.Thread(target=self.run, name="mini-workflow-bulk", daemon=True).start()
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Follow executions for pages: what is new of one is taken in, and nothing read twice."""
+"""Follow executions for pages: read only the new events of each."""
 
 from __future__ import annotations
 

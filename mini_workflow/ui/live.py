@@ -1,4 +1,4 @@
-"""Live: tells open pages that what they show has changed, by server-sent events.
+"""Tell open pages about changes, by server-sent events.
 
 A page gets one line for each change and asks for itself anew: so what is shown is always made in one
 place. All pages of a process share one look at the store a second, and none is made while no page is open.
@@ -20,10 +20,10 @@ from mini_workflow.ui.followed import AllFollowed, Followed
 from mini_workflow.ui.last_heartbeats import WATCHED
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at what open pages show."""
+"""Seconds between two reads of the executions on open pages."""
 
 KEEP_ALIVE: Final = 15.0
-"""Seconds after which a line is sent all the same, so that nobody between ends a quiet connection."""
+"""Seconds after which a line is sent without a change, so that no proxy ends a quiet connection."""
 
 
 class Watch:

@@ -1,4 +1,4 @@
-"""Check who may ask for a page, and who may act.
+"""Check requests for pages and actions.
 
 A page on a developer's machine is reached by every site that the developer's browser visits. So a request
 has to name a host that is expected, which stops a site whose name is pointed at this machine; what acts
