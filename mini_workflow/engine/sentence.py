@@ -60,11 +60,30 @@ def sentence_of(
     else:
         said = _clause(waits[0], activity, now)
     text = f"{said[0].upper()}{said[1:]}."
-    others = [_clause(one, activity, now, brief=True) for one in waits[1 : 1 + SHOWN]]
-    if others:
-        more = len(waits) - 1 - len(others)
-        text += f" Meanwhile {', '.join(others)}{f', and {more} more' if more else ''}."
+    if others := _meanwhile(waits[1:], activity, now):
+        shown = [words for words, _ in others[:SHOWN]]
+        more = sum(number for _, number in others[SHOWN:])
+        text += f" Meanwhile {', '.join(shown)}{f', and {more} more' if more else ''}."
     return _printable(text)
+
+
+def _meanwhile(waits: Sequence[Wait], activity: Activity, now: datetime) -> list[tuple[str, int]]:
+    """Return the words for what is open beside the first, each with the number of waits that they tell of:
+    those for slots of one limit together.
+    """
+    found: list[tuple[str, int]] = []
+    told: set[str] = set()
+    for one in waits:
+        if one.kind != "slot":
+            found.append((_clause(one, activity, now, brief=True), 1))
+        elif one.limit not in told:
+            told.add(one.limit)
+            same = [other for other in waits if other.kind == "slot" and other.limit == one.limit]
+            words = (
+                _clause(one, activity, now, brief=True) if len(same) == 1 else _together(same, now)
+            )
+            found.append((words, len(same)))
+    return found
 
 
 def _printable(text: str) -> str:

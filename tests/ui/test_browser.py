@@ -128,7 +128,7 @@ def test_what_waits_for_a_slot_is_drawn_as_waiting(runtime: LocalRuntime, opened
     expect(waits.locator("rect")).to_have_count(0)
     expect(waits.locator(".told")).to_have_text("waits for a slot of limit 'ui.slots'")
     expect(page.locator("main")).to_contain_text(
-        "waits for a slot of limit 'ui.slots' to run render 1"
+        "waits for slots of limit 'ui.slots' to run 2 tasks: render 1, render 2"
     )
     legend = page.get_by_role("group", name="What the timeline's marks mean")
     expect(legend).to_contain_text("waits for a slot of a limit")

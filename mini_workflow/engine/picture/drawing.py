@@ -26,6 +26,12 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 NEAR: Final = 1.0
 """Percent within which two marks are one, with a number."""
 
+BESIDE: Final = 3.0
+"""Percent between the middle of a mark and the end of the text beside it, without its characters."""
+
+CHARACTER: Final = 1.5
+"""Percent that a character takes, where the timeline is narrow."""
+
 _BARS: Final = {"done": "b done", "failed": "b bad", "work": "b work", "gone": "b gone"}
 _ICONS: Final = {
     "completed": "done",
@@ -261,7 +267,7 @@ class _Drawing:
     def messages(self, marks: Sequence[Mark], signals: int) -> Row:
         """Return the row of signals and updates; those that are near to each other are one."""
         shapes: list[Shape] = []
-        number = 0
+        number, before = 0, 0.0
         while number < len(marks):
             first, x = marks[number], self._scale.at(marks[number].at)
             near = self._scale.time_at(x + NEAR)
@@ -269,8 +275,14 @@ class _Drawing:
             shapes.append(Shape("mark", first.kind, x))
             many = following - number
             text = first.name if many == 1 else f"{TIMES}{words.number(many)}"
-            shapes.append(Shape("text", "an", x, text=text, end=x > 70))
             number = following
+            after = self._scale.at(marks[number].at) if number < len(marks) else 200.0
+            width = BESIDE + CHARACTER * len(text)
+            if x <= 70 and x + width <= after:
+                shapes.append(Shape("text", "an", x, text=text))
+            elif x > 70 and before <= x - width:
+                shapes.append(Shape("text", "an", x, text=text, end=True))
+            before = x if x > 70 else x + width
         said = [words.count(signals, "signal"), words.count(len(marks) - signals, "update")]
         return Row(
             "messages",

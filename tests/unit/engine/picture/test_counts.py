@@ -145,3 +145,19 @@ def test_nothing_is_narrower_than_nothing() -> None:
     bars = [one for one in shapes if one.kind == "rect"]
     assert len(bars) == 2
     assert all(one.x2 >= one.x for one in bars)
+
+
+def test_names_of_messages_stand_on_no_other_mark() -> None:
+    """They are written where they fit: right of their mark, left of it near the end, or not at all."""
+    reader = Reader(StandardCodec())
+    times = (0, 300, 350, 900, 930, 1_000)  # of a thousand
+    history: list[Event] = [events.ExecutionStarted(STARTED, "w", Payload(tree=[[], {}]), 1)]
+    history += [events.SignalReceived(STARTED + at, "approve", ONE, f"{at}") for at in times]
+    history.append(events.ExecutionCompleted(ONE))
+    counts = Counts(course_of([reader.read(event) for event in history]))
+    (row, *_) = draw(counts, STARTED + 1_000, len(history), true=True).rows
+    marks = [shape.x for shape in row.shapes if shape.kind == "mark"]
+    texts = [(shape.x, shape.end) for shape in row.shapes if shape.kind == "text"]
+    assert len(marks) == len(times)
+    # The one that another follows at once has no room, nor has one with another before it.
+    assert [(marks.index(x), end) for x, end in texts] == [(0, False), (2, False), (3, True)]
