@@ -104,31 +104,11 @@ class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
     __slots__ = (
-        "_abort",
-        "_asks",
-        "_cancel_at_start",
-        "_cancel_reason",
-        "_children",
-        "_conditions",
-        "_definition",
-        "_ended",
-        "_inline",
-        "_messages",
-        "_parts",
-        "_patched",
-        "_promises",
-        "_tasks",
-        "awaited",
-        "delivered",
-        "execution_id",
-        "loop",
-        "main",
-        "progress",
-        "recorder",
-        "started",
-        "state",
-        "summary",
-        "timers",
+        *("_abort", "_asks", "_cancel_at_start", "_cancel_reason", "_children", "_conditions"),
+        *("_definition", "_ended", "_inline", "_messages", "_parts", "_patched"),
+        *("_promises", "_tasks", "awaited", "delivered", "execution_id", "loop"),
+        *("main", "progress", "recorder", "started", "state", "summary"),
+        *("timers",),
     )
 
     def __init__(
@@ -180,9 +160,7 @@ class Run:
     @property
     def tasks(self) -> Tasks:
         """The tasks of the run."""
-        if (part := self._tasks) is None:
-            part = self._tasks = self._added(Tasks(self.recorder, self._inline))
-        return part
+        return self._tasks or self._added("_tasks", Tasks(self.recorder, self._inline))
 
     @property
     def messages(self) -> Messages:
@@ -197,16 +175,12 @@ class Run:
     @property
     def asks(self) -> Asks:
         """The asks of the run."""
-        if (part := self._asks) is None:
-            part = self._asks = self._added(Asks(self.recorder))
-        return part
+        return self._asks or self._added("_asks", Asks(self.recorder))
 
     @property
     def children(self) -> Children:
         """The children of the run."""
-        if (part := self._children) is None:
-            part = self._children = self._added(Children(self.recorder, self.asks))
-        return part
+        return self._children or self._added("_children", Children(self.recorder, self.asks))
 
     @property
     def conditions(self) -> Conditions:
@@ -214,7 +188,7 @@ class Run:
         if (part := self._conditions) is None:
             from mini_workflow.core.conditions import Conditions
 
-            part = self._conditions = self._added(Conditions(self.recorder))
+            part = self._added("_conditions", Conditions(self.recorder))
         return part
 
     @property
@@ -223,10 +197,11 @@ class Run:
         if (part := self._promises) is None:
             from mini_workflow.core.promises import Promises
 
-            part = self._promises = self._added(Promises(self.recorder, self.timers))
+            part = self._added("_promises", Promises(self.recorder, self.timers))
         return part
 
-    def _added(self, part: Part) -> Part:
+    def _added(self, slot: str, part: Part) -> Part:
+        setattr(self, slot, part)
         self._parts = (*self._parts, part)
         return part
 

@@ -58,11 +58,9 @@ _CONDITION: Final[dict[type, Condition]] = {
 
 
 _EMPTY: Final[dict[str, Callable[[], Any]]] = {
-    **dict.fromkeys(
-        ("answers", "askers", "asks", "cancelled_tasks", "child_ids", "children"), dict
-    ),
-    **dict.fromkeys(("inherited", "maps", "patches", "released", "signal_ids", "tags"), dict),
-    "updates": dict,
+    **dict.fromkeys(("answers", "askers", "asks", "cancelled_tasks", "child_ids"), dict),
+    **dict.fromkeys(("children", "inherited", "maps", "patches", "released"), dict),
+    **dict.fromkeys(("signal_ids", "tags", "updates"), dict),
     "resets": set,
 }
 """The fields of a state that are made when they are first read, with their types."""
@@ -235,8 +233,7 @@ class ExecutionState:
         """Return the event of the next timer or retry that is due, or None."""
         durations, steady = self.durations, now if steady_since is None else steady_since
         while (at := self._next_planned()) is not None and at <= now:
-            assert self._wakes
-            seq = self._wakes[0][1]
+            _, seq = next(iter(self._wakes))
             if at == self._end(seq) or durations.is_moved(seq, now, steady):
                 break
             # The clock was set forward again, so the duration ends as planned at first.
@@ -577,14 +574,10 @@ def _made_later(slot: str, make: Callable[[], Any]) -> property:
     def get(state: ExecutionState) -> Any:
         value = getattr(state, slot)
         if value is None:
-            value = make()
-            setattr(state, slot, value)
+            setattr(state, slot, value := make())
         return value
 
-    def put(state: ExecutionState, value: Any) -> None:
-        setattr(state, slot, value)
-
-    return property(get, put)
+    return property(get, lambda state, value: setattr(state, slot, value))
 
 
 for _name, _make in _EMPTY.items():

@@ -9,7 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 from mini_workflow.core import events, wire
 from mini_workflow.core.awaited import is_of_task, recall
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import Command, SendMessage
+from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
 from mini_workflow.core.events import Event, Message
 from mini_workflow.core.failure import Failure
@@ -38,10 +38,10 @@ from mini_workflow.engine.runs import (
     with_waits,
 )
 from mini_workflow.engine.turn_data import (
-    NONE_FAILED,
     Delivery,
     Turn,
     deadly,
+    kinds_of,
     names_of_failed,
     parking,
     time_of,
@@ -69,10 +69,6 @@ RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.P
 DEADLY: Final = 4
 """At how many tries an execution is blocked. A process that has died in the middle of its turn counts
 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
-
-
-_KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
-"""The kinds of commands that turns have had together, each once."""
 
 
 class Turns:
@@ -344,7 +340,7 @@ class Turns:
             run.state.miss_no_heartbeat(now)
             run.summary = None
         arrived = frozenset(map(type, messages))
-        names = names_of_failed(run, messages) if events.TaskFailed in arrived else NONE_FAILED
+        names = names_of_failed(run, messages, arrived)
         waits = run.main is None and not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
         if decision is None or decision.spoilt_by is not None:
@@ -393,8 +389,7 @@ class Turns:
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or after.status != head.status
         is_new = is_new or (after is not head and after != head)
-        kinds = frozenset(map(type, decision.commands))
-        kinds = _KINDS.setdefault(kinds, kinds)
+        kinds = kinds_of(decision.commands)
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:
             park, unpark = parking(run.state, after, left, unpark, ends=continues)
@@ -413,8 +408,7 @@ class Turns:
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
         turn.first, turn.failed = begins and run.state.has_begun(), names
-        turn.cut = decision.cut
-        turn.commands = kinds
+        turn.cut, turn.commands = decision.cut, kinds
         if queries:
             self._asking.answer_queries(turn, run, queries)
         return turn

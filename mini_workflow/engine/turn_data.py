@@ -131,8 +131,23 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
             yield events.SignalUnhandled(*about, *more)
 
 
-def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    """Return the names of the tasks whose attempts are reported to have failed, by number."""
+_KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
+
+
+def kinds_of(commands: Iterable[Command]) -> frozenset[type[Command]]:
+    """Return the kinds of the commands: the same object for the same kinds."""
+    kinds = frozenset(map(type, commands))
+    return _KINDS.setdefault(kinds, kinds)
+
+
+def names_of_failed(
+    run: Run, messages: Iterable[Message], kinds: frozenset[type[Message]]
+) -> Mapping[int, str]:
+    """Return the names of the tasks whose attempts are reported to have failed, by number. `kinds` are those
+    of the messages.
+    """
+    if events.TaskFailed not in kinds:
+        return NONE_FAILED
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
     return {seq: tasks[seq].name for seq in failed if seq in tasks}
