@@ -18,7 +18,6 @@ from mini_workflow.ports.transactions import TaskTransactions
 from mini_workflow.stream_buffer import StreamSink
 from mini_workflow.task_stream import TaskStream, TaskStreams
 from mini_workflow.task_transaction import TaskTransaction
-from mini_workflow.trace_context import traceparent
 
 
 class Beating(Protocol):
@@ -118,6 +117,8 @@ class CurrentTask:
         """The W3C trace context for calls of the attempt, which is the same in every process. It belongs to
         the trace of the header of that name, or without such a header to a trace of the execution.
         """
+        from mini_workflow.trace_context import traceparent
+
         return traceparent(*self.request.key, self.request.headers)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import isawaitable
 from typing import Any, Final, ParamSpec, TypeVar
 
 from mini_workflow.core.codec import Codec
@@ -48,6 +47,8 @@ class TaskTransaction:
         with self._store.open(self._connection, request.execution_id, request.seq) as opened:
             text = opened.recorded
             if text is None:
+                from inspect import isawaitable
+
                 value: Any = function(*args, **kwargs)
                 if isawaitable(value):
                     close: Any = getattr(value, "close", None)

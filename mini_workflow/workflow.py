@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
@@ -63,10 +62,6 @@ class ScheduleOptions(TypedDict, total=False):
 
 SCHEDULE_OPTIONS: Final = frozenset(ScheduleOptions.__annotations__)
 
-_BY_POSITION: Final = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-)
 LIBRARY: Final = {
     "mini_workflow.debounce": "mini_workflow.schedules.debounce",
     "mini_workflow.limit": "mini_workflow.limits.workflow",
@@ -115,13 +110,12 @@ class Workflow(Generic[P, R]):
         self.handler = handler
         self.__wrapped__ = handler
         self.__doc__ = handler.__doc__
-        signature = inspect.signature(handler)
-        parameters = list(signature.parameters.values())
-        if not parameters or parameters[0].kind not in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            inspect.Parameter.VAR_POSITIONAL,
-        ):
+        from inspect import Parameter, signature
+
+        found = signature(handler)
+        parameters = list(found.parameters.values())
+        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        if not parameters or parameters[0].kind not in (*by_position, Parameter.VAR_POSITIONAL):
             raise UsageError(
                 f"workflow {name!r} takes no context: declare it as async def {name}(ctx, ...)"
             )
@@ -130,10 +124,10 @@ class Workflow(Generic[P, R]):
                 f"workflow {name!r} is a method: an object does not survive a restart; make it a "
                 f"function, async def {name}(ctx, ...), and pass the data that it needs"
             )
-        first = 0 if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else 1
+        first = 0 if parameters[0].kind is Parameter.VAR_POSITIONAL else 1
         own = parameters[first:]
-        self._parameters = signature.replace(parameters=own)
-        plain = all(parameter.kind in _BY_POSITION for parameter in own)
+        self._parameters = found.replace(parameters=own)
+        plain = all(parameter.kind in by_position for parameter in own)
         least = sum(parameter.default is parameter.empty for parameter in own)
         self._counts = range(least, len(own) + 1) if plain else range(0)
         """The numbers of positional arguments that fit without any by name; empty if a check by the
@@ -361,7 +355,9 @@ def _register(
             f"{name!r} cannot name a workflow: names that begin with {BUILTIN!r} are the library's own"
         )
     handler = _function_of(handler)
-    if not inspect.iscoroutinefunction(handler):
+    from inspect import iscoroutinefunction
+
+    if not iscoroutinefunction(handler):
         raise UsageError(f"workflow {name!r} must be an async def function, not {handler!r}")
     if schedule is not None:
         _check_schedule(name, schedule)
@@ -395,7 +391,9 @@ def _name_of(handler: Any) -> str:
 
 
 def _place(handler: Any) -> str:
-    code = inspect.unwrap(handler).__code__
+    from inspect import unwrap
+
+    code = unwrap(handler).__code__
     return (
         f"{code.co_filename}:{code.co_firstlineno} in {handler.__module__}.{handler.__qualname__}"
     )

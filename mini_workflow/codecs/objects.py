@@ -6,7 +6,6 @@ A field that a class has gained since takes its default; a field that it has los
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from enum import Enum, Flag
 from types import MemberDescriptorType
@@ -38,7 +37,9 @@ def tag_of(kind: type[Any]) -> str | None:
         return None
     if tuple in kind.__mro__:
         return "namedtuple" if _is_named_tuple(kind) else None
-    return "dataclass" if dataclasses.is_dataclass(kind) and _is_plain_dataclass(kind) else None
+    return (
+        "dataclass" if hasattr(kind, "__dataclass_fields__") and _is_plain_dataclass(kind) else None
+    )
 
 
 def _reduces_itself(kind: type[Any]) -> bool:
@@ -121,6 +122,8 @@ def _decode_named_tuple(decoder: Decoder, tagged: Tagged) -> Any:
 
 def _is_plain_dataclass(kind: type[Any]) -> bool:
     """Return whether fields and `__dict__` are all that an instance consists of."""
+    import dataclasses
+
     fields = {field.name for field in dataclasses.fields(kind)}
     for base in kind.__mro__:
         if base in _SIMPLE_BASES or base.__module__ in ("typing", "abc"):
@@ -145,6 +148,8 @@ _layouts: dict[type[Any], _Layout] = {}
 
 
 def _layout_of(kind: type[Any]) -> _Layout:
+    import dataclasses
+
     names = {field.name: f".{field.name}" for field in dataclasses.fields(kind)}
     slots = {name for name in names if isinstance(getattr(kind, name, None), MemberDescriptorType)}
     if len(_layouts) >= _LAYOUTS_REMEMBERED:
@@ -177,8 +182,10 @@ def _encode_dataclass(encoder: Encoder, value: Any) -> Tagged:
 def _decode_dataclass(decoder: Decoder, tagged: Tagged) -> Any:
     """Return a dataclass, by field, without its constructor."""
     kind = decoder.load_class(tagged["class"])
-    if not dataclasses.is_dataclass(kind):
+    if not hasattr(kind, "__dataclass_fields__"):
         raise _no_longer(tagged["class"], "a dataclass")
+    import dataclasses
+
     stored: dict[str, Any] = tagged["v"]
     value = object.__new__(kind)
     for field in dataclasses.fields(kind):

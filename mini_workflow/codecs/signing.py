@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -101,7 +100,9 @@ class Signer:
 
     def _code(self, payload: bytes, purpose: bytes) -> bytes:
         self._renewed(refused=False)
-        return hmac.digest(self._keys[0], purpose + payload, "sha256")
+        from hmac import digest
+
+        return digest(self._keys[0], purpose + payload, "sha256")
 
     def _fits(
         self,
@@ -113,10 +114,11 @@ class Signer:
         """Return whether the code was made with one of the keys; `written` is how codes are
         written.
         """
+        from hmac import compare_digest, digest
 
         def fits(keys: Sequence[bytes]) -> bool:
-            made = (hmac.digest(key, purpose + payload, "sha256") for key in keys)
-            return any(hmac.compare_digest(given, written(one)) for one in made)
+            made = (digest(key, purpose + payload, "sha256") for key in keys)
+            return any(compare_digest(given, written(one)) for one in made)
 
         if fits(self._keys):
             return True

@@ -5,9 +5,7 @@ The names are read from the bytecode, so that comments and formatting make no di
 
 from __future__ import annotations
 
-import dis
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
@@ -31,6 +29,10 @@ LAMBDA: Final = "<lambda>"
 
 NAME_LENGTH: Final = 60
 """Characters of the default name of a lambda's task; a longer one is cut. Our own bound."""
+
+_CO_VARKEYWORDS: Final = 8
+_CO_COROUTINE: Final = 128
+"""As in `inspect`, which takes long to import."""
 
 _REMEMBERED: Final = 2048
 _NULL_COMES_LATER: Final = sys.version_info >= (3, 13)
@@ -110,6 +112,8 @@ def _callees(code: CodeType) -> list[str]:
     """Return the dotted names that the code calls, each once, in the order in which they are
     loaded.
     """
+    import dis
+
     found: dict[str, None] = {}
     name, marked = "", False
     for step in dis.get_instructions(code):
@@ -147,6 +151,8 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _constants(code: CodeType) -> Iterator[Any]:
+    import dis
+
     yield from _parts(code.co_consts)
     for step in dis.get_instructions(code):
         if step.opname == "LOAD_SMALL_INT":
@@ -262,6 +268,8 @@ def _assigned(code: CodeType) -> str:
 
 
 def _assignments_in(code: CodeType, captured: frozenset[str]) -> Iterator[str]:
+    import dis
+
     captured &= frozenset(code.co_freevars)
     for step in dis.get_instructions(code):
         if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in captured:
@@ -283,7 +291,9 @@ def _parameters(function: Callable[..., Any]) -> tuple[dict[str, int], bool] | N
         named = {name: place for place, name in enumerate(code.co_varnames[first:last], first)}
         keywords = code.co_varnames[last : last + code.co_kwonlyargcount]
         named.update(dict.fromkeys(keywords, _POSITION_OF_KEYWORDS))
-        return named, bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        return named, bool(code.co_flags & _CO_VARKEYWORDS)
+    import inspect
+
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -305,16 +315,20 @@ def is_async(function: Callable[..., Any]) -> bool:
     objects too.
     """
     if type(function) is FunctionType and not function.__dict__:
-        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
-    if inspect.iscoroutinefunction(function):
+        return bool(function.__code__.co_flags & _CO_COROUTINE)
+    from inspect import iscoroutinefunction
+
+    if iscoroutinefunction(function):
         return True
     inner: object = inner_function(function)
     # A call of a class returns an instance, even if its __call__ is asynchronous.
-    return not isinstance(inner, type) and inspect.iscoroutinefunction(type(inner).__call__)
+    return not isinstance(inner, type) and iscoroutinefunction(type(inner).__call__)
 
 
 def takes_result(undo: Callable[..., Any]) -> bool:
     """Return whether an undo takes the result of its task as an argument."""
+    import inspect
+
     try:
         inspect.signature(undo).bind(None)
     except (TypeError, ValueError):
@@ -324,6 +338,8 @@ def takes_result(undo: Callable[..., Any]) -> bool:
 
 def takes(function: Callable[..., Any], count: int) -> bool:
     """Return whether the function takes `count` positional arguments; True if its signature is not known."""
+    import inspect
+
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:
@@ -337,6 +353,8 @@ def required_arguments(function: Callable[..., Any]) -> int | None:
     """Return the number of positional arguments that the function requires; None if it requires some by
     name, or its signature is not known.
     """
+    import inspect
+
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

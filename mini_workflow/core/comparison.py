@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from mini_workflow.core import events
@@ -171,6 +170,8 @@ class Mismatch:
 
     def to_text(self) -> str:
         """Return the mismatch as JSON text, which `read_mismatch` reads."""
+        from dataclasses import asdict
+
         return json.dumps({_NAME: asdict(self)})
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from datetime import datetime
 
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import field, frozen
 
 
 @frozen
@@ -24,5 +23,5 @@ class ExecutionInfo:
     started_at: datetime
     history_length: int
     parent_id: str | None = None
-    attempt: int = field(default=1, repr=False)
-    last_failure: str | None = field(default=None, repr=False)
+    attempt: int = field(default=1, shown=False)
+    last_failure: str | None = field(default=None, shown=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any, ClassVar, Final, cast
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -59,6 +58,8 @@ class Payload:
         tree = self.tree
         if type(tree) is dict and "same" in tree and tree.get("$") == "encoded":  # pyright: ignore[reportUnknownMemberType]
             return str(tree["same"])  # pyright: ignore[reportUnknownArgumentType]
+        from hashlib import sha256
+
         canonical = json.dumps(tree, separators=(",", ":"), sort_keys=True)
         return sha256(canonical.encode()).hexdigest()
 

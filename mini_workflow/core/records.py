@@ -13,16 +13,44 @@ execution makes a dozen of them. A frozen class has that check.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
 from operator import attrgetter
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, Final, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
 
 _set = object.__setattr__
 
+MISSING: Final[Any] = object()
+"""The default of a field that has none."""
+
 _ABSENT: Any = object()
 """The value of an argument that the caller left out, where a factory makes the default."""
+
+
+class Field:
+    """The description of a field: see `field`."""
+
+    __slots__ = ("compare", "default", "default_factory", "shown")
+
+    def __init__(self, default: Any, default_factory: Any, compare: bool, shown: bool) -> None:
+        self.default = default
+        self.default_factory = default_factory
+        self.compare = compare
+        self.shown = shown
+
+
+def field(
+    *,
+    default: Any = MISSING,
+    default_factory: Any = MISSING,
+    compare: bool = True,
+    shown: bool = True,
+) -> Any:
+    """Return the description of a field: its default, or the function that makes one for each object, whether
+    it counts when two objects are compared, and whether it is shown. Like `dataclasses.field`, but that
+    module takes long to import.
+    """
+    return Field(default, default_factory, compare, shown)
 
 
 def replace(value: T, /, **changes: Any) -> T:
@@ -71,16 +99,20 @@ def _hash_of_fact(self: Any) -> int:
 
 def _show(self: Any) -> str:
     defaults = self.__field_defaults__.items()
-    shown = [n for n, d in defaults if type(d) is not Field or d.repr]
+    shown = [n for n, d in defaults if type(d) is not Field or d.shown]
     pairs = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
     return f"{type(self).__qualname__}({pairs})"
 
 
 def _refuse_to_set(_self: Any, name: str, _value: Any) -> None:
+    from dataclasses import FrozenInstanceError
+
     raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
 def _refuse_to_delete(_self: Any, name: str) -> None:
+    from dataclasses import FrozenInstanceError
+
     raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 
@@ -130,7 +162,7 @@ def defaults_of(kind: type[Any]) -> dict[str, Any]:
     """Return the defaults of the fields of such a class by name, in the order of the fields.
 
     A field without a default has MISSING here; a field described by `field` has its
-    `dataclasses.Field`.
+    `Field`.
     """
     defaults: dict[str, Any] = kind.__field_defaults__
     return defaults
@@ -227,9 +259,19 @@ def _own_hints(kind: type[Any]) -> dict[str, Any]:
 
 def _described(kind: type[Any]) -> dict[str, Any]:
     """Return the `__dataclass_fields__` of the class, which `dataclasses` reads."""
-    defaults = {n: d for n, d in defaults_of(kind).items() if d is not MISSING}
+    import dataclasses
+
+    defaults: dict[str, Any] = {}
+    for name, default in defaults_of(kind).items():
+        if type(default) is Field:
+            described = cast("Any", default)
+            given = {"default": described.default, "default_factory": described.default_factory}
+            given = {key: value for key, value in given.items() if value is not MISSING}
+            default = dataclasses.field(**given, compare=described.compare, repr=described.shown)
+        if default is not MISSING:
+            defaults[name] = default
     names = {"__annotations__": _hints(kind), "__doc__": "", "__module__": kind.__module__}
-    model: Any = dataclass(init=False, repr=False, eq=False)(
+    model: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(
         type(kind.__name__, (), names | defaults)
     )
     fields: dict[str, Any] = model.__dataclass_fields__

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING
+from functools import cache
 from itertools import compress, count
 from json.encoder import encode_basestring
 from operator import is_not
@@ -20,7 +20,7 @@ from mini_workflow.core import events
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, dump_json, text_at_hand
-from mini_workflow.core.records import defaults_of, reader_of
+from mini_workflow.core.records import MISSING, defaults_of, reader_of
 from mini_workflow.errors import SchemaTooNew, WireError
 
 SCHEMA: Final = 1
@@ -192,25 +192,30 @@ def decode(line: str) -> Event:
 
 _SIMPLE: Final = r'[^"\\\x00-\x1f]*+'
 """A text of JSON without escapes."""
-_COMPLETED: Final = re.compile(
+_COMPLETED: Final = (
     r'\{"event":"TaskCompleted","at":([0-9]+),"seq":([0-9]+),"attempt":([0-9]+)'
-    rf'(?:,"begun":([0-9]+))?(?:,"ran_on":"({_SIMPLE})")?,"result":(.+)\}}',
-    re.DOTALL,
-).fullmatch
-_SCHEDULED: Final = re.compile(
+    rf'(?:,"begun":([0-9]+))?(?:,"ran_on":"({_SIMPLE})")?,"result":(.+)\}}'
+)
+_SCHEDULED: Final = (
     rf'\{{"event":"TaskScheduled","seq":([0-9]+),"name":"({_SIMPLE})"(?:,"call":"({_SIMPLE})")?'
     r'(?:,"part_of":([0-9]+))?\}'
-).fullmatch
+)
 """Match the lines that `encode` writes in its short way."""
 
-_TASK_LINES: Final = re.compile(
+_TASK_LINES: Final = (
     r'^(?:\{"event":"Task(?:'
     rf'Scheduled","seq":([1-9][0-9]{{0,17}}),"name":"({_SIMPLE})"(?:,"call":"{_SIMPLE}")?'
     r'(?:,"part_of":([1-9][0-9]{0,17}))?|'
     r'Completed","at":([0-9]{1,18}),"seq":([1-9][0-9]{0,17}),"attempt":1(?:,"begun":[0-9]+)?'
-    rf'(?:,"ran_on":"{_SIMPLE}")?,"result":.+)\}}|.*)$',
-    re.MULTILINE,
-).split
+    rf'(?:,"ran_on":"{_SIMPLE}")?,"result":.+)\}}|.*)$'
+)
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return the compiled pattern: when a history is shown, since most processes show none."""
+    return re.compile(text, re.MULTILINE if text is _TASK_LINES else re.DOTALL)
+
 
 Column = list[str | None]
 Columns = tuple[Column, Column, Column, Column, Column]
@@ -223,7 +228,7 @@ def task_lines(lines: Sequence[str]) -> Columns:
     the map. Everything else is None.
     """
     # Makes no object for each line, since there are very many.
-    found: list[Any] = _TASK_LINES("\n".join(lines))
+    found: list[Any] = _pattern(_TASK_LINES).split("\n".join(lines))
     if len(found) != 6 * len(lines) + 1:  # a damaged line may contain an end of line
         nothing: Column = [None] * len(lines)
         return nothing, nothing, nothing, nothing, nothing
@@ -235,13 +240,13 @@ def decode_shown(line: str) -> Event:
     raises ValueError or RecursionError if it is damaged. For views of histories. Raises like `decode`.
     """
     kind = line[10:25]
-    if kind == 'TaskCompleted",' and (found := _COMPLETED(line)) is not None:
+    if kind == 'TaskCompleted",' and (found := _pattern(_COMPLETED).fullmatch(line)) is not None:
         at, seq, attempt, begun, ran_on, result = found.groups()
         payload = Payload(result)
         return events.TaskCompleted(
             int(at), int(seq), int(attempt), payload, int(begun or 0), ran_on or ""
         )
-    if kind == 'TaskScheduled",' and (found := _SCHEDULED(line)) is not None:
+    if kind == 'TaskScheduled",' and (found := _pattern(_SCHEDULED).fullmatch(line)) is not None:
         seq, name, call, part = found.groups()
         return events.TaskScheduled(
             seq=int(seq), name=name, call=call or "", part_of=int(part or 0)

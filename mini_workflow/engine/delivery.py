@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
 from typing import Final, Protocol, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Message
-from mini_workflow.core.records import mutable, replace
+from mini_workflow.core.records import field, mutable, replace
 from mini_workflow.engine.effects import Undone, WakeupPlan, put_off, too_many
 from mini_workflow.engine.turn import Turn
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS

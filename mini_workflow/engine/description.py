@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +11,7 @@ from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import Mismatch, read_mismatch
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure, error_in
-from mini_workflow.core.records import frozen, replace
+from mini_workflow.core.records import field, frozen, replace
 from mini_workflow.core.tags import tags_from_text
 from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import instant

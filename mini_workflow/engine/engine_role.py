@@ -11,13 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
-from dataclasses import field
 from math import inf
 from queue import Empty, SimpleQueue
 from threading import get_ident
 from typing import Final, Protocol, TypeVar
 
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.engine.batch import OUTCOMES
 from mini_workflow.engine.engine import Engine
 from mini_workflow.engine.engine_parts import import_turns

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.chance import ENTROPY_BITS, seed_and_key
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.comparison import Mismatch, mismatch_of
 from mini_workflow.core.events import Event
@@ -18,6 +17,7 @@ from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.reset import Reset, started_of
 from mini_workflow.core.run import Definition, Run
+from mini_workflow.core.seed import ENTROPY_BITS, seed_and_key
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_as_text
 from mini_workflow.core.validation import check_id, check_reason

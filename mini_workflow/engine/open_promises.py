@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.promises import make_token, read_token, reason_of
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import field, frozen
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.validation import check_reason
 from mini_workflow.core.wire import decode_message
@@ -36,7 +35,7 @@ class OpenPromise:
 
     number: int
     name: str
-    token: str = field(repr=False)
+    token: str = field(shown=False)
     until: datetime | None = None
     last_heartbeat: datetime | None = None
     details: Any = None

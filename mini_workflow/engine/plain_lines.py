@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from itertools import compress, repeat
 from operator import itemgetter, lt, not_
 from typing import Final, cast
@@ -16,7 +15,7 @@ from typing import Final, cast
 from mini_workflow.core import events, wire
 from mini_workflow.core.events import Event
 from mini_workflow.core.progress import MapCount
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 
 CHUNK: Final = 2_000
 """Lines that are looked at together."""

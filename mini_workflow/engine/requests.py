@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from contextlib import suppress
-from dataclasses import field
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from mini_workflow.core.events import (
@@ -22,7 +21,7 @@ from mini_workflow.core.events import (
 from mini_workflow.core.events import Request as EventRequest
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
-from mini_workflow.core.records import frozen, mutable
+from mini_workflow.core.records import field, frozen, mutable
 from mini_workflow.core.start_options import IfClosed
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.ports import Commit, Head, TaskOutcome
@@ -160,7 +159,7 @@ class Start:
         """
         if isinstance(self.message, SignalReceived):
             return self.message.id
-        return secrets.token_hex(8)
+        return os.urandom(8).hex()
 
 
 @mutable

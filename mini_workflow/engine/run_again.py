@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import time
 
 from mini_workflow.core import events
@@ -49,7 +49,7 @@ class RunAgain:
                     f"the arguments that execution {execution_id!r} was started with were not recorded by "
                     'the version that ran it: give them to start_execution(..., if_closed="restart")'
                 )
-        now, request_id = self._transport.now(), secrets.token_hex(8)
+        now, request_id = self._transport.now(), os.urandom(8).hex()
         request = events.ResetRequested(now, how, head.run, request_id, asked_by=by)
         self._transport.ask(Post(execution_id, request))
         self.over[execution_id] = head.run

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from mini_workflow.core import events
 from mini_workflow.core.awaited import is_of_task, waits_of
-from mini_workflow.core.chance import seed_and_key
 from mini_workflow.core.commands import Command, SendMessage
 from mini_workflow.core.comparison import mismatch_of, read_mismatch
 from mini_workflow.core.continuation import carried_children, carried_signals, carried_updates
@@ -20,6 +19,7 @@ from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import python_version
 from mini_workflow.core.records import replace
 from mini_workflow.core.run import Run
+from mini_workflow.core.seed import seed_and_key
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.tags import tags_after, tags_as_text
 from mini_workflow.core.tasks import TaskFuture

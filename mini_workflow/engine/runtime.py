@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.codec import Codec
+from mini_workflow.core.seed import ENTROPY_BITS
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.engine import Engine, Ports
 from mini_workflow.engine.engine_role import EngineRole, Pace
@@ -136,7 +135,7 @@ class Runtime(Client):
                     codec=codec,
                     definitions=interceptors.definitions(REGISTRY.get),
                     known=REGISTRY.known,
-                    entropy=lambda: secrets.randbits(ENTROPY_BITS),
+                    entropy=_draw_entropy,
                     on_close=self._driver.announce,
                     report=self._driver.put,
                     notify_peers=self._driver.notify_peers_later,
@@ -274,6 +273,12 @@ class Runtime(Client):
     def _stop_renewal(self) -> None:
         if self._renewal is not None:
             self._renewal.stop()
+
+
+def _draw_entropy() -> int:
+    from secrets import randbits
+
+    return randbits(ENTROPY_BITS)
 
 
 def _telling(interceptors: Interceptors, store: Store) -> Callable[[Turn], None] | None:

@@ -7,12 +7,11 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import field, frozen
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.starts import name_of
 from mini_workflow.engine.timeline import moment

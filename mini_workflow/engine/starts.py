@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
@@ -132,7 +131,9 @@ def name_of(workflow: object) -> str:
         return workflow.name
     if isinstance(workflow, str):
         return workflow
-    if inspect.iscoroutine(workflow):
+    from inspect import iscoroutine
+
+    if iscoroutine(workflow):
         workflow.close()  # or Python would warn that nobody awaits it
         raise UsageError(
             f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -187,7 +186,9 @@ class Pauses:
         """Return the seconds to wait now, at most `at_most`."""
         if self._begin is not None and not self._begin():
             return 0.0
-        pause = random.uniform(self._next / 2, self._next)
+        from random import uniform
+
+        pause = uniform(self._next / 2, self._next)
         self._next = min(self._longest, self._next * 1.5)
         return pause if at_most is None else max(0.0, min(pause, at_most))
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command
 from mini_workflow.core.events import Event, Message
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.core.wire import decode_message
 from mini_workflow.engine.requests import Input, Start
 from mini_workflow.errors import TurnTimeout, WireError

@@ -6,10 +6,9 @@ All times are whole milliseconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from typing import Any, Final, Protocol
 
-from mini_workflow.core.records import frozen, record
+from mini_workflow.core.records import field, frozen, record
 from mini_workflow.errors import StoreError
 from mini_workflow.ports import Commit, QueuedMessage, Reader, StreamWrite, TaskRequest
 

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from mini_workflow.core import wire
-from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import Message
 from mini_workflow.core.history import History
 from mini_workflow.core.records import replace
 from mini_workflow.core.run import Definition
+from mini_workflow.core.seed import ENTROPY_BITS
 from mini_workflow.engine.asking import for_nobody
 from mini_workflow.engine.batch import AT_ONCE
 from mini_workflow.engine.cache import Cache

@@ -5,7 +5,6 @@ shares with other embedded runtimes.
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -313,7 +312,7 @@ class _OpenedFile:
 
 def owner_name() -> str:
     """Return a name of this process for people: the machine, the process id, and a random part."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
 def _check(name: str, value: object, fits: bool, wanted: str) -> None:
@@ -376,9 +375,7 @@ def _make_runner(
             from mini_workflow.runners.processes import ProcessRunner
 
             # The key never leaves this process and its workers.
-            config = partial(
-                _config, secrets.token_bytes(32), value_limit, codecs, tuple(interceptors)
-            )
+            config = partial(_config, os.urandom(32), value_limit, codecs, tuple(interceptors))
             runners[name] = ProcessRunner(config, report, count, hand_in=hand_in, streams=buffer)
         else:
             in_process = in_process or runner_in_process(

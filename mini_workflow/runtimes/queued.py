@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 from mini_workflow.codecs.payload_codecs import Codecs
 from mini_workflow.codecs.standard import DEFAULT_VALUE_LIMIT, StandardCodec, with_codecs
 from mini_workflow.core import events, wire
-from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.core.seed import ENTROPY_BITS
 from mini_workflow.core.wire import decode_message
 from mini_workflow.durations import milliseconds
 from mini_workflow.engine.batch import ended

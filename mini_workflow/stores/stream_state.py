@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports.streams import (
     MAXIMUM_CHUNKS,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.recorded import describe
 from mini_workflow.core.recorder import Recorder
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import field, frozen
 from mini_workflow.core.replay import repeat
 from mini_workflow.core.run import Definition, Run
 from mini_workflow.core.streams import StreamWrite

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from mini_workflow.codecs.decoding import Shown
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.engine.timeline import Unreadable
 
 MOST: Final = 100
@@ -46,7 +45,7 @@ class Node:
     kind: str = ""
     items: list[Node] = field(default_factory=list["Node"])
     left_out: str = ""
-    value: Any = field(default=None, compare=False, repr=False)
+    value: Any = field(default=None, compare=False, shown=False)
     place: str = ""
 
     @property

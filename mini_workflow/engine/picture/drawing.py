@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from itertools import pairwise
 from typing import Final
 
-from mini_workflow.core.records import frozen, mutable
+from mini_workflow.core.records import field, frozen, mutable
 from mini_workflow.engine.picture import words
 from mini_workflow.engine.picture.counts import Counts
 from mini_workflow.engine.picture.folding import Folded, Group, Single, fold

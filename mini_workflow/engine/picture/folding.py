@@ -5,13 +5,12 @@ from __future__ import annotations
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
 from heapq import nsmallest
 from itertools import chain
 from operator import sub
 from typing import Final
 
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.engine.picture.operations import Kept, Operation, PlainTasks, Selection, State
 
 MANY: Final = 20

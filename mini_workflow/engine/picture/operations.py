@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
-from mini_workflow.core.records import frozen, mutable
+from mini_workflow.core.records import field, frozen, mutable
 from mini_workflow.core.slots import OWN, Slots, is_own
 from mini_workflow.core.timing import BEGIN
 from mini_workflow.engine.timeline import Entry

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from mini_workflow.core import events, wire
-from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.core.records import replace
+from mini_workflow.core.seed import ENTROPY_BITS
 from mini_workflow.engine.execution import Settled
 from mini_workflow.engine.replies import (
     closed,

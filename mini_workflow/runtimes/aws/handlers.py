@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from mini_workflow.core.chance import ENTROPY_BITS
 from mini_workflow.core.records import replace
 from mini_workflow.core.report_limits import ReportLimits
+from mini_workflow.core.seed import ENTROPY_BITS
 from mini_workflow.engine.deletions import retention_of
 from mini_workflow.engine.delivery import OfAnotherVersion
 from mini_workflow.engine.intercepted import telling

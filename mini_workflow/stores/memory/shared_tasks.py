@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
-from mini_workflow.core.records import mutable, replace
+from mini_workflow.core.records import field, mutable, replace
 from mini_workflow.ports import Clock
 from mini_workflow.ports.shared_tasks import Key, SharedTask
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import field
 from itertools import compress
 from typing import Final
 
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.errors import ExecutionNotFound, LeaseLost, StoreUnavailable, UsageError
 from mini_workflow.ports import (
     DELETIONS_KEPT,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import field
 from operator import attrgetter
 from typing import Final
 
-from mini_workflow.core.records import mutable
+from mini_workflow.core.records import field, mutable
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports import Answer, Head, StoredChunk, StreamPage
 from mini_workflow.ports.streams import MAXIMUM_STREAMS

@@ -10,24 +10,28 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mini_workflow.core.records import fact, frozen, mutable, record, replace
+from mini_workflow.core.records import fact, field, frozen, mutable, record, replace
 
 
 class _Point:
     x: int
     y: int = 2
-    tags: list[str] = dataclasses.field(default_factory=list[str])
-    note: str = dataclasses.field(default="", compare=False, repr=False)
+    tags: list[str] = field(default_factory=list[str])
+    note: str = field(default="", compare=False, shown=False)
     unit: ClassVar[str] = "m"
 
 
-def made(by: Any) -> Any:
-    """The class of data of these fields, made anew."""
+def made(by: Any, **described: Any) -> Any:
+    """The class of data of these fields, made anew, some of them `described` in another way."""
     names = {n: v for n, v in vars(_Point).items() if n not in ("__dict__", "__weakref__")}
-    return by(type("Point", (), {**names, "__qualname__": "Point"}))
+    return by(type("Point", (), {**names, "__qualname__": "Point", **described}))
 
 
-THEIRS = made(dataclasses.dataclass(slots=True, unsafe_hash=True))
+THEIRS = made(
+    dataclasses.dataclass(slots=True, unsafe_hash=True),
+    tags=dataclasses.field(default_factory=list[str]),
+    note=dataclasses.field(default="", compare=False, repr=False),
+)
 OURS = {make.__name__: made(make) for make in (record, frozen, mutable)}
 every_kind = pytest.mark.parametrize("kind", OURS.values(), ids=OURS)
 
