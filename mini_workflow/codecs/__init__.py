@@ -1,6 +1,4 @@
-"""Carry values, calls and exceptions across a boundary, signed, and if wanted compressed and
-encrypted.
-"""
+"""Carry values, calls and exceptions across a boundary: signed, and on request compressed and encrypted."""
 
 from typing import TYPE_CHECKING
 
@@ -29,7 +27,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what few programs need when it is first asked for."""
+    """Import a name when it is first used, since few programs need these."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""ChainedCodec: the standard codec, with payload codecs behind it."""
+"""ChainedCodec: the standard codec followed by payload codecs."""
 
 from __future__ import annotations
 
@@ -37,32 +37,35 @@ _ARGUMENTS: Final = "arguments"
 
 
 def chained(standard: StandardCodec, given: Codecs) -> ChainedCodec:
-    """Return the codec of a runtime that was given these payload codecs. Raises UsageError."""
+    """Return the codec of a runtime with these payload codecs.
+
+    Raises UsageError if an object is no PayloadCodec, or two have the same name.
+    """
     chain: tuple[PayloadCodec, ...] = (
         tuple(given) if isinstance(given, (list, tuple)) else (given,)  # type: ignore[assignment]
     )
-    for one in chain:
+    for codec in chain:
         needed = ("encode", "decode", "digests", "key_id", "is_private")
-        lacking = [name for name in needed if not hasattr(one, name)]
-        name = getattr(one, "name", None)
+        lacking = [name for name in needed if not hasattr(codec, name)]
+        name = getattr(codec, "name", None)
         if (
             lacking
-            or isinstance(one, type)
+            or isinstance(codec, type)
             or not isinstance(name, str)
             or not _NAME.fullmatch(name)
         ):
             raise UsageError(
-                f"codec={one!r}: give a PayloadCodec, such as EncryptionCodec(keys), or a list of them; "
+                f"codec={codec!r}: give a PayloadCodec, such as EncryptionCodec(keys), or a list of them; "
                 f"this has no {', '.join(lacking) or 'name of letters, digits and -'}"
             )
-    names = [one.name for one in chain]
+    names = [codec.name for codec in chain]
     if not chain or len({*names}) < len(names):
         raise UsageError(f"codec={names!r}: give one or more payload codecs, each of another name")
     return ChainedCodec(standard, chain)
 
 
 class EncodedPayload(Payload):
-    """A value that was encoded here, with the plain value."""
+    """A value that was encoded in this process, together with the plain value."""
 
     __slots__ = ("plain",)
 
@@ -71,16 +74,16 @@ class EncodedPayload(Payload):
         self.plain: Final = plain
 
     def matches(self, fingerprint: str) -> bool:
-        """See `Payload.matches`: what is compared may also be from before there was a codec."""
+        """See `Payload.matches`. The fingerprint may also be of the plain value, from before the codec."""
         return super().matches(fingerprint) or self.plain.matches(fingerprint)
 
 
 class ChainedCodec:
-    """Encodes values and failures as the standard codec does, and then by payload codecs; so are calls
-    that leave the process. Reads what has been written without.
+    """Encodes values, failures and the calls that leave the process by the standard codec, and then by the
+    payload codecs. It also reads values that were written without payload codecs.
 
-    Use `for_execution`: what is encoded is bound to one execution. Without it only failures of this
-    library are encoded, in which there is nothing of a user's: they stay as they are.
+    Use `for_execution`, since encoded values are bound to one execution. Without it only failures of this
+    library are encoded, which contain no data of users, and stay as they are.
     """
 
     __slots__ = ("_chain", "_execution_id", "_inner", "_salt", "is_private")
@@ -90,7 +93,7 @@ class ChainedCodec:
         self._chain = chain
         self._execution_id = ""
         self._salt: bytes | None = None
-        self.is_private: Final = any(one.is_private for one in chain)
+        self.is_private: Final = any(codec.is_private for codec in chain)
 
     def for_execution(self, execution_id: str) -> ChainedCodec:
         """See `Codec.for_execution`."""
@@ -99,7 +102,7 @@ class ChainedCodec:
         return bound
 
     def for_run(self, arguments: Payload) -> ChainedCodec:
-        """See `Codec.for_run`: the salt of its fingerprints is in its arguments, encoded."""
+        """See `Codec.for_run`. The salt of the run's fingerprints is encoded in its arguments."""
         tree = arguments.tree
         if not is_encoded(tree) or not _is_salted(tree):
             return self
@@ -138,18 +141,18 @@ class ChainedCodec:
         return self._inner.outline(plain, execution_id)
 
     def moved(self, payload: Payload, target: ChainedCodec) -> Payload:
-        """See `Codec.moved`. The salt of fingerprints stays: those of its calls are compared by it."""
+        """See `Codec.moved`. The salt stays, since the fingerprints of the run's calls depend on it."""
         plain = self._inner.moved(self.plain_payload(payload), target._inner)
         tree = payload.tree
         if not is_encoded(tree):
             return plain
         salt = self._decoded(tree)[:_SALT_BYTES] if _is_salted(tree) else b""
-        made = target._tree(salt + plain.text.encode(), tree.get("kind", _VALUE), "a value")
-        if made is None:
+        encoded = target._tree(salt + plain.text.encode(), tree.get("kind", _VALUE), "a value")
+        if encoded is None:
             return plain
         if "same" in tree:
-            made["same"] = target._digests(plain) if salt else plain.fingerprint()
-        return EncodedPayload(made, plain)
+            encoded["same"] = target._digests(plain) if salt else plain.fingerprint()
+        return EncodedPayload(encoded, plain)
 
     def moved_failure(self, failure: Failure, target: ChainedCodec) -> Failure:
         """See `Codec.moved_failure`."""
@@ -181,13 +184,13 @@ class ChainedCodec:
     def fingerprint(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
-        """See `Codec.fingerprint`. The checksum of values is one that only who has the key can guess."""
+        """See `Codec.fingerprint`. The checksum of the values cannot be guessed without the key."""
         call = self._inner.fingerprint(function, args, kwargs)
         salt = self._salt
         if salt is None:
             return call
         called, _, values = call.rpartition(".")
-        if values == "0":  # there are none
+        if values == "0":  # the call has no values
             return call
         return f"{called}.{hmac.digest(salt, values.encode(), 'sha256')[:4].hex()}"
 
@@ -202,7 +205,7 @@ class ChainedCodec:
     # Failures
 
     def encode_failure(self, error: BaseException) -> Failure:
-        """See `Codec.encode_failure`. The names of classes stay readable: retries go by them."""
+        """See `Codec.encode_failure`. The names of classes stay readable, since retries depend on them."""
         failure = self._inner.encode_failure(error)
         try:
             return self._hidden(failure)
@@ -216,7 +219,7 @@ class ChainedCodec:
 
     def show_failure(self, failure: Failure) -> BaseException:
         """See `Codec.show_failure`."""
-        with suppress(PayloadNotReadable):  # what has encoded it is told instead
+        with suppress(PayloadNotReadable):  # the message then names the codecs
             failure = self.plain_failure(failure)
         return self._inner.show_failure(failure)
 
@@ -242,8 +245,8 @@ class ChainedCodec:
     def _hidden(self, failure: Failure) -> Failure:
         if not self._execution_id:
             return failure
-        told = {"message": failure.message, "state": failure.state}
-        state = self._tree(dump_json(told).encode(), "failure", "the exception")
+        hidden = {"message": failure.message, "state": failure.state}
+        state = self._tree(dump_json(hidden).encode(), "failure", "the exception")
         if state is None:
             return failure
         traceback, task = map(self._hidden_text, (failure.traceback, failure.task_traceback))
@@ -286,11 +289,11 @@ class ChainedCodec:
     def _digests(self, plain: Payload) -> str:
         context = PayloadContext(self._execution_id, _ARGUMENTS)
         data = plain.fingerprint().encode()
-        first = next(one for one in self._chain if one.is_private)
+        first = next(codec for codec in self._chain if codec.is_private)
         return ENCODED_FINGERPRINT + ",".join(first.digests(data, context))
 
     def _tree(self, data: bytes, kind: str, path: str) -> dict[str, Any] | None:
-        """Return the tree of encoded bytes; None if all payload codecs have left them as they are."""
+        """Return the tree of encoded bytes; None if no payload codec has changed them."""
         labels, encoded = self._apply(data, kind, path)
         if not labels:
             return None
@@ -305,14 +308,14 @@ class ChainedCodec:
 
     def _apply(self, data: bytes, kind: str, path: str) -> tuple[list[str], bytes]:
         context, labels = PayloadContext(self._execution_id, kind), list[str]()
-        for one in self._chain:
+        for codec in self._chain:
             try:
-                encoded = one.encode(data, context)
+                encoded = codec.encode(data, context)
                 if encoded is not data:
-                    labels.append(f"{one.name}:{one.key_id}" if one.key_id else one.name)
+                    labels.append(f"{codec.name}:{codec.key_id}" if codec.key_id else codec.name)
             except Exception as error:
                 raise ValueNotSerializable(
-                    f"{path} cannot be encoded by codec {one.name!r}: {type(error).__name__}: {error}",
+                    f"{path} cannot be encoded by codec {codec.name!r}: {type(error).__name__}: {error}",
                     path=path,
                 ) from error
             data = encoded
@@ -321,18 +324,20 @@ class ChainedCodec:
     def _revert(self, labels: Any, data: bytes, kind: str) -> bytes:
         context = PayloadContext(self._execution_id, kind)
         if not isinstance(labels, list):
-            raise PayloadNotReadable(f"an encoded value is damaged: {labels!r} have encoded it")
+            raise PayloadNotReadable(
+                f"an encoded value is damaged: {labels!r} is not a list of the codecs that encoded it"
+            )
         for label in reversed(labels):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
             name = str(label).partition(":")[0]  # pyright: ignore[reportUnknownArgumentType]
-            one = next((one for one in self._chain if one.name == name), None)
-            if one is None:
+            codec = next((known for known in self._chain if known.name == name), None)
+            if codec is None:
                 error = needs_codec(labels)
                 raise CodecMismatch(
                     f"a payload ({kind}) of execution {self._execution_id!r} cannot be read: {error}; "
-                    f"this one has {', '.join(one.name for one in self._chain)}"
+                    f"this one has {', '.join(known.name for known in self._chain)}"
                 )
             try:
-                data = one.decode(data, context)
+                data = codec.decode(data, context)
             except PayloadNotReadable:
                 raise
             except Exception as error:

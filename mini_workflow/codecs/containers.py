@@ -1,4 +1,4 @@
-"""Containers of Python's own that JSON has no word for, with the values in them."""
+"""Write containers of Python that JSON does not have, with the values in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def step_to(key: Any) -> str:
-    """Return the step from a dict to what it has under a key."""
+    """Return the step from a dict to the item of a key, for a path."""
     return f"[{json.dumps(key, ensure_ascii=False)}]" if isinstance(key, str) else f"[{key!r}]"
 
 
@@ -109,4 +109,4 @@ CONTAINERS: Final[dict[str, Kind]] = {
         (collections.defaultdict,), _encode_default_dict, _decode_default_dict, _show_default_dict
     ),
 }
-"""A dict has its tag only where it has a key that JSON cannot say, or that looks like a tag."""
+"""The kinds of containers by tag. A dict has its tag only if JSON cannot express a key, or a key is a tag."""

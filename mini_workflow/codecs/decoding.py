@@ -1,4 +1,4 @@
-"""Trees of plain JSON with tags, as `encoding` makes them, back to values."""
+"""Make values of trees of plain JSON with tags, as `encoding` writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class Decoder:
-    """Makes values from trees, which it leaves alone; no two values share a part.
+    """Makes values from trees, which it does not change. No two values share a part.
 
     Raises PayloadNotReadable, PythonVersionMismatch or SignatureInvalid. A damaged tree may raise
     any other exception.
@@ -41,8 +41,8 @@ class Decoder:
 
     @classmethod
     def for_people(cls) -> Decoder:
-        """Return one that makes what people can look at: it imports nothing and runs no code but
-        Python's own. Values of the library's own kinds are themselves; what has a class is `Shown`.
+        """Return a decoder for people to read values: it imports nothing and runs only code of Python. Values
+        with a class become `Shown`; all others are themselves.
         """
         decoder = cls(None, trust=False)
         decoder._read_tagged = _show_tagged
@@ -73,7 +73,7 @@ class Decoder:
         return {self.decode(key): self.decode(item) for key, item in trees}
 
     def members(self, kind: type[Any], tagged: Tagged) -> Any:
-        """Return a set of that kind."""
+        """Return a set of that kind; ordered ones keep the stored order."""
         if self._ordered:
             kind = _ORDERED[kind]
         return kind(self.items(tagged["v"]))
@@ -82,8 +82,8 @@ class Decoder:
         """Return a pickled value. Raises PayloadNotReadable unless it may be loaded."""
         if not self._trust and self._signer is None:
             raise PayloadNotReadable(
-                "a stored value is pickled, and loading it may run any code: say that you trust "
-                "where it comes from (--trust, or trust=True)"
+                "a stored value is pickled, and loading it may run any code: if you trust its origin, "
+                "give --trust, or trust=True"
             )
         return decode_opaque(tagged, self._signer)
 
@@ -106,7 +106,7 @@ def _show_tagged(decoder: Decoder, tagged: Tagged) -> Any:
 
 
 class Shown:
-    """Stands for a value whose class is not loaded: `text` is what is stored of it, for people."""
+    """Stands for a value whose class is not loaded: `text` describes the stored value for people."""
 
     __slots__ = ("text",)
 

@@ -1,7 +1,7 @@
-"""Finds the part of a value that makes a pickler fail, so that the error can name it.
+"""Find the part of a value that makes a pickler fail, so that the error can name it.
 
-Runs only after a failure. Every part is tried by itself, from the outside in; the innermost that
-still fails is the culprit.
+The search runs only after a failure. It tries each part alone, from the outside in; the innermost part
+that still fails is the culprit.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from mini_workflow.codecs.forbidden import Refused, refusal
 from mini_workflow.codecs.names import is_importable, is_local, type_of
 
 MAX_STEPS: Final = 20
-"""How deep the search goes."""
+"""The depth of the search."""
 
 Fault = Callable[[Any], Exception | None]
-"""Tries to pickle a value; what went wrong, or None."""
+"""Tries to pickle a value; returns the error, or None."""
 
 
 def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, Exception]:
-    """Return the path from the value to the culprit, the culprit, and what is wrong with it.
+    """Return the path from the value to the culprit, the culprit, and its error.
 
-    `error` is what went wrong with the whole.
+    `error` is the error of the whole value.
     """
     path = ""
     seen = {id(value)}
@@ -34,14 +34,14 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
             break
         try:
             parts = list(_parts(value))
-        except Exception:  # its own code fails when it is looked at
+        except Exception:  # code of the value itself fails
             break
         for step, part in parts:
             if id(part) in seen:
                 continue
             seen.add(id(part))
             found = fault(part)
-            # What the inside of a class is made of says little, unless something there is refused.
+            # Parts inside of a class explain little, unless one of them is refused.
             if found is not None and (not isinstance(value, type) or isinstance(found, Refused)):
                 path += step
                 value = part
@@ -53,7 +53,7 @@ def find_culprit(value: Any, fault: Fault, error: Exception) -> tuple[str, Any, 
 
 
 def why_not(culprit: object, error: Exception) -> tuple[str, str]:
-    """Return what is wrong with the culprit, and the remedy, or an empty string if it has none."""
+    """Return the problem of the culprit in words, and the remedy; empty if there is none."""
     if isinstance(error, RecursionError):
         return "is nested too deeply", "flatten it"
     if issubclass(type_of(culprit), type) and is_local(culprit):
@@ -64,9 +64,7 @@ def why_not(culprit: object, error: Exception) -> tuple[str, str]:
 
 
 def captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Return the variables that a function captures, by name; those that are not yet set are left
-    out.
-    """
+    """Iterate over the captured variables of a function with their values, without unset ones."""
     cells: tuple[CellType, ...] = function.__closure__ or ()
     for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
         try:
@@ -76,7 +74,7 @@ def captured(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Return the default values of a function's parameters, by name."""
+    """Iterate over the parameters of a function that have defaults, with these."""
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
     values = function.__defaults__ or ()

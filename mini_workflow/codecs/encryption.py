@@ -1,4 +1,4 @@
-"""EncryptionCodec: payloads encrypted by AES-256-GCM, with a ring of keys."""
+"""EncryptionCodec: encrypt payloads by AES-256-GCM, with a ring of keys."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ KEY_BYTES: Final = 32
 """Bytes of a key of AES-256."""
 
 KEY_ID: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
-"""What the name of a key may be. Our own bound: it stands in every payload."""
+"""Names that a key may have. Our own bound, since every payload contains the name."""
 
 _FORMAT: Final = b"\x01"
 _NONCE_BYTES: Final = 12
-"""What NIST SP 800-38D recommends for GCM; drawn at random for each payload, so that one key may encrypt
-2**32 payloads."""
+"""The length that NIST SP 800-38D recommends for GCM. Nonces are random, so that one key may encrypt 2**32
+payloads."""
 _DIGEST_BYTES: Final = 16
 
 KeyRing = Mapping[str, bytes]
-"""Keys of 32 bytes by their names; the first one encrypts, all of them decrypt."""
+"""Keys of 32 bytes by their names. The first one encrypts, all of them decrypt."""
 
 
 class EncryptionCodec:
     """Encrypts payloads by AES-256-GCM; needs the extra ``mini-workflow[encryption]``.
 
-    Each payload has a nonce of its own, names its key, and is bound to its execution and to what it is (a
-    value, the arguments of a start, a call, a failure): moved elsewhere it is refused, as when it was
-    changed.
+    Each payload has a nonce of its own, names its key, and is bound to its execution and its kind (a value,
+    the arguments of a start, a call, a failure). A payload that was changed or moved elsewhere is refused.
 
-    To rotate, put a new key in front and keep the old ones, in every process: first as the last key, so
-    that all can read it, then as the first. A key may go once nothing is left that it has encrypted.
+    To rotate keys, add the new key in every process: first as the last key, so that all processes can read
+    it, then as the first. Keep the old keys. Remove one when nothing is left that it has encrypted.
 
     Args:
-        keys: the ring, such as ``{"2026": key, "2025": old}``: the first key encrypts. A function is
-            called for it when it is first needed, and again when a payload names a key that is missing.
-        reads_only: leave new payloads as they are, to switch encryption off.
+        keys: the ring, such as ``{"2026": key, "2025": old}``, of which the first key encrypts. A
+            function is called for the ring at the first use, and again when a payload names a missing key.
+        reads_only: leave new payloads unencrypted, to switch encryption off.
 
     Raises:
         UsageError: there is no key, a name is not 1 to 64 letters, digits and ``_.-``, a key has not 32
@@ -107,7 +106,7 @@ class EncryptionCodec:
             ) from None
 
     def digests(self, data: bytes, context: PayloadContext) -> Sequence[str]:
-        """See `PayloadCodec.digests`: one by each key of the ring, so that those of before and after a
+        """See `PayloadCodec.digests`. Each key of the ring gives one, so that the digests before and after a
         rotation have one in common.
         """
         text = _bound_to(b"digest", context) + data
@@ -168,6 +167,6 @@ def _checked(keys: KeyRing) -> dict[str, _Key]:
 
 
 def _bound_to(start: bytes, context: PayloadContext) -> bytes:
-    """Return the associated data: what is read before the ciphertext, and where the payload belongs."""
+    """Return the associated data: the bytes before the ciphertext, and the place of the payload."""
     parts = (start, context.kind.encode(), context.execution_id.encode())
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

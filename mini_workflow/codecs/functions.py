@@ -1,4 +1,4 @@
-"""Python functions as data: marshalled code, captured variables by value, globals by reference."""
+"""Write Python functions as data: marshalled code, captured variables by value, globals by reference."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def unmarshalled(data: bytes) -> CodeType:
 
 
 def is_plain_function(function: FunctionType) -> bool:
-    """Return whether a function made of the code and the globals alone, which are a module's, is the
-    same but for what it captures.
+    """Return whether the code and the globals of a module suffice to rebuild the function, apart from its
+    captured variables.
     """
     code, space = function.__code__, function.__globals__
     documented = code.co_consts[0] if code.co_consts else None
@@ -71,7 +71,7 @@ def is_plain_function(function: FunctionType) -> bool:
 
 
 def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
-    """Return what the function has beyond its code, or None if there is nothing."""
+    """Return the traits of a function beyond its code, such as defaults, by attribute; None without any."""
     code = function.__code__
     traits: dict[str, Any] = {}
     if function.__defaults__:
@@ -98,16 +98,14 @@ def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:
 
 
 def _is_portable(annotation: Any) -> bool:
-    """Return whether an annotation can go along; a task is not worth failing for
-    one that cannot.
-    """
+    """Return whether an annotation can be pickled. Others are left out, so that no task fails by them."""
     kind = type_of(annotation)
     if annotation is None or kind is str:
         return True
     if isinstance(annotation, type) and kind is not GenericAlias:
         return is_importable(annotation)
     try:
-        # Such as ``list[int] | None``: what it consists of can be imported, or it is left out.
+        # Such as ``list[int] | None``, if its parts can be imported.
         pickle.dumps(annotation)
     except Exception:
         return False
@@ -115,9 +113,9 @@ def _is_portable(annotation: Any) -> bool:
 
 
 def reduce_function(function: FunctionType) -> Any:
-    """Return how to pickle a function by value; NotImplemented if its globals are no module's.
+    """Return the reduction that pickles a function by value; NotImplemented if its globals are no module's.
 
-    The variables it captures stay cells, so that functions which share one still do.
+    The captured variables stay cells, so that functions which share a variable still share it.
     """
     home = name_of_globals(function.__globals__)
     if home is None:
@@ -126,7 +124,7 @@ def reduce_function(function: FunctionType) -> Any:
     traits = traits_of(function, home)
     if traits is None:
         return make_function, arguments
-    # The traits come after the function is known, for they may refer to it.
+    # The traits come after the function, since they may refer to it.
     return make_function, arguments, traits, None, None, set_traits
 
 
@@ -191,9 +189,7 @@ MAX_PLAIN_DEPTH: Final = 4
 
 
 def is_plain_data(value: Any, room: int = MAX_PLAIN_DEPTH) -> bool:
-    """Return whether a value is small and made of builtin data alone; large values are not looked
-    at.
-    """
+    """Return whether a value is small and consists of builtin data only. Large values are not examined."""
     kind = type_of(value)
     if kind in LEAVES or (kind is type and value.__module__ == "builtins"):
         return True
@@ -214,14 +210,14 @@ _CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
 
 
 def reduce_cell(cell: CellType) -> Any:
-    """Return how to pickle a captured variable."""
+    """Return the reduction that pickles a captured variable."""
     try:
         content = cell.cell_contents
     except ValueError:
         return make_cell, ()
     if type(content) in LEAVES:
         return make_cell, (content,)
-    # The content comes after the cell is known, for a function may capture itself.
+    # The content comes after the cell, since a function may capture itself.
     return make_cell, (), content, None, None, set_cell
 
 
@@ -236,7 +232,7 @@ def set_cell(cell: CellType, content: Any) -> None:
 
 
 def reduce_method(method: MethodType) -> Any:
-    """Return how to pickle a bound method."""
+    """Return the reduction that pickles a bound method."""
     name = getattr(method.__func__, "__name__", "")
     if getattr(method.__self__, name, None) == method:
         return getattr, (method.__self__, name)
@@ -249,5 +245,5 @@ def make_method(function: Any, bound: Any) -> MethodType:
 
 
 def make_module(name: str) -> Any:
-    """Return a module, imported if need be."""
+    """Return a module, importing it if needed."""
     return module_named(name)

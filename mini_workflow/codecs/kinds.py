@@ -18,12 +18,11 @@ Tagged = dict[str, Any]
 
 @frozen
 class Kind:
-    """The way in which values of one kind become trees, and values again.
+    """A kind of values, with the functions that encode them as trees and decode them.
 
-    `types` are the classes whose instances are of it, and no instances of subclasses: those that
-    cost something to import by name, as ``package.qualname``. A kind without any is found by
-    `kind_of`. What people see is the text of `show`, where decoding would load a class; elsewhere
-    it is the value.
+    `types` are the exact classes of its values, without subclasses; classes that are expensive to import
+    are given by name, as ``package.qualname``. A kind without types is found by `kind_of`. `show` returns
+    the text for people, if decoding would load a class; otherwise people see the value.
     """
 
     types: tuple[type[Any] | str, ...]
@@ -33,7 +32,7 @@ class Kind:
 
 
 class Unencodable(Exception):
-    """A part cannot be encoded. `place` is where it is, innermost step first."""
+    """A part cannot be encoded. `place` has the steps to the part, the innermost first."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)

@@ -1,4 +1,4 @@
-"""Classes and functions by their names, ``module:qualname``, as `class_names` writes them."""
+"""Find classes and functions by their names, ``module:qualname``, as `class_names` writes them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from mini_workflow.class_names import MAIN, SPAWNED_MAIN, is_main, main_module, 
 from mini_workflow.errors import PayloadNotReadable
 
 _PROGRAMS: Final = frozenset({"this", "antigravity", "__hello__", "__phello__"})
-"""Modules of the standard library that do something when they are imported."""
+"""Modules of the standard library whose import has an effect."""
 
 _CONTAINERS: Final[tuple[type[Any], ...]] = (
     *(list, dict, set, frozenset, tuple, int, float, complex, bool, str, bytes, bytearray),
     *(collections.Counter, collections.OrderedDict, collections.deque),
 )
 _FACTORIES: Final = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in _CONTAINERS}
-"""What a stored value may have a defaultdict call, besides the classes of values."""
+"""The factories of a defaultdict that a stored value may name, besides the classes of values."""
 
 type_of: Final[Callable[[object], type[Any]]] = type
-"""`type`, declared so that what is known of a value's class does not depend on the value."""
+"""`type`, declared so that type checkers do not narrow the class by the value."""
 
 
 def is_local(named: Any) -> bool:
-    """Return whether the class or function was made in a function, so that nothing
-    can import it.
-    """
+    """Return whether the class or function was made in a function, and so cannot be imported."""
     return "<locals>" in named.__qualname__
 
 
 def module_named(name: str) -> ModuleType:
-    """Return the module of that name, imported if need be. Raises ImportError."""
+    """Return the module of that name, importing it if needed. Raises ImportError."""
     if is_main(name):
         return main_module()
     module = sys.modules.get(name)
@@ -45,8 +43,8 @@ def module_named(name: str) -> ModuleType:
 def globals_named(name: str) -> dict[str, Any]:
     """Return the live globals of a module, which functions made from captured code share.
 
-    In a spawned process `multiprocessing` runs the script in a namespace of its own and copies the
-    result into `__mp_main__`; what the script's own functions see is the first, so it is preferred.
+    In a spawned process `multiprocessing` runs the script in a namespace of its own and copies the result
+    into `__mp_main__`. The script's own functions use the first namespace, so it is preferred.
     """
     if is_main(name):
         copied = module_named(name).__dict__
@@ -60,7 +58,7 @@ def globals_named(name: str) -> dict[str, Any]:
 
 
 def name_of_globals(space: dict[str, Any]) -> str | None:
-    """Return the module whose globals these are, or None if they are no module's."""
+    """Return the name of the module that has these globals, or None."""
     name = space.get("__name__")
     if name == SPAWNED_MAIN:
         return main_name() if "__builtins__" in space else None
@@ -73,7 +71,7 @@ def name_of_globals(space: dict[str, Any]) -> str | None:
 
 
 def find(module: str, qualname: str) -> Any:
-    """Return what a module calls by that qualified name. Raises ImportError or AttributeError."""
+    """Return the object of that qualified name in a module. Raises ImportError or AttributeError."""
     if is_main(module):
         for candidate in (SPAWNED_MAIN, MAIN):
             if candidate in sys.modules:
@@ -82,7 +80,7 @@ def find(module: str, qualname: str) -> Any:
                 except AttributeError:
                     continue
         raise AttributeError(
-            f"the main script of this process has no {qualname!r}; what tasks use has to be in a "
+            f"the main script of this process has no {qualname!r}: put code that tasks use into a "
             "module that every process can import"
         )
     return _walk(module_named(module), qualname)
@@ -95,7 +93,7 @@ def _walk(start: object, qualname: str) -> Any:
 
 
 def is_importable(named: Any) -> bool:
-    """Return whether the class or function itself is found again under its name."""
+    """Return whether an import of its name finds this very class or function."""
     qualname = named.__qualname__
     if "<" in qualname:
         return False
@@ -111,7 +109,7 @@ def is_importable(named: Any) -> bool:
 
 
 def load(name: str) -> Any:
-    """Return what `name_of` named. Raises PayloadNotReadable, which names it and the remedy."""
+    """Return the object that `name_of` named. Raises PayloadNotReadable, with the name and the remedy."""
     module, separator, qualname = name.partition(":")
     if not separator:
         raise PayloadNotReadable(f"{name!r} is not of the form module:qualname")
@@ -135,39 +133,39 @@ def load(name: str) -> Any:
 
 
 def load_class(name: str) -> type[Any]:
-    """Return the class that a stored value names: an exception, a dataclass, an enum, a pydantic
-    model or a named tuple. Raises PayloadNotReadable of anything else.
+    """Return the class that a stored value names: an exception, a dataclass, an enum, a pydantic model or a
+    named tuple. Raises PayloadNotReadable for anything else.
 
-    The name comes from outside, and whoever has the class may call it. So a class of another kind
-    is refused, and no module is imported that runs a program.
+    The name comes from outside, and the class may be called. So other classes are refused, and modules
+    that run a program are not imported.
     """
     module, _, _ = name.partition(":")
     runs = module in _PROGRAMS or module.endswith(f".{MAIN}")
     if runs and module not in sys.modules and not is_main(module):
         raise PayloadNotReadable(
             f"a stored value names {name!r}, and importing {module!r} runs a program: do not trust "
-            "whatever wrote this"
+            "the origin of this value"
         )
     return _value_class(name, load(name))
 
 
 def load_known_class(name: str) -> type[Any]:
-    """Return the same, if its module is imported already. Imports nothing, whatever the name.
+    """Return the class that a stored value names, if its module is imported already. Imports nothing.
 
     Raises PayloadNotReadable.
     """
     module, _, qualname = name.partition(":")
     for candidate in (SPAWNED_MAIN, MAIN) if is_main(module) else (module,):
-        # By what lies there: a module may import something when it is asked for an attribute.
+        # By its __dict__: a module may import something when an attribute is read.
         found: Any = sys.modules.get(candidate)
         for part in qualname.split("."):
             found = getattr(found, "__dict__", {}).get(part)
         if found is not None:
             return _value_class(name, found)
     raise PayloadNotReadable(
-        f"a stored value is of {name!r}, which is not imported here, and looking imports nothing by a "
-        "stored name: import the module, or say that you trust where the value comes from (--trust, "
-        "or trust=True)"
+        f"a stored value is of {name!r}, which is not imported here, and a view imports nothing by a "
+        "stored name: import the module, or if you trust the origin of the value give --trust, or "
+        "trust=True"
     )
 
 
@@ -181,8 +179,8 @@ def _value_class(name: str, found: object) -> type[Any]:
     if not is_value_class(kind):
         raise PayloadNotReadable(
             f"{name!r} is no exception, dataclass, enum, pydantic model or named tuple: keep it one "
-            "until no execution holds a value of it. If it never was, do not trust whatever wrote "
-            "this"
+            "until no execution holds a value of it. If it never was one, do not trust the origin of "
+            "this value"
         )
     return kind
 
@@ -198,7 +196,7 @@ def is_value_class(kind: type[Any]) -> bool:
 
 
 def factory_name(factory: object) -> str | None:
-    """Return the name of what a defaultdict calls, or None if a stored value may not name it."""
+    """Return the name of the factory of a defaultdict, or None if a stored value may not name it."""
     if not isinstance(factory, type) or not is_importable(factory):
         return None
     name = name_of(factory)
@@ -211,7 +209,7 @@ def load_factory(name: str, load: Callable[[str], type[Any]]) -> type[Any]:
 
 
 def is_model_class(kind: type[Any]) -> bool:
-    """Return whether it is a pydantic model."""
+    """Return whether a class is a pydantic model."""
     pydantic = sys.modules.get("pydantic")
     model: Any = getattr(pydantic, "BaseModel", None)
     return isinstance(model, type) and issubclass(kind, model)

@@ -1,8 +1,8 @@
-"""Declare a PayloadCodec, which encodes the bytes of values and failures before they leave the process, and
-the form in which such a payload is stored. It compresses or encrypts them, for example.
+"""Declare a PayloadCodec, which encodes the bytes of values and failures before they leave the process (for
+example compresses or encrypts them), and the form in which such a payload is stored.
 
 ``{"$": "encoded", "by": ["zlib", "aes-gcm:2026"], "v": "<base64>"}`` is a value that was compressed and
-then encrypted with the key called 2026.
+then encrypted with the key named 2026.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ ENCODED: Final = "encoded"
 """The tag of a value that a payload codec has encoded."""
 
 ENCODED_TEXT: Final = '{"$":"encoded"'
-"""How a text begins that a payload codec has encoded."""
+"""The beginning of a text that a payload codec has encoded."""
 
 ENCODED_CALL: Final = b"mwe1;"
-"""How a call begins that a payload codec has encoded."""
+"""The beginning of a call that a payload codec has encoded."""
 
 _MINIMUM: Final = 256
-"""Bytes below which compression is not tried: there is little to gain. Our own bound."""
+"""Bytes below which compression is not tried, since it saves little. Our own bound."""
 
 _LARGEST: Final = 1_000_000_000
 """Bytes that a decompressed payload may have: more than any value that was stored. Our own bound."""
@@ -38,8 +38,8 @@ _LARGEST: Final = 1_000_000_000
 
 @frozen
 class PayloadContext:
-    """The place where a payload belongs: to the execution of that id, as a payload of that kind ("value",
-    "arguments", "call", "failure" or "traceback"). The same for `encode` and `decode`.
+    """The place that a payload belongs to: the execution of that id, and the kind of payload ("value",
+    "arguments", "call", "failure" or "traceback"). It is the same for `encode` and `decode`.
     """
 
     execution_id: str
@@ -47,23 +47,23 @@ class PayloadContext:
 
 
 class PayloadCodec(Protocol):
-    """Encodes bytes, and decodes them again. Called on any thread, also on that of workflow code: it must
-    not wait for anything outside, and must be picklable where worker processes run tasks.
+    """Encodes bytes, and decodes them again. The methods are called on any thread, also on that of workflow
+    code, so that they must not wait for anything outside. With worker processes it must be picklable.
     """
 
     @property
     def name(self) -> str:
-        """The name under which payloads are stored that it has encoded, for ever: letters, digits, `-`."""
+        """The name of the codec in stored payloads, which must never change: letters, digits, `-`."""
         ...
 
     @property
     def key_id(self) -> str:
-        """The name of the key with which it encodes now, for people to see; empty where there is none."""
+        """The name of the key that encodes now, for people to read; empty without a key."""
         ...
 
     @property
     def is_private(self) -> bool:
-        """Whether what it encodes must not be readable anywhere else: not in errors, not in logs."""
+        """Whether the data must not be readable anywhere else, such as in errors and logs."""
         ...
 
     def encode(self, data: bytes, context: PayloadContext) -> bytes:
@@ -71,25 +71,25 @@ class PayloadCodec(Protocol):
         ...
 
     def decode(self, data: bytes, context: PayloadContext) -> bytes:
-        """Return what was encoded. Raises PayloadNotReadable, which says what to do."""
+        """Return the data before encoding. Raises PayloadNotReadable, whose message has the remedy."""
         ...
 
     def digests(self, data: bytes, context: PayloadContext) -> Sequence[str]:
-        """Return texts that are the same for the same data and context, one for each key, and that tell
-        nothing about the data to who has no key. Asked only if it is private.
+        """Return texts that are the same for the same data and context, one for each key. Without the key
+        they reveal nothing about the data. Called only if `is_private`.
         """
         ...
 
 
 Codecs = PayloadCodec | Sequence[PayloadCodec]
-"""One payload codec, or several: the first one encodes first."""
+"""One payload codec, or several, of which the first encodes first."""
 
 
 class CompressionCodec:
-    """Compresses payloads of `minimum` bytes or more by zlib, where that makes them smaller.
+    """Compresses payloads of `minimum` bytes or more by zlib, if that makes them smaller.
 
-    Put it in front of one that encrypts: ``codec=[CompressionCodec(), EncryptionCodec(keys)]``. The
-    length of what is stored then tells how well the data could be compressed.
+    Put it in front of a codec that encrypts: ``codec=[CompressionCodec(), EncryptionCodec(keys)]``. The
+    stored length then reveals how well the data could be compressed.
 
     Args:
         level: 1 is fastest, 9 smallest.
@@ -129,12 +129,14 @@ class CompressionCodec:
         return plain
 
     def digests(self, data: bytes, context: PayloadContext) -> Sequence[str]:
-        """See `PayloadCodec.digests`: nothing is private here."""
-        raise UsageError("a codec that only compresses keeps nothing private")
+        """See `PayloadCodec.digests`. Raises UsageError, since this codec is not private."""
+        raise UsageError(
+            "a CompressionCodec has no digests, since it is not private: encrypt with EncryptionCodec"
+        )
 
 
 def is_encoded(tree: Any) -> bool:
-    """Return whether a tree is what a payload codec has encoded."""
+    """Return whether a payload codec has encoded a tree."""
     return isinstance(tree, dict) and bool(tree.get("$") == ENCODED)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
@@ -147,13 +149,13 @@ def bytes_of(tree: dict[str, Any]) -> bytes:
 
 
 def shown_encoded(tree: dict[str, Any]) -> str:
-    """Return what can be said of an encoded value without decoding it."""
+    """Return a description of an encoded value, which is not decoded."""
     size = len(str(tree.get("v", ""))) * 3 // 4
     return f"<{encoded_by(tree.get('by'))}, {size} bytes>"
 
 
 def encoded_by(labels: Any) -> str:
-    """Return what has encoded something, in words, such as ``encoded by zlib, aes-gcm (key 2026)``."""
+    """Return the codecs of a payload in words, such as ``encoded by zlib, aes-gcm (key 2026)``."""
     if not isinstance(labels, list):
         return "encoded"
     words: list[str] = []
@@ -164,21 +166,21 @@ def encoded_by(labels: Any) -> str:
 
 
 def read_encoded_call(payload: bytes) -> tuple[Any, bytes]:
-    """Return what has encoded a call, and the bytes that came of it. Raises PayloadNotReadable."""
+    """Return the labels of the codecs of an encoded call, and its bytes. Raises PayloadNotReadable."""
     labels, _, data = payload[len(ENCODED_CALL) :].partition(b"\n")
     try:
         return json.loads(labels), data
     except ValueError:
         raise PayloadNotReadable(
-            "the bytes of an encoded call are damaged: they do not say what has encoded them"
+            "the bytes of an encoded call are damaged: they do not name the codecs that encoded them"
         ) from None
 
 
 def needs_codec(labels: Any) -> CodecMismatch:
-    """Return the error for something encoded that reaches a process without the codec."""
+    """Return the error for an encoded payload in a process without the codec."""
     return CodecMismatch(
-        f"it is {encoded_by(labels)}, and this process has no such codec: give the runtime the one "
-        "that has encoded it (codec=, or --codec on the command line)"
+        f"it is {encoded_by(labels)}, and this process has no such codec: give the runtime the same "
+        "codec (codec=, or --codec on the command line)"
     )
 
 
@@ -192,4 +194,4 @@ def _never(_encoder: object, _value: object) -> Any:
 
 
 ENCODED_KIND: Final = Kind((), _never, _refuse, lambda _decoder, tree: shown_encoded(tree))
-"""What a process makes of such a value that has no codec: an error, or a text for people."""
+"""The kind of encoded values in a process without the codec: an error, or a text for people."""

@@ -1,4 +1,4 @@
-"""StandardCodec: the codec that every runtime uses unless it is given another."""
+"""StandardCodec: the default codec of every runtime."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mini_workflow.codecs.chained import ChainedCodec
 
 DEFAULT_VALUE_LIMIT: Final = 32 * 1024 * 1024
-"""Bytes that one value (an argument, a result, what a signal carries, ...) may take, encoded. Our own
-bound: it is written and read as a whole, and kept in memory with the execution."""
+"""Bytes that one encoded value (an argument, a result, the value of a signal, ...) may take. Our own bound: a
+value is written and read as a whole, and kept in memory with the execution."""
 
 MAXIMUM_VALUE_LIMIT: Final = 256 * 1024 * 1024
 """Bytes to which the limit can be raised. SQLite refuses texts from 1,000,000,000 bytes on."""
@@ -34,24 +34,24 @@ _LONGEST_CHARACTER: Final = 4
 _NO_ARGUMENTS: Final = Payload(text="[[],{}]")
 """Shared, since each execution keeps its own for as long as it waits."""
 
-_TOLD: Final = 200
-"""Characters of the message that are told of an exception which is too large."""
+_QUOTED: Final = 200
+"""Characters that are quoted of the message of an exception which is too large."""
 
 
 class StandardCodec:
     """Typed JSON for values and exceptions, pickled bytecode for calls.
 
-    With a `signer`, the parts of values and exceptions that have to be pickled are signed, and
-    refused when they are not. Use `for_execution`: they are valid in one execution only, and what is
-    encoded without it, in none. Calls are signed by whoever sends them, who knows the attempt.
+    With a `signer`, the parts of values and exceptions that have to be pickled are signed, and refused if
+    they are not. Use `for_execution`, since a signed part is valid in one execution only; without it, in
+    none. The sender of a call signs it, since it knows the attempt.
 
-    Without `trust` values are loaded for looking only: classes of modules that are imported, and
-    pickled parts that are signed. The rest is PayloadNotReadable.
+    Without `trust` only classes of imported modules and signed pickled parts are loaded; anything else
+    raises PayloadNotReadable.
 
-    With `in_process` all tasks run in this process: captured calls are for nobody else, and bytes only
-    where something in them may change.
+    With `in_process` all tasks run in this process: captured calls do not leave it, and are bytes only if
+    a part of them may change.
 
-    A value of more than `value_limit` bytes is refused: ValueTooLarge.
+    A value of more than `value_limit` bytes raises ValueTooLarge.
     """
 
     __slots__ = ("_signer", "_trust", "_value_limit", "capture", "in_process")
@@ -123,13 +123,13 @@ class StandardCodec:
     show_failure = staticmethod(show_failure)
 
     def encode_failure(self, error: BaseException) -> Failure:
-        """See `Codec.encode_failure`. Of one that is too large only that is told."""
+        """See `Codec.encode_failure`. An exception that is too large becomes a ValueTooLarge."""
         failure = encode_failure(error, self._signer)
         size = self._size_beyond(json.dumps(failure.to_plain(), ensure_ascii=False))
         if size:
-            told = f"{failure.type.rpartition(':')[2]}: {failure.message[:_TOLD]}"
+            start = f"{failure.type.rpartition(':')[2]}: {failure.message[:_QUOTED]}"
             return encode_failure(
-                ValueTooLarge(f"an exception takes {size:,} bytes ({told}...). {self._remedy()}")
+                ValueTooLarge(f"an exception takes {size:,} bytes ({start}...). {self._remedy()}")
             )
         return failure
 
@@ -148,10 +148,10 @@ class StandardCodec:
         """See `Codec.moved_failure`."""
         if self._signer is None:
             return failure
-        made = target.encode_failure(self.decode_failure(failure))
+        moved = target.encode_failure(self.decode_failure(failure))
         return replace(
             failure,
-            state=made.state,
+            state=moved.state,
             cause=None if failure.cause is None else self.moved_failure(failure.cause, target),
         )
 
@@ -170,7 +170,7 @@ class StandardCodec:
         return failure
 
     def _size_beyond(self, text: str) -> int:
-        """Return how many bytes a text takes if that is more than a value may; 0 otherwise."""
+        """Return the bytes of a text if they exceed the limit of a value; otherwise 0."""
         if len(text) * _LONGEST_CHARACTER <= self._value_limit:
             return 0
         size = len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
@@ -184,7 +184,7 @@ class StandardCodec:
 
 
 def with_codecs(standard: StandardCodec, given: Codecs | None) -> StandardCodec | ChainedCodec:
-    """Return the codec of a runtime that was given these payload codecs, or None. Raises UsageError."""
+    """Return the codec of a runtime with these payload codecs, or without any. Raises UsageError."""
     if given is None:
         return standard
     from mini_workflow.codecs.chained import chained

@@ -1,7 +1,7 @@
-"""Values as readable, typed JSON, and back to the type.
+"""Write values as readable, typed JSON, and read them with their types.
 
-What JSON can say is itself; everything else is tagged (see `encoding`). Plain values, which are
-most, take a path of their own: one check, one call of the C encoder.
+Values that JSON has are written as such; all others are tagged (see `encoding`). Most values are plain,
+and take a short way: one check, one call of the C encoder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ENCODER: Final = json.JSONEncoder(
 
 
 def _make_dumps() -> Callable[[Any], str]:
-    # The C encoder is made once; JSONEncoder.encode would make it anew for every value.
+    # The C encoder is made once. JSONEncoder.encode would make one for every value.
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return _ENCODER.encode
@@ -45,11 +45,10 @@ _dumps: Final = _make_dumps()
 
 
 def _is_plain(value: Any, room: int) -> bool:
-    """Return whether JSON says this list or dict as it is, unless it holds a number that JSON
-    lacks.
+    """Return whether JSON can express this list or dict, apart from numbers.
 
-    Those (a NaN, an infinity, an integer of thousands of digits) are left to the C encoder, which
-    raises ValueError. `room` is how much deeper it may be.
+    Numbers that JSON lacks (a NaN, an infinity, an integer of thousands of digits) make the C encoder raise
+    ValueError. `room` is the number of further levels that are allowed.
     """
     if room <= 0:
         return False
@@ -69,10 +68,10 @@ def _is_plain(value: Any, room: int) -> bool:
 
 
 def encode_value(value: object, path: str = "value", signer: ValueSigner | None = None) -> Payload:
-    """Encode a value as it is now; changing it afterwards changes nothing.
+    """Encode a value as it is now. A later change of the value has no effect.
 
-    `path` names the root in errors. With a `signer`, parts that have to be pickled are signed.
-    Raises ValueNotSerializable, whose `path` is that of the part at fault.
+    `path` names the root in errors. With a `signer`, parts that have to be pickled are signed. Raises
+    ValueNotSerializable, whose `path` is that of the part that cannot be encoded.
     """
     kind = type(value)
     if kind is str:
@@ -107,7 +106,7 @@ def encode_value(value: object, path: str = "value", signer: ValueSigner | None 
             path=path,
         ) from error
     except Exception as error:
-        # Another thread changes the value, or the value's own code fails.
+        # Another thread changes the value, or code of the value fails.
         raise ValueNotSerializable(
             f"{path} cannot be encoded ({type(error).__name__}: {error}); pass a copy that nothing "
             "else changes",
@@ -117,7 +116,9 @@ def encode_value(value: object, path: str = "value", signer: ValueSigner | None 
         Encoder(signer, check_text=True).encode(value)
     except Unencodable as stop:
         raise _not_serializable(path, stop) from None
-    raise ValueNotSerializable(f"{path} contains text that UTF-8 cannot say", path=path)
+    raise ValueNotSerializable(
+        f"{path} contains text that UTF-8 cannot express: pass it as bytes", path=path
+    )
 
 
 def _not_serializable(root: str, stop: Unencodable) -> ValueNotSerializable:
@@ -132,21 +133,20 @@ def decode_value(
     ordered: bool = False,
     trust: bool = True,
 ) -> Any:
-    """Return the value again, to the type; every call makes a new one.
+    """Return the value of a payload, with its types. Every call makes a new value.
 
-    With a `signer`, pickled parts that it did not sign are refused before they are read; `ordered`
-    sets keep the order in which they are stored. Without `trust` no module is imported, and nothing
-    is unpickled that is not signed. Raises
-    PayloadNotReadable, PythonVersionMismatch or SignatureInvalid.
+    With a `signer`, pickled parts that it did not sign are refused before they are read. With `ordered`,
+    sets keep the stored order. Without `trust` no module is imported, and only signed parts are unpickled.
+    Raises PayloadNotReadable, PythonVersionMismatch or SignatureInvalid.
     """
-    # Whether the text or the tree is at hand decides which is cheaper to start from.
+    # The text is used if the payload has it, otherwise the tree.
     text = text_at_hand(payload)
     if text is not None and '"$"' not in text:
         value: Any
         try:
             value, end = _scan(text, 0)
         except (StopIteration, ValueError, RecursionError):
-            pass  # read again to say what is wrong
+            pass  # read again below, for the error message
         else:
             if end == len(text):
                 return value
@@ -154,9 +154,9 @@ def decode_value(
 
 
 def show_value(payload: Payload) -> Any:
-    """Return the value for people to look at: what has a class stands as its name and fields.
+    """Return the value for people to read. Objects are shown by the name of their class and their fields.
 
-    Imports nothing and runs no code but Python's own. Raises PayloadNotReadable.
+    Imports nothing and runs only code of Python. Raises PayloadNotReadable.
     """
     return _decoded(payload, Decoder.for_people)
 

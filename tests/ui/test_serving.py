@@ -23,7 +23,7 @@ from mini_workflow import LocalRuntime
 from mini_workflow.cli.commands.ui import at_path
 from mini_workflow.ui import app
 from tests.ui.conftest import HOST
-from tests.ui.flows import order
+from tests.ui.flows import order, token_in
 from tests.waiting import WAIT, eventually
 
 
@@ -111,6 +111,25 @@ def test_the_command_prints_its_address_answers_and_ends(file: Path) -> None:
     assert "Traceback" not in said
     with LocalRuntime(file) as runtime:
         assert runtime.get_execution("o-1").describe().status == "running"
+
+
+def test_the_command_says_what_was_deleted_why_and_by_whom(file: Path) -> None:
+    """In its log, which is all that is left of it."""
+    with LocalRuntime(file) as runtime:
+        runtime.get_execution("o-1").terminate()
+    command = run(file, "--port", "0", "--json", "--user-header", "X-User")
+    try:
+        assert command.stdout is not None
+        address = json.loads(command.stdout.readline())["url"]
+        with httpx2.Client(timeout=WAIT, headers={"X-User": "ann"}) as browser:
+            form = f"{address}executions/o-1/delete"
+            sent = {"form-token": token_in(browser.get(form).text), "reason": "a test"}
+            headers = {"Origin": address.rstrip("/")}
+            assert browser.post(form, data=sent, headers=headers).status_code == 303
+    finally:
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=WAIT)
+    assert "INFO [o-1] was asked to delete by ann, on the page: a test" in said
 
 
 def test_elsewhere_than_on_this_machine_it_asks_for_a_token(file: Path) -> None:

@@ -231,7 +231,7 @@ WRONG = [
     (("get", "../x"), 2, "cannot be an execution id"),
     (("ls", "--columns", "id,colour"), 2, "colour"),
     (("ls", "--status", "happy"), 2, "happy"),
-    (("ls", "--after", "x"), 2, "not a page"),
+    (("ls", "--after", "x"), 2, "no page of a listing"),
     (("run", "cli_flows"), 2, "MODULE:WORKFLOW"),
     (("run", "cli_flows:nothing"), 2, "nothing"),
     (("run", "no_such_module:x"), 2, "no_such_module"),
