@@ -38,7 +38,7 @@ def prune(deployed: Mapping[str, Any], keep: int) -> None:
             gone = [one for one in deployment.unneeded(keep) if deployment.delete(one)]
     except Exception as error:
         pulumi.log.warn(
-            f"versions that nothing needs stay, because they cannot be told or deleted: {error}. The next "
+            f"versions that nothing needs stay, because they cannot be found or deleted: {error}. The next "
             "deployment tries again; mini-workflow deploy prune does it now, and keep_versions=False "
             "leaves it to that"
         )

@@ -120,16 +120,16 @@ def _installer(target: Target) -> list[str]:
     return [uv, "pip", "install", "--no-compile-bytecode", "--python-platform", named]
 
 
-def _refusal(wanted: Sequence[str], target: Target, told: str) -> BadPackage:
+def _refusal(wanted: Sequence[str], target: Target, output: str) -> BadPackage:
     where = f"Python {target.python} on {target.architecture}"
-    missing = re.search(r"No matching distribution found for ([^\s(]+)", told)
+    missing = re.search(r"No matching distribution found for ([^\s(]+)", output)
     if missing:
         return BadPackage(
             f"requirements: there is no wheel of {missing[1]} for {where}. Functions are made from "
             "wheels alone: choose another version, another architecture, or build a wheel for it "
             "and let pip find it (PIP_FIND_LINKS)"
         )
-    last = "\n".join(line for line in told.strip().splitlines() if "WARNING" not in line)
+    last = "\n".join(line for line in output.strip().splitlines() if "WARNING" not in line)
     return BadPackage(f"requirements: {', '.join(wanted)} cannot be installed for {where}:\n{last}")
 
 

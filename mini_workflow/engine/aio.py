@@ -1,4 +1,4 @@
-"""A runtime for coroutines: AsyncClient, AsyncExecution and AsyncUpdateHandle. No call of theirs blocks an
+"""AsyncClient, AsyncExecution and AsyncUpdateHandle: a runtime for coroutines. No call of them blocks an
 event loop.
 """
 
@@ -56,18 +56,18 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 CALLS: Final = 32
-"""Calls that are made at a time; more of them queue. Our own bound, beside which any number of updates
-and results may be awaited."""
+"""The number of calls at a time; others queue. Our own bound; any number of updates and results may be
+awaited beside them."""
 
 
 class AsyncClient:
     """The calls of a runtime, for coroutines; ``runtime.aio`` is one.
 
-    All that can be called on the runtime can be awaited here, and handles are AsyncExecution. As
+    Every call of the runtime can be awaited here, and handles are AsyncExecution. As
     ``async with runtime.aio as client`` it closes the runtime at the end.
 
-    A caller who is cancelled stops waiting, and that is all: a call that has begun is carried out,
-    an execution that was awaited goes on, and so does an update.
+    A cancelled caller only stops waiting: a call that has begun is carried out, an awaited execution goes
+    on, and so does an update.
     """
 
     def __init__(self, client: Client) -> None:
@@ -227,7 +227,7 @@ class AsyncClient:
         """
         return await self._calls.wait(partial(self._client.debounce, workflow, *args, **kwargs))
 
-    # Looking and steering
+    # Reading and controlling
 
     async def get_execution(self, id: str) -> AsyncExecution[Any]:  # noqa: A002
         """Return a handle to an execution. Raises ExecutionNotFound if there is none of that id."""
@@ -274,7 +274,7 @@ class AsyncClient:
         await self._calls.call(partial(self._client.fail_promise, token, why, by=by))
 
     async def close(self) -> None:
-        """Close the runtime: see its `close`. Tasks that have begun get their seconds to end, also
+        """Close the runtime: see its `close`. Tasks that have begun have their seconds to end, also
         those on this event loop.
         """
         await self._calls.close()
@@ -329,7 +329,7 @@ class AsyncExecution(Generic[R_co]):
         return self.result().__await__()
 
     async def describe(self) -> Description:
-        """Return what is known of the execution now: see `Execution.describe`."""
+        """Return a description of the execution as of now: see `Execution.describe`."""
         return await self._calls.call(self._execution.describe)
 
     async def history(self) -> History:
@@ -341,7 +341,7 @@ class AsyncExecution(Generic[R_co]):
         return await self._calls.call(self._execution.timeline, trust=trust)
 
     async def recording(self) -> Recording:
-        """Return what it takes to replay the execution elsewhere: see `Execution.recording`."""
+        """Return a recording of the execution, to be replayed elsewhere: see `Execution.recording`."""
         return await self._calls.call(self._execution.recording)
 
     def stream(self, name: str, after: int = 0) -> AsyncExecutionStream:
@@ -488,7 +488,7 @@ class _Calls:
         await _on_a_thread(self._client.close)
 
     def end(self) -> None:
-        """End the threads once they have made the calls that they have."""
+        """End the threads once they have finished their calls."""
         self._threads.shutdown(wait=False)
 
     def _for_coroutines(self, value: Any) -> Any:
@@ -502,7 +502,7 @@ class _Calls:
 
 
 def _awaitable(calls: _Calls, owner: object, name: str) -> Any:
-    """Return an attribute; what can be called is called on another thread, and awaited."""
+    """Return an attribute; a method is called on another thread, and awaited."""
     if name.startswith("_"):
         raise AttributeError(f"{type(owner).__name__} has nothing for coroutines called {name!r}")
     found = getattr(owner, name)

@@ -86,12 +86,12 @@ _FOR_HANDLES: Final = {name for name in vars(Execution) if not name.startswith("
     "wait",
     "wait_async",
 }
-"""What handles ask of a client: users have the handles."""
+"""The names that handles use of a client: users have the handles."""
 
 
 class Client:
     """The common part of all runtimes: it encodes, checks, reads the store, and has its transport
-    take requests to whatever runs the executions.
+    take requests to the engine that runs the executions.
     """
 
     deletions = cached_property(parts.deletions)
@@ -197,16 +197,16 @@ class Client:
                 begins anew after the policy's wait; `retry_if` is not for executions. Its own
                 timeout and a cancellation are not tried again.
             queue: a `Limit`, or the name of one, of which the execution needs a slot before its code begins;
-                it gives it back when it has closed. It counts instead of the workflow's own.
-            limit_key: whom it is for: keys take turns, as those of ``ctx.task``. It is for the workflow's own
-                limit too, as `priority` is.
+                it gives the slot back when it has closed. It replaces the workflow's own limit.
+            limit_key: the key at the limit: keys take turns, as those of ``ctx.task``. It also counts for the
+                workflow's own limit, as `priority` does.
             priority: -100 to 100, 0 by default; the highest goes first.
-            tags: names and values by which `list_executions` finds it, at most 20; names of up to 64
-                characters as in ids, values of up to 256.
-            headers: what goes along with the execution, its tasks, its children and its later runs, such as
-                a tenant: ``ctx.headers`` and ``current_task().headers`` have them. Names as of tags, and
+            tags: names and values by which `list_executions` finds the execution, at most 20; names of up to
+                64 characters as in ids, values of up to 256.
+            headers: names and values that the execution, its tasks, its children and its later runs get, such
+                as a tenant: ``ctx.headers`` and ``current_task().headers`` have them. Names as of tags, and
                 4,096 bytes of names and values together.
-            if_closed: what becomes of an execution of that id that has closed: "return" it, "restart"
+            if_closed: what to do if an execution of that id has closed: "return" it, "restart"
                 it with these arguments, or "reject" the start. A repeated start with "restart" begins
                 another run if the one before has closed by then.
 
@@ -273,19 +273,19 @@ class Client:
         **kwargs: Any,
     ) -> Execution[Any]:
         """Send a signal to the execution of that id, and start it before if there is none: both in
-        one step, and both survive a crash when this returns. The `tags` and `headers` are those of a new
-        one. To one that has closed no signal can be sent, unless `if_closed` is "restart": then its next
-        run gets it. `by` says who sends it, and is recorded.
+        one step, and both survive a crash when this returns. A new execution gets the `tags` and `headers`.
+        A closed execution takes no signal, unless `if_closed` is "restart": then its next run gets the
+        signal. `by` says who sends it, and is recorded.
 
-        Raises what `start_execution` and `Execution.signal` raise.
+        Raises the errors of `start_execution` and `Execution.signal`.
         """
         options = {"value": value, "tags": tags, "headers": headers, "by": by or None}
         options["if_closed"] = closing_option(if_closed)
         given = {"id", "signal", *(name for name, one in options.items() if one is not None)}
         workflow, args, kwargs = unbind(workflow, args, kwargs, given)
         check_reason("", by)
-        made = replace(self._make_signal(id, signal, value), asked_by=by)
-        about = (id, made, UNTIMED, tags, if_closed, headers)
+        message = replace(self._make_signal(id, signal, value), asked_by=by)
+        about = (id, message, UNTIMED, tags, if_closed, headers)
         return self.start_with(workflow, args, kwargs, *about)
 
     def start_with(
@@ -319,7 +319,9 @@ class Client:
         tags: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Start:
-        """Return the request for an execution, with all that is given checked."""
+        """Return the request to start an execution, after a check of all arguments. Raises the errors of
+        `start_execution` that concern them.
+        """
         definition = self._registry.get(name)
         definition.check_arguments(args, kwargs)
         if (limit := timing.limit or limit_of(name)) is not None:
@@ -336,7 +338,7 @@ class Client:
         return request
 
     def started(self, request: Start) -> Execution[Any]:
-        """Return the handle of what was started. Raises what became of it instead."""
+        """Return the handle of the started execution. Raises the error if the start failed."""
         started = request.reply.wait()
         if request.restarts and started.head.closed_at is not None:
             # Another process has it, and begins its next run.
@@ -357,14 +359,13 @@ class Client:
         limit: int | None = None,
         **filters: Unpack[Filters],
     ) -> list[Description]:
-        """Return the executions that match all that is given, newest start first.
+        """Return the executions that match all given filters, newest start first.
 
         Args:
-            workflow: those of this workflow, or of one of this name.
+            workflow: those of this workflow, or of the workflow of this name.
             status: those that have this status now.
             **filters: any of the following.
-            tags: those that have all these tags now. The first should be the one that the fewest
-                have.
+            tags: those that have all these tags now. The first tag should be the rarest one.
             started_after: those that were started then or later; a datetime with a time zone.
             started_before: those that were started before.
             closed_after: those that have closed then or later.
@@ -372,12 +373,12 @@ class Client:
             parent: the children of the execution of this id.
             id_prefix: those whose ids begin so.
             order: "-started" (the default) is newest start first and "started" oldest first; "-closed"
-                and "closed" are by the end, and list only what has closed.
-            limit: at most so many.
+                and "closed" are by the end, and list only closed executions.
+            limit: the highest number of executions to return.
 
         Raises:
-            UsageError: an argument is out of range, or the store has no index that answers it. On
-                AWS those are `parent`, `id_prefix`, `closed_after` and every `order` but the default one.
+            UsageError: an argument is out of range, or the store has no index for a filter. On
+                AWS it has none for `parent`, `id_prefix`, `closed_after` and every `order` but the default.
         """
         if limit is not None and (type(limit) is not int or limit < 1):
             raise UsageError(f"limit={limit!r}: give a whole number of 1 or more, or None for all")
@@ -394,12 +395,12 @@ class Client:
         status: Status | None = None,
         **filters: Unpack[Filters],
     ) -> int:
-        """Return how many executions match all that is given: see `list_executions`, which raises
-        the same.
+        """Return how many executions match all given filters: see `list_executions`, which raises
+        the same errors.
 
-        Counted in an index. On AWS it takes a request for each 1,000 executions, with `tags` or
-        `closed_before` one for each, and may count one that is changing its status under the one
-        before.
+        The store counts them in an index. On AWS that takes a request for each 1,000 executions, and with
+        `tags` or `closed_before` one for each; an execution whose status changes at that moment may count
+        with its old status.
         """
         from mini_workflow.engine.find import make_query
 
@@ -418,9 +419,8 @@ class Client:
     ) -> tuple[list[Description], str | None]:
         """Return one page of `list_executions`, and the `after` of the next one; None on the last.
 
-        Pages fit together, whatever is started or closes in between. Raises what `list_executions`
-        raises, and UsageError if `size` is less than 1, or `after` is not what a page before has
-        answered.
+        Pages fit together whichever executions start or close in between. Raises the errors of
+        `list_executions`, and UsageError if `size` is less than 1, or `after` is not from a page before.
         """
         from mini_workflow.engine.find import make_query
 
@@ -430,14 +430,16 @@ class Client:
         return self.described(page.heads), page.next
 
     def described(self, heads: Sequence[Head]) -> list[Description]:
-        """Return what is known of executions with these heads."""
+        """Return the descriptions of executions with these heads."""
         from mini_workflow.engine.description import Description
 
         missing = self._unserved({head.execution_id for head in heads if head.busy})
         return [Description.from_head(h, missing.get(h.execution_id, ())) for h in heads]
 
     def _unserved(self, execution_ids: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-        """Return the workers that their tasks wait for and nobody serves, where that is known."""
+        """Return, for each execution, the workers that its tasks wait for and nobody serves, if that is
+        known.
+        """
         return {}
 
     def delete_execution(self, id: str, reason: str = "", *, by: str = "") -> None:  # noqa: A002
@@ -457,7 +459,7 @@ class Client:
         **filters: Unpack[Filters],
     ) -> int:
         """Delete all executions that have closed and match all that is given, some hundreds at a time,
-        and return how many. What another process has, and on AWS, may be gone a moment later.
+        and return how many. Executions of another process, and on AWS, may be gone a moment later.
 
         Args:
             older_than: those that have closed so many seconds ago (or a timedelta) or earlier; 0 for all
@@ -503,10 +505,10 @@ class Client:
         self._settle_promise(token, failure_of(token, why, self._codec, now, by))
 
     def heartbeat_promise(self, token: str, details: Any = None) -> None:
-        """Say that a promise is still being worked on, by its token: one that was made with ``heartbeat=``
+        """Say that a promise is still being worked on, by its token: a promise made with ``heartbeat=``
         raises PromiseTimeout when no such call has come for that long. A third of it is a good pause.
 
-        Nothing is recorded in the history. The `details`, a value of at most 4 KiB when it is encoded,
+        The history does not record the call. The `details`, a value of at most 4 KiB when it is encoded,
         replace those of the call before: ``execution.open_promises()`` shows them.
 
         Raises:
@@ -522,7 +524,7 @@ class Client:
 
     @property
     def codec(self) -> Codec:
-        """What carries values here, with the runtime's signing key if it has one."""
+        """The codec of values, with the runtime's signing key if it has one."""
         return self._codec
 
     @property
@@ -535,7 +537,7 @@ class Client:
         return self._aio
 
     def close(self) -> None:
-        """End what runs in this process. Harmless if it was closed before."""
+        """End the threads of this process. Harmless if it was closed before."""
         if self._aio is not None:
             self._aio.end_threads()
         self._interceptors.flush()
@@ -553,14 +555,14 @@ class Client:
         await self.aio.close()
 
     def __dir__(self) -> list[str]:
-        """Return what users may call: not what handles do in their name."""
+        """Return the names for users, without those that handles use."""
         names = (name for name in super().__dir__() if not name.startswith("_"))
         return [name for name in names if name not in _FOR_HANDLES]
 
     # For handles
 
     def check_caller(self) -> None:
-        """Raise RuntimeClosed if it is closed, and NotAllowedInWorkflow in a workflow."""
+        """Raise RuntimeClosed if the runtime is closed, and NotAllowedInWorkflow in a workflow."""
         self._store.check()
 
     def wait(self, execution_id: str, timeout: float | None) -> Settled:
@@ -603,7 +605,7 @@ class Client:
         return lines
 
     def stored(self, execution_id: str) -> Stored:
-        """Return all that the store has of the current run. Raises ExecutionNotFound."""
+        """Return the stored execution, with its current run. Raises ExecutionNotFound."""
         check_id(execution_id)
         return existing(execution_id, self._store.load(execution_id))
 
@@ -675,4 +677,7 @@ class Client:
         try:
             self._post(*given)
         except ExecutionNotFound:
-            raise PromiseNotOpen(f"the token {token!r} is of no execution in this store") from None
+            raise PromiseNotOpen(
+                f"no execution in this store has a promise with the token {token!r}: check the token, and "
+                "that this is the right store"
+            ) from None

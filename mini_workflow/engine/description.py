@@ -24,19 +24,25 @@ _MISMATCH: Final = NonDeterminismError.__name__
 
 @frozen
 class Description:
-    """An execution at a glance. Times are in UTC; `closed_at` is None while it is open, and
-    `blocked_kind` (the name of an error class) and `blocked_reason` unless it is blocked. `run`
-    counts the generations from 1; `busy` says that a task is in flight. `unserved` names the workers that
-    tasks of it wait for, because no living process serves them: open a runtime with ``labels=[name]`` or
-    ``workers={name: 1}``, or run ``mini-workflow worker MODULE --label name``. It is empty on AWS, where
-    each worker has a queue. `parent` is the id of the
-    execution that started it as its child, or None; `tags` are those that it has now. `activity` is what
-    it does and waits for: all of it as `describe` tells it, and as far as no history has to be read for it
-    where executions are listed. `failure` is what has ended one that failed, and `forked_from` the id of the
-    execution that it is a fork of, or None: both only as `describe` tells them. `mismatch` has the two sides
-    of one that is blocked by a NonDeterminismError: what is recorded, and what the code asks for. `error` is
-    class and message of what has ended one that failed, cut where they are long, also where executions are
-    listed; empty if it failed before stores kept it. Where codecs encode values it has the class alone.
+    """An execution at a glance. Times are in UTC.
+
+    `closed_at` is None while it is open, and `blocked_kind` (the name of an error class) and
+    `blocked_reason` are None unless it is blocked. `run` counts the runs from 1; `busy` says that a task is
+    in flight. `parent` is the id of the execution that started it as its child, or None; `tags` are its
+    present ones.
+
+    `unserved` names the workers that tasks of it wait for, because no living process serves them: open a
+    runtime with ``labels=[name]`` or ``workers={name: 1}``, or run
+    ``mini-workflow worker MODULE --label name``. It is empty on AWS, where each worker has a queue.
+
+    `activity` has the operations that it works on and waits for: all of them from `describe`, and in a
+    listing those that are known without its history.
+
+    `failure` is the exception that has ended a failed execution, and `forked_from` the id of the execution
+    that this one is a fork of, or None: only `describe` has both. `error` is the class and the message of
+    that exception, shortened, also in a listing; empty if it failed before stores kept it, and the class
+    alone where codecs encode values. `mismatch` has the two sides of a NonDeterminismError that blocks it:
+    the recorded operation, and the one that the code asks for.
     """
 
     id: str
@@ -62,8 +68,8 @@ class Description:
     def from_head(
         cls, head: Head, unserved: tuple[str, ...] = (), activity: Activity | None = None
     ) -> Description:
-        """Return the description of what a store knows, and of the workers that it waits for. Without an
-        `activity` it has the one that the head tells.
+        """Return the description by a head, with the workers that nobody serves. Without an `activity` it has
+        the one of the head.
         """
         return cls(
             id=head.execution_id,
@@ -86,16 +92,16 @@ class Description:
 
     @property
     def waits(self) -> tuple[Wait, ...]:
-        """What it does or waits for: what its code awaits comes first."""
+        """The operations that it works on or waits for; the one that its code awaits comes first."""
         return self.activity.waits
 
     @property
     def progress(self) -> tuple[Progress, ...]:
-        """How far it has got: what its code has told by ``ctx.progress``, and each ``ctx.map``."""
+        """Its progress by its own ``ctx.progress``, and that of each ``ctx.map``."""
         return self.activity.progress
 
     def sentence(self, now: datetime) -> str:
-        """Return in words what it does or waits for at a time, which has a time zone."""
+        """Return its work and its waits in words, as of `now`, which has a time zone."""
         return sentence_of(
             self.status,
             self.activity,
@@ -117,7 +123,9 @@ def described(
     activity: Activity,
     codec: Codec,
 ) -> Description:
-    """Return a description with what the first and the latest event of the history say, and an activity."""
+    """Return a description with the facts of the first and the latest event of the history, and an
+    activity.
+    """
     failed = latest.failure if isinstance(latest, events.ExecutionFailed) else None
     source = started.forked_from
     return replace(
@@ -129,7 +137,7 @@ def described(
 
 
 def told_by(codec: Codec) -> Callable[[Failure], str]:
-    """Return what tells a failure in a line, where its values are carried by this codec."""
+    """Return the function that puts a failure into one line, with this codec for its values."""
 
     def told(failure: Failure) -> str:
         try:
@@ -144,8 +152,8 @@ def told_by(codec: Codec) -> Callable[[Failure], str]:
 class RaisedError:
     """An exception that has ended an execution. `type` is the qualified name of its class.
 
-    `traceback` is that of the workflow's code, and `task_traceback` that of the task, or the child, which the
-    exception comes from: empty if the workflow has raised it itself, and in histories from before, where
+    `traceback` is that of the workflow's code, and `task_traceback` that of the task, or the child, from
+    which the exception comes: empty if the workflow has raised it itself, and in older histories, where
     `traceback` begins with it. `cause` is the exception behind it, if there is one.
     """
 
@@ -157,7 +165,7 @@ class RaisedError:
 
     @classmethod
     def of(cls, failure: Failure, codec: Codec) -> RaisedError:
-        """Return that of a failure. What cannot be decoded here is left out."""
+        """Return the error of a failure. Fields that cannot be decoded here are left out."""
         return cls._of(readable(codec, failure))
 
     @classmethod
@@ -169,7 +177,7 @@ class RaisedError:
 
 
 def readable(codec: Codec, failure: Failure) -> Failure:
-    """Return a failure with what a codec has encoded, as far as it can be decoded here."""
+    """Return a failure with its decoded fields; those that cannot be decoded here are empty."""
     try:
         return codec.plain_failure(failure)
     except SerializationError:

@@ -28,7 +28,7 @@ before one counts as lost, so that the margin only has to be longer than what it
 
 
 def import_turns() -> None:
-    """Import what the first turn needs, so that whoever leads the engine then need not."""
+    """Import the modules of the first turn, so that the thread that leads the engine then need not."""
     import_module("mini_workflow.engine.turn")
     import_module("mini_workflow.context")
 
@@ -56,7 +56,7 @@ class EngineParts:
 
     @cached_property
     def turns(self) -> Turns:
-        """What makes the turns of executions."""
+        """The part that makes the turns of executions."""
         from mini_workflow.engine.turn import Turns
 
         dispatcher = self._dispatcher
@@ -78,14 +78,14 @@ class EngineParts:
 
     @cached_property
     def children(self) -> Children:
-        """What starts children."""
+        """The part that starts children."""
         from mini_workflow.engine.children import Children
 
         return Children(self._ports.store, self._codec, self.turns, self._entropy)
 
     @cached_property
     def queries(self) -> Queries:
-        """What answers queries."""
+        """The part that answers queries."""
         from mini_workflow.engine.queries import Queries
 
         return Queries(self.turns, self._cache, self._watchdog)

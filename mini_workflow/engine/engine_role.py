@@ -301,7 +301,7 @@ class EngineRole:
         self.readers.tell(execution_id, Changed())
 
     def announce_change(self, execution_id: str) -> None:
-        """Tell those who look for an answer or for the end of the execution to look again."""
+        """Tell callers that look for an answer or for the end of the execution to look again."""
         self.watchers.tell(execution_id, Changed())
 
     def notify_peers_later(self) -> None:

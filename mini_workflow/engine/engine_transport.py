@@ -61,7 +61,7 @@ class EngineTransport:
         """The store, for reading on any thread."""
         self.streams: Final = streams
         self.waiting: Final[set[object]] = set()
-        """Who waits for a change at this moment, and was told of none. With `enlists_as_leader` only."""
+        """The callers that wait for a change now, and were told of none. With `enlists_as_leader` only."""
         self._role = role
         self._engine_store = store
         self._clock = clock

@@ -85,11 +85,11 @@ class Execution(Generic[R_co]):
         return self._settled or await self._client.wait_async(self.id)
 
     def describe(self) -> Description:
-        """Return what is known of the execution now. Raises ExecutionNotFound.
+        """Return a description of the execution as of now. Raises ExecutionNotFound.
 
-        All that is open beside what the code awaits (the further `waits`, maps in `progress`, a cancellation)
-        is in the history alone, and may be as old as the run. So the first look of a process at one that
-        runs may read the run, and each later one what is new. `list_executions` tells the rest without it.
+        Operations that are open beside the one that the code awaits (the further `waits`, maps in `progress`,
+        a cancellation) are in the history alone. So the first description of a running execution in a process
+        may read the whole run, and each later one only the new events. `list_executions` reads no history.
         """
         from mini_workflow.engine.activity import Activity
         from mini_workflow.engine.description import described
@@ -114,11 +114,11 @@ class Execution(Generic[R_co]):
     def timeline(self, *, trust: bool = False) -> Timeline:
         """Return all events so far as people read them: with times, durations and values.
 
-        Looking runs no code that is stored and imports nothing by a stored name: what has a class
-        of its own stands as the class's name and fields, an exception that is none of Python's as
-        a TaskError. With `trust` everything is loaded as itself; only do that where you trust
-        whoever can write to the store. A value that cannot be decoded stands as `Unreadable`.
-        The entry that has begun an attempt which runs has its last heartbeat. Raises ExecutionNotFound.
+        Reading it runs no code from the store, and imports nothing by a stored name: an object of a user's
+        class appears as the class's name and fields, an exception that is not one of Python's as a
+        TaskError. With `trust` every value is loaded as itself; only do that where you trust
+        everybody who can write to the store. A value that cannot be decoded appears as `Unreadable`.
+        The entry of a running attempt's start has its last heartbeat. Raises ExecutionNotFound.
         """
         from mini_workflow.engine.timeline import Timeline
 
@@ -130,7 +130,7 @@ class Execution(Generic[R_co]):
 
     @property
     def codec(self) -> Codec:
-        """What carries its values, with the runtime's signing key if it has one."""
+        """The codec of its values, with the runtime's signing key if it has one."""
         return self._codec
 
     def reader(self, *, trust: bool = False) -> Reader:
@@ -140,7 +140,7 @@ class Execution(Generic[R_co]):
         return Reader(self._codec, trust=trust)
 
     def recording(self) -> Recording:
-        """Return what it takes to replay the execution elsewhere; `to_plain` makes JSON of it.
+        """Return a recording, by which the execution can be replayed elsewhere; `to_plain` makes JSON of it.
 
         Raises ExecutionNotFound, or WireError if the history cannot be read.
         """
@@ -163,11 +163,11 @@ class Execution(Generic[R_co]):
         return self._client.stream_names(self.id)
 
     def signal(self, name: str, value: Any = None, *, by: str = "") -> None:
-        """Send a signal; when this returns, it survives a crash. `by` says who does, and is recorded.
+        """Send a signal; when this returns, it survives a crash. `by` says who sends it, and is recorded.
 
         Raises:
-            ExecutionNotFound, ExecutionClosed: nobody is there to receive it.
-            MailboxFull: on AWS, it is behind in receiving what it was sent.
+            ExecutionNotFound, ExecutionClosed: there is no open execution to receive it.
+            MailboxFull: on AWS, the execution gets messages faster than it takes them.
             ValueNotSerializable: the value cannot be sent.
         """
         self._client.signal(self.id, name, value, by)
@@ -205,7 +205,7 @@ class Execution(Generic[R_co]):
 
         Raises:
             UnknownHandler: it handles no such update; the message lists those it does.
-            ExecutionNotFound, ExecutionClosed: nobody is there to handle it.
+            ExecutionNotFound, ExecutionClosed: there is no open execution to handle it.
             TimeoutError: it is not done after `timeout` seconds.
             Exception: whatever the validator or the handler raises.
         """
@@ -225,8 +225,8 @@ class Execution(Generic[R_co]):
         """Have the workflow accept a request; ``.result()`` of the handle waits for its answer.
 
         When this returns, the update survives a crash, and any process may ask for its answer later,
-        by its id: see `get_update`. `timeout` are the seconds to wait until it is accepted. Raises
-        what `update` raises, but for what the handler does.
+        by its id: see `get_update`. `timeout` are the seconds to wait until it is accepted. Raises the
+        errors of `update`, without those of the handler.
         """
         limit = None if timeout is None else seconds(timeout)
         return self._client.updates.start(self, name, args, kwargs, id, limit, asked_by)
@@ -245,17 +245,17 @@ class Execution(Generic[R_co]):
         self._client.cancel(self.id, reason, by)
 
     def terminate(self, reason: str = "", *, by: str = "") -> None:
-        """End the execution at once, without running any of its code. `by` says who does, and is recorded.
+        """End the execution at once, without running any of its code. `by` says who asks, and is recorded.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended before.
         """
         self._client.terminate(self.id, reason, by)
 
     def resume(self, *, by: str = "") -> None:
-        """Let a blocked execution go on, after the cause has been fixed, or a paused one. One that runs
+        """Let a blocked execution go on, after the cause has been fixed, or a paused one. A running execution
         goes on too if a message to it was lost: attempts that are overdue, or that nobody runs any more,
-        fail with WorkerLost at once, and what its children and other executions have not got is sent
-        again. Without effect where nothing is missing. `by` says who asks, which is logged.
+        fail with WorkerLost at once, and messages that its children and other executions have not got are
+        sent again. Without effect where nothing is missing. `by` says who asks, which is logged.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
@@ -263,13 +263,14 @@ class Execution(Generic[R_co]):
 
     def retry(self, *, by: str = "") -> None:
         """Have an execution that has failed, or was cancelled or terminated, go on from its last good
-        point, in a new run: what has failed is made again, and what is finished stays finished. When
-        this returns, it survives a crash.
+        point, in a new run: failed tasks are run again, and finished ones stay finished. When
+        this returns, the request survives a crash.
 
         It goes on before the failure of the task (or of the child, which is retried too) that its own
         failure comes from, before the request to cancel it, or before its termination; if its code
         itself has raised, before the turn in which it did. Tasks that were taken back by their ``undo``
-        are made again. One that runs again already is left alone. `by` says who asks, and is recorded.
+        are run again. An execution that runs again already is left alone. `by` says who asks, and is
+        recorded.
 
         Raises ExecutionNotFound, ExecutionNotClosed, or ExecutionClosed if it has completed.
         """
@@ -293,8 +294,8 @@ class Execution(Generic[R_co]):
         it, are logged at INFO with its id.
 
         Raises ExecutionNotFound, or ExecutionNotClosed if it runs or is blocked, or was run again
-        meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not done
-        it within 60 s; it does once it works again.
+        meanwhile: then nothing was deleted. Raises TimeoutError if another process has it and has not deleted
+        it within 60 s; it does so once it works again.
         """
         self._client.delete_execution(self.id, reason, by=by)
         self._settled = None
@@ -312,12 +313,12 @@ class Execution(Generic[R_co]):
         today's code. This one stays as it is. When this returns, the new one survives a crash.
 
         Its code runs through these events first, here, and the fork is refused if it does not fit them.
-        What was done stays done: recorded results are taken, and no task of them is made again. What was
+        Finished operations stay finished: recorded results are taken, and no such task runs again. What was
         open at the cut is begun anew: a task is made again, with all its attempts; a child is started again
         under a new id, as is what its code had asked of other executions; a timer ends at its time,
         at once if that has passed; a deadline is as far away as it was at first. A promise has a new token:
         see `open_promises`. An update that was being handled is handled again, and its answer is for nobody.
-        What has arrived behind the cut is not there: signals, updates and requests to cancel have to be
+        Messages behind the cut are not there: signals, updates and requests to cancel have to be
         sent again. Only events of the present run count: see ``describe().run``.
 
         Args:
@@ -344,9 +345,9 @@ class Execution(Generic[R_co]):
         return self._client.forks.open_promises(self.id)
 
     def pause(self, why: str = "", *, by: str = "") -> None:
-        """Have no code of the execution run, and no task begin, until `resume` is called. What arrives
-        meanwhile is kept; attempts that have begun run on, and timers that come due wait. It counts as
-        blocked, and `describe` says why, and `by` whom.
+        """Have no code of the execution run, and no task begin, until `resume` is called. Messages that
+        arrive meanwhile are kept; attempts that have begun run on, and timers that come due wait. The
+        execution counts as blocked, and `describe` says why, and `by` whom.
 
         Raises ExecutionNotFound, or ExecutionClosed if it has ended.
         """
@@ -356,7 +357,7 @@ class Execution(Generic[R_co]):
         return f"<execution {self.id!r}>"
 
     def _repr_html_(self) -> str:
-        """Return what it does or how it ended, in a sentence and as a picture, for notebooks."""
+        """Return its description in a sentence, and its timeline as a picture, for notebooks."""
         from mini_workflow.engine.picture.html import html_of, html_of_text
 
         try:
@@ -366,7 +367,7 @@ class Execution(Generic[R_co]):
             return html_of_text(f"{self!r}: {error}")
 
     def result_of(self, settled: Settled) -> Any:
-        """Return the result, or raise what `result` raises."""
+        """Return the result of a settled execution. Raises the errors of `result`."""
         if settled.head.blocked_kind == ExecutionPaused.__name__:
             why = (settled.head.blocked_reason or "").partition(": ")[2]
             raise ExecutionPaused(

@@ -1,4 +1,4 @@
-"""Follow the runs of executions: of a history that was read before, what is new alone is read."""
+"""Follow the runs of executions: of a history that was read before, only the new events are read."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class FollowedRun(Generic[_T]):
         self._reader = LinesReader()
         self._number = base
         self._run: tuple[int, int] | None = None
-        """What tells the run from others of that id, also from those of an execution that was deleted; None
-        if what was read is not known to be of a head."""
+        """The number of the run and the start of its execution, which distinguish it from other runs of that
+        id; None if the head of the lines that were read is not known."""
 
     def read_on(self, head: Head) -> bool:
         """Take in what is new of the run that a head is of, or of a later one if that has begun meanwhile;

@@ -15,7 +15,7 @@ def instant(at: int) -> datetime: ...
 @overload
 def instant(at: int | None) -> datetime | None: ...
 def instant(at: int | None) -> datetime | None:
-    """Return the time, or the first or last one that can be told; None for None."""
+    """Return the time in UTC, or the first or last possible datetime beyond those; None for None."""
     if at is None:
         return None
     try:
@@ -25,7 +25,7 @@ def instant(at: int | None) -> datetime | None:
 
 
 def duration(took: timedelta | None) -> str:
-    """Return a duration in the two units that say most; an empty text for None."""
+    """Return a duration in its two largest units; an empty text for None."""
     if took is None:
         return ""
     seconds = took.total_seconds()

@@ -1,8 +1,8 @@
-"""Orchestrator: turns of executions that a queue hands to one process after the other.
+"""Orchestrator: makes turns of executions that a queue hands to one process after the other.
 
-In contrast to an Engine it owns nothing: what it has in memory may be stale, and is fenced by the
-store; its messages arrive at least once, and again until everything that their turn has decided is
-done. Tasks run elsewhere and survive it.
+In contrast to an Engine it owns no executions: its memory of them may be stale, and the store fences it.
+Messages arrive at least once, and come again until all effects of their turn are done. Tasks run elsewhere,
+and go on when it ends.
 """
 
 from __future__ import annotations
@@ -66,23 +66,23 @@ RACES: Final = 5
 the queue. Our own bound."""
 
 SUSPICIOUS: Final = 2
-"""From which delivery of a message on each try is counted in the store, and executions take their turns
-alone: something may end the process. Our own bound."""
+"""The delivery of a message from which on each try is counted in the store, and executions take their turns
+alone: their turn may end the process. Our own bound."""
 
 TRIES: Final = 3
-"""How many counted tries there are before the execution is blocked. Our own bound."""
+"""The number of counted tries after which the execution is blocked. Our own bound."""
 
 GIVE_UP: Final = 40
-"""From which delivery of a message on an execution is blocked whose tasks cannot be dispatched.
-Our own bound: with pauses that grow to 300 seconds about two hours, so that outages are outlived."""
+"""The delivery of a message from which on an execution is blocked whose tasks cannot be dispatched.
+Our own bound: with pauses that grow to 300 seconds about two hours, longer than most outages."""
 
 RUNS_AT_ONCE: Final = 10
-"""How many runs of an execution follow each other before its other messages get in between: those that
-continue as new without waiting. Our own bound."""
+"""The number of runs of an execution that continue as new without waiting and follow each other, before its
+other messages are taken. Our own bound."""
 
 FROM_NOTHING: Final = ExecutionMeta(NO_EFFECTS, False, NO_WAKEUPS, 0, None, 0)
 FOREVER: Final = 10**12
-"""Milliseconds that are left to a process of which nobody knows when it has to end."""
+"""Milliseconds that are left to a process whose end is not known."""
 
 
 class Orchestrator:
@@ -133,9 +133,9 @@ class Orchestrator:
             execute=self._execute,
         )
         self._late = LateOutcomes(store, self._cache, dispatch, limits)
-        self._admission = StartCheck(dispatch, codec, definitions)
+        self._start_check = StartCheck(dispatch, codec, definitions)
         self.queries = FencedQueries(store, self._turns, self._cache, self._watchdog)
-        """Answers what is asked of executions directly."""
+        """Answers direct queries of executions."""
 
     def close(self) -> None:
         """Forget everything in memory."""
@@ -150,7 +150,7 @@ class Orchestrator:
         """Return whether the code of an execution waits in memory for its next event."""
         return self._cache.has_running(name)
 
-    # What a queue delivers
+    # Deliveries of a queue
 
     def take(
         self,
@@ -159,17 +159,17 @@ class Orchestrator:
         ready: Callable[[], None] = lambda: None,
         alone: Callable[[str], None] = lambda name: None,
     ) -> dict[str, Exception]:
-        """Do the turns of several executions, and all that follows from them. Answers those whose
-        messages must be delivered again, with the reason; never raises.
+        """Make the turns of several executions, and do their effects. Returns the executions whose
+        messages must be delivered again, with the errors; never raises.
 
-        `left` tells how many milliseconds this process may still run. What takes longer goes on in
-        a message that the execution sends itself. `ready` is waited for before any code of a workflow
-        runs, and `alone` is told which execution comes next that may end the process.
+        `left` returns how many milliseconds this process may still run. Effects that take longer go on in
+        a message that the execution sends itself. `ready` is called, and waits, before any code of a workflow
+        runs, and `alone` is called with an execution whose turn comes next and may end the process.
         """
         self._left, self._ready = left, ready
         failed: dict[str, Exception] = {}
         if any(arrival.delivery >= SUSPICIOUS for arrival in arrivals):
-            # One of them may end the process: the others are done with before or after.
+            # One of them may end the process: the others take their turns before or after.
             for arrival in arrivals:
                 if len(arrivals) > 1:
                     alone(arrival.execution_id)
@@ -214,7 +214,7 @@ class Orchestrator:
         works: list[QueueTurn],
         failed: dict[str, Exception],
     ) -> list[QueueTurn]:
-        """Return those for which a step has gone well."""
+        """Do a step for all, and return those for which it has gone well."""
 
         def attempt(work: QueueTurn) -> Exception | None:
             try:
@@ -241,13 +241,13 @@ class Orchestrator:
             log.warning("[%s] will be tried again: %s", work.name, error)
             self._uncount(work)
         else:
-            # A fault of ours: the others go on.
-            log.error("[%s] the orchestrator failed", work.name, exc_info=error)
+            # A fault of the library: the others go on.
+            log.error("[%s] the orchestrator failed; trying again", work.name, exc_info=error)
         self._cache.drop(work.name)
         self._store.forget(work.name)
 
     def _prepare(self, work: QueueTurn) -> None:
-        """Learn how things stand; have an execution that is to be started here begin."""
+        """Read the bookkeeping of an execution, and begin one that is to be started here."""
         meta = self._store.meta(work.name)
         work.remark = "" if meta is None else self._claim(work.name)
         if meta is None:
@@ -255,7 +255,7 @@ class Orchestrator:
         started = next((m for m in work.messages if isinstance(m, events.ExecutionStarted)), None)
         work.started = None
         if meta is None and started is not None:
-            known = self._admission.knows(work.name, started)
+            known = self._start_check.knows(work.name, started)
             if not known and is_child(started):
                 work.messages[:] = [m for m in work.messages if type(m) is events.Asked]
                 return
@@ -271,11 +271,11 @@ class Orchestrator:
                 meta = self._store.meta(work.name)
         if started is not None and meta is not None:
             work.messages.remove(started)
-            self._admission.check(work.name, started, meta)
+            self._start_check.check(work.name, started, meta)
         work.meta, work.version = meta, 0 if meta is None else meta.version
 
     def _advance(self, work: QueueTurn) -> None:
-        """Make the turn, and say what is to be done once it is committed."""
+        """Make the turn, and plan its effects."""
         work.again, self._longest = False, None
         name, meta = work.name, work.meta
         if meta is None:
@@ -307,7 +307,7 @@ class Orchestrator:
             except StoreError:
                 raise
             except (Exception, KeyboardInterrupt) as problem:
-                # Whatever the code of one workflow does must not take the others with it.
+                # An error of one execution must not stop the others.
                 log.exception("[%s] the turn failed", name)
                 error = problem
         if error is not None:
@@ -321,10 +321,10 @@ class Orchestrator:
             self._plan(work, meta, now)
 
     def _first(self, work: QueueTurn) -> None:
-        """Make the first turn of an execution that was not there before."""
+        """Make the first turn of a new execution."""
         started = work.started
         if started is None:
-            self._admission.turn_away(work.name, work.messages)
+            self._start_check.turn_away(work.name, work.messages)
             return
         now, others = self._clock.now(), [m for m in work.messages if m is not started]
         work.turn = self._turns.create(work.name, started, None, others, now)
@@ -333,11 +333,11 @@ class Orchestrator:
     def _make_sure(
         self, work: QueueTurn, meta: ExecutionMeta, head: Head | None
     ) -> BaseException | None:
-        """Do the effects of the last commit if they may not have been done. Answers why the
-        execution has to be blocked, if that is so.
+        """Do the effects of the last commit if they may not have been done. Returns the error by which the
+        execution has to be blocked, or None.
 
-        The queue hands over the messages of an execution in order, and does not bring new ones
-        before those are done with whose turn it was.
+        The queue hands over the messages of an execution in order, and brings no new ones before the
+        messages of the last turn are finished.
         """
         name, pending = work.name, work.pending_effects(meta)
         if work.resume and pending.tasks:
@@ -354,7 +354,7 @@ class Orchestrator:
             run = self._turns.look(name) if pending.tasks else None
             # That an inline task comes next is no fault of the code: it has not been run yet.
             if run is not None and run.fault is not None and type(run.fault) is not UsageError:
-                # Its code has to be fixed first: this turn will say so.
+                # Its code has to be fixed first: this turn blocks the execution.
                 work.owed = put_off(pending)
                 return None
             undone = self._effects.do(
@@ -383,10 +383,10 @@ class Orchestrator:
         return None
 
     def _note(self, work: QueueTurn, left: PendingEffects, goes_on: bool) -> None:
-        """Write down what is left to do after a wave.
+        """Write the effects that are left after a wave.
 
-        Whoever goes on from here if this process ends does not begin anew; and who has come so far
-        is not to be blocked for it.
+        If this process ends, the next one goes on from here; and the count of tries begins at 0, since the
+        turn has come so far.
         """
         left = left if goes_on else put_off(left)
         self._rewrite(work, self._store.meta(work.name), left, 0)
@@ -394,7 +394,7 @@ class Orchestrator:
     def _rewrite(
         self, work: QueueTurn, known: ExecutionMeta | None, pending: PendingEffects, tries: int
     ) -> None:
-        """Write that of an execution which is no event."""
+        """Write the bookkeeping of an execution, without an event. Raises StoreUnavailable."""
         name = work.name
         if known is None or not self._store.commit(
             Commit(name, known.length), pending, known.wakeup, tries, work.version
@@ -403,7 +403,7 @@ class Orchestrator:
         work.version += 1
 
     def _counted(self, work: QueueTurn, meta: ExecutionMeta) -> ExecutionMeta:
-        """Count a try, before anything is done that may end the process."""
+        """Count a try, before any step that may end the process."""
         pending, tries = work.pending_effects(meta), meta.tries + 1
         self._rewrite(work, meta, pending, tries)
         work.meta = replace(meta, pending=pending, done=False, tries=tries)
@@ -419,7 +419,7 @@ class Orchestrator:
                 work.version = meta.version  # whether a write that failed was done or not
                 self._rewrite(work, meta, meta.pending, meta.tries - 1)
         except StoreError as error:
-            log.warning("[%s] a try stays counted: %s", work.name, error)
+            log.warning("[%s] a counted try cannot be taken back: %s", work.name, error)
 
     def _execute(self, request: TaskRequest, codec: Codec) -> TaskOutcome:
         """Run an inline task, if it is the first of its turn or there is time for another one."""
@@ -467,12 +467,12 @@ class Orchestrator:
         commit = turn.commit if turn is not None else Commit(work.name, meta.length)
         empty = not (commit.events or commit.head or commit.park or commit.unpark or commit.chunks)
         if empty and not (pending.tasks or pending.outbox or work.owed or wakeup != meta.wakeup):
-            # Setting the same wakeup again is done before this message is done with.
+            # The same wake-up is set again before this message is finished.
             pending = NO_EFFECTS
-        # Effects that are done and unconfirmed would be done again by whoever reads of them.
+        # Effects that are done but unconfirmed would be done again by the next reader.
         same = not (pending or meta.pending.unconfirmed) and wakeup == meta.wakeup
         if same and turn is None:
-            return  # closed, and nothing is left of it
+            return  # it has closed, and nothing is left to write
         if same and empty and meta.listed and not meta.tries:
             known = self._store.meta(work.name) if self._store.is_current(work.name) else None
             now = (commit.expected, work.version)
@@ -484,7 +484,7 @@ class Orchestrator:
             self._lose_race(work)
 
     def _lose_race(self, work: QueueTurn) -> None:
-        """Another writer was faster: do the turn again."""
+        """Have the turn done again: another writer was faster. Raises StoreUnavailable after RACES times."""
         if work.turn is not None:
             self._turns.discard(work.turn)
         self._cache.drop(work.name)
@@ -529,7 +529,7 @@ class Orchestrator:
             self._effects.done(name)
 
     def _hold(self, work: QueueTurn, held: tuple[QueuedMessage, ...]) -> None:
-        """Write down what is left, and have the messages that are held tried again later."""
+        """Write the effects that are left, and have the held messages tried again later."""
         if work.new_effects:
             self._note(work, together(work.owed, PendingEffects(outbox=held)), goes_on=False)
         work.held = (*work.held, *held)

@@ -20,7 +20,7 @@ from mini_workflow.errors import WireError
 from mini_workflow.ports import QueuedMessage, Stored
 
 NOT_STARTED: Final = "not started"
-"""What a signal about the end of an execution says of one whose id was taken."""
+"""The status in a signal about an execution that was not started, because its id was taken."""
 
 
 def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
@@ -39,7 +39,7 @@ def outbox(commands: Iterable[Command]) -> tuple[QueuedMessage, ...]:
 def outbox_with_starts(
     name: str, commands: Iterable[Command], now: int, entropy: Callable[[], int]
 ) -> list[QueuedMessage]:
-    """Return the same with the starts of children, in the order of the commands: what is said to a child must
+    """Return the messages and the starts of children, in the order of the commands: a message to a child must
     not come before its start.
     """
     messages: list[QueuedMessage] = []
@@ -52,7 +52,7 @@ def outbox_with_starts(
 
 
 def child_start(parent: str, command: StartChild, now: int, entropy: int) -> QueuedMessage:
-    """Return the message that has a child begin, wherever messages to it are taken."""
+    """Return the message by which a child begins, on the process that takes its messages."""
     about = command.parent(parent)
     started = first_event(
         *(command.workflow, command.arguments, now, entropy, about, command.worker),
@@ -66,8 +66,8 @@ def child_start(parent: str, command: StartChild, now: int, entropy: int) -> Que
 
 
 def not_started(about: dict[str, Any], name: str, at: int, failure: Failure) -> QueuedMessage:
-    """Tell a parent that its child could not be started, or whoever has started a detached execution
-    that there is another one of its id; `about` is what the first event would say of it.
+    """Return the message to an execution whose child, or detached execution, could not be started. `about` is
+    the `parent` that the first event would have.
     """
     parent, seq = about["id"], about["seq"]
     key = f"{parent}/{seq}/start"
@@ -80,8 +80,8 @@ def not_started(about: dict[str, Any], name: str, at: int, failure: Failure) -> 
 def closing_messages(
     stored: Stored, closing: events.ExecutionTerminated | None, arriving: Iterable[Message]
 ) -> tuple[QueuedMessage, ...]:
-    """Return what an execution that ends without running its code has to say to others. `arriving` are
-    messages that it does not take.
+    """Return the last messages of an execution that ends without running its code. `arriving` are messages
+    that it does not take.
     """
     if closing is None:
         return ()
@@ -99,8 +99,8 @@ def closing_messages(
 def family_messages(
     run: Run, end: events.ExecutionTerminated, left: Iterable[Message]
 ) -> tuple[SendMessage, ...]:
-    """Return what others are told of an execution that is terminated without its code. `left` are messages
-    that it does not take.
+    """Return the last messages of a run that is terminated without its code. `left` are messages that it does
+    not take.
     """
     return tuple(_parting(run.execution_id, run.started, run.state, end, left))
 

@@ -21,7 +21,7 @@ CHUNK: Final = 2_000
 """Lines that are looked at together."""
 
 _ENDS_PART: Final = (*events.CLOSING, events.ExecutionReset)
-"""What says something of all tasks that are open."""
+"""The events that concern all open tasks."""
 
 _BEGINS: Final = frozenset(
     (
@@ -29,7 +29,7 @@ _BEGINS: Final = frozenset(
         *(events.TimerStarted, events.PromiseCreated, events.ChildStarted, events.AskSent),
     )
 )
-"""What is about an operation of which nothing else was said before."""
+"""The events that begin an operation: no earlier event is about it."""
 
 
 @mutable
@@ -44,7 +44,7 @@ class PlainTasksOfMap:
     over: int = 0
 
     def count(self, mapped: MapCount, before: int) -> None:
-        """Count in a map what stands before the event of a number, and is not counted."""
+        """Count in a map the tasks before the event number `before` that are not counted yet."""
         begun = bisect_left(self.firsts, before, self.begun)
         over = bisect_left(self.lasts, before, self.over)
         mapped.started += begun - self.begun
@@ -94,8 +94,8 @@ class LinesReader:
         """Whether lines may be of plain tasks: between the beginning of a run and its end."""
 
     def take(self, lines: Sequence[str]) -> Iterator[LinesPart]:
-        """Take in the next lines, in parts. Raises WireError if one cannot be read: then it is of no use any
-        more.
+        """Take in the next lines, in parts. Raises WireError if one cannot be read: then the reader cannot be
+        used any more.
         """
         self._first, self._lines = self._number, lines
         found, part = _Tasks(), LinesPart(self._number)

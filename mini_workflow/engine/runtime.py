@@ -105,7 +105,7 @@ class Runtime(Client):
         self._on_stop = on_stop
         self._closing = threading.Lock()
         self._ended = False
-        self._driver = EngineRole(
+        self._role = EngineRole(
             store=ports.store,
             clock=ports.clock,
             pace=pace,
@@ -113,7 +113,7 @@ class Runtime(Client):
             on_end=self._end,
         )
         transport = EngineTransport(
-            self._driver,
+            self._role,
             ports.store,
             ports.clock,
             ports.streams or NoStreams(),
@@ -128,7 +128,7 @@ class Runtime(Client):
         self._engine_transport = transport
         self._renewal: LeaseRenewal | None = None
         try:
-            self._runner = make_runner(self._driver.put, self._driver.hand_in, self._buffer)
+            self._runner = make_runner(self._role.put, self._role.hand_in, self._buffer)
             try:
                 self._engine = Engine(
                     ports,
@@ -136,11 +136,11 @@ class Runtime(Client):
                     definitions=interceptors.definitions(REGISTRY.get),
                     known=REGISTRY.known,
                     entropy=_draw_entropy,
-                    on_close=self._driver.announce,
-                    report=self._driver.put,
-                    notify_peers=self._driver.notify_peers_later,
-                    on_chunks=self._driver.announce_chunks,
-                    on_change=self._driver.announce_change,
+                    on_close=self._role.announce,
+                    report=self._role.put,
+                    notify_peers=self._role.notify_peers_later,
+                    on_chunks=self._role.announce_chunks,
+                    on_change=self._role.announce_change,
                     cache_size=cache_size,
                     turn_limit=turn_limit,
                     history_limit=history_limit,
@@ -164,7 +164,7 @@ class Runtime(Client):
         except BaseException:
             on_stop()
             raise
-        self._driver.start(self._engine)
+        self._role.start(self._engine)
         notify_peers()
 
     # For users
@@ -185,19 +185,19 @@ class Runtime(Client):
             self._engine_transport.closed = True
             # Each of these steps may be repeated: Ctrl-C may have interrupted a close before.
             with contextlib.suppress(RuntimeClosed):
-                self._driver.call(self._engine.drain)
+                self._role.call(self._engine.drain)
             for request in self._runner.close(self._grace):
-                self._driver.put(Release(*request.key, request.heartbeat))
+                self._role.put(Release(*request.key, request.heartbeat))
             if self._buffer is not None:
                 self._buffer.close()
-            self._driver.stop()
+            self._role.stop()
             self._interceptors.flush()
             self._ended = True
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
         self._engine_transport.check()
-        self._driver.call(self._engine.evict)
+        self._role.call(self._engine.evict)
 
     def metrics(self) -> Metrics:
         """Return the metrics as of now: executions and attempts, their durations, and failures.
@@ -233,27 +233,27 @@ class Runtime(Client):
         """Return the executions that callers here wait for and another process runs; None if a caller waits
         for any change. Any thread.
         """
-        if self._driver.watchers:
+        if self._role.watchers:
             return None
-        return [name for name in self._driver.waiters.names() if not self._driver.runs(name)]
+        return [name for name in self._role.waiters.names() if not self._role.runs(name)]
 
     def on_wait(self, entered: Callable[[], None], *, looks: float) -> None:
         """Have `entered` called whenever a caller begins to wait for an execution. Readers of streams that
         another process writes look again after at most `looks` seconds.
         """
-        self._driver.waiters.entered = self._driver.watchers.entered = entered
+        self._role.waiters.entered = self._role.watchers.entered = entered
         self._engine_transport.looks = looks
 
     def look_around(self) -> None:
         """Look at the store: another process may have changed it. Callable from any thread."""
-        self._driver.wake_up()
+        self._role.wake_up()
         if isinstance(self._runner, NamedWorkerRunner):
             self._runner.look()
 
     def _chunks_stored(self, executions: set[str]) -> None:
         """Tell readers of streams, here and in other processes, on the thread of the buffer."""
         for name in executions:
-            self._driver.readers.tell(name, Changed())
+            self._role.readers.tell(name, Changed())
         self._announce()
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""Put the work and the waits of an execution into words. No other module does."""
+"""Put the work and the waits of an execution into words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mini_workflow.errors import ExecutionPaused
 from mini_workflow.printable import printable
 
 SHOWN: Final = 3
-"""How many other waits are named behind the first."""
+"""The number of other waits that are named behind the first."""
 
 LONGEST: Final = 60
 """Characters of the details of a heartbeat that are shown."""
@@ -31,7 +31,7 @@ def sentence_of(
     unserved: Sequence[str] = (),
     error: str = "",
 ) -> str:
-    """Return what an execution with this description does `now`, as one or more sentences in one line."""
+    """Return the work and the waits of an execution `now`, as one or more sentences in one line."""
     if closed_at is not None:
         ended = f"{status.capitalize()} after {duration(closed_at - started_at)}"
         return _printable(f"{ended}: {error}" if error else f"{ended}.")
@@ -149,7 +149,7 @@ def _map(wait: Wait, activity: Activity, now: datetime) -> str:
 
 
 def counts(progress: Progress) -> str:
-    """Return how far something has got, in words."""
+    """Return a progress in words."""
     done = f"{progress.done:g}" if progress.done != int(progress.done) else f"{progress.done:.0f}"
     words = [f"{done} done" if progress.total is None else f"{done} of {progress.total:g} done"]
     if progress.open:
@@ -197,7 +197,7 @@ def _waits(what: str) -> Callable[[Wait, Activity, datetime], str]:
 
 
 def _elsewhere(wait: Wait, activity: Activity, now: datetime) -> str:
-    """Return the words for a kind that is not known here, or that only has a place."""
+    """Return the words for a kind that is not in KINDS, or for a wait with only a place in the code."""
     if wait.kind:
         return _waits(wait.kind)(wait, activity, now)
     return f"waits at {wait.line}{_since(wait, now)}" if wait.line else "waits"
@@ -216,16 +216,16 @@ KINDS: Final[dict[str, Callable[[Wait, Activity, datetime], str]]] = {
     "result": _result,
     "answer": _answer,
 }
-"""The words for each kind of wait, without a capital and a full stop. Any other kind is waited for by its
-name: "waits for signal approve"."""
+"""The words for each kind of wait, without a capital and a full stop. Other kinds use their name: "waits for
+signal approve"."""
 
 _TASKS: Final = ("task", "backoff", "slot")
 _PLURAL: Final = {"task": "tasks", "slot": "tasks", "child": "children", "promise": "promises"}
 _UNLIMITED: Final = ("timer", "start", "queue", "backoff", "map", "slot")
-"""Those that end by themselves."""
+"""The kinds of waits that end by themselves."""
 
 _OUTSIDE: Final = ("signal", "promise")
-"""Those that end when somebody does something."""
+"""The kinds of waits that end by an action from outside."""
 
 
 def _together(waits: Sequence[Wait], now: datetime) -> str:

@@ -24,7 +24,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @frozen
 class Unreadable:
-    """Stands for a value that cannot be decoded here: its stored text, and why."""
+    """Stands for a value that cannot be decoded here: its stored `text`, and the `reason`."""
 
     text: str
     reason: str
@@ -36,16 +36,16 @@ class Unreadable:
 class Entry:
     """One event of a history. `number` counts from 1.
 
-    `at` is the event's own time, in UTC; what the code asked for has that of the event that it
-    reacted to. `subject` is what it is about ("task #1 'charge'"), `happened` what became of that
-    ("completed"). `took` is the time since that was begun: a task's since the attempt, a timer's,
+    `at` is the event's own time, in UTC; an operation that the code asked for has the time of the event that
+    the code reacted to. `subject` names the operation ("task #1 'charge'"), and `happened` its change
+    ("completed"). `took` is the time since its begin: a task's since the attempt, a timer's,
     child's or execution's since the start. `values` are decoded: arguments, result or value.
-    `error` is a failure as an exception, and `note` what else there is to say. Of an attempt that has ended,
-    `begun` is when it really began, and `ran_on` the worker that it ran on: ``host:pid``, or the name of the
-    Lambda function; None and empty where that is not known. What has begun an attempt that runs has its last
-    `heartbeat`, with the `details` that it gave last, where `Execution.timeline` has made it.
+    `error` is a failure as an exception, and `note` has further facts. Of an attempt that has ended,
+    `begun` is the time at which it really began, and `ran_on` its worker: ``host:pid``, or the name of the
+    Lambda function; None and empty where that is not known. The entry that began a running attempt has the
+    last `heartbeat`, with the `details` that the attempt gave last, if `Execution.timeline` has made it.
 
-    All of it is made when it is asked for, and made anew each time: of a long history few entries are shown.
+    Each field is made anew each time that it is read: of a long history few entries are shown.
     """
 
     __slots__ = (*("_reader", "_since", "details", "event", "heartbeat", "milliseconds", "number"),)
@@ -86,7 +86,7 @@ class Entry:
     @property
     def attempt(self) -> int | None:
         """See the class."""
-        # A retry that is scheduled names the attempt to come; what is told is the one that failed.
+        # A scheduled retry names the attempt to come; the entry is about the one that failed.
         if isinstance(self.event, events.TaskRetryScheduled):
             return self.event.attempt - 1
         return getattr(self.event, "attempt", None)
@@ -148,7 +148,9 @@ class Timeline(Sequence[Entry]):
         return cls(reader.read(event) for event in history)
 
     def with_heartbeats(self, beats: Mapping[int, Heartbeat], codec: Codec) -> Timeline:
-        """Return it with the last heartbeats of attempts that run, by the numbers of their tasks."""
+        """Return this timeline, with the last heartbeats of running attempts, by the numbers of
+        their tasks.
+        """
         begun: dict[int, Entry] = {}
         for entry in self._entries if beats else ():
             if isinstance(entry.event, _BEGINS):
@@ -226,7 +228,7 @@ class Reader:
         return Entry(self._number, self._now, event, since, self)
 
     def advance(self, number: int, now: int) -> None:
-        """Take in that so many events were read, or passed by, the last of them at that time."""
+        """Note that `number` events were read, or passed by, the last of them at the time `now`."""
         self._number = number
         self._now = now
 
@@ -245,7 +247,7 @@ class Reader:
         return self.elsewhere(seq)[1] if name is None else name
 
     def _remember(self, event: Event) -> int | None:
-        """Take in an event of a rare kind; answers since when there was what it ends."""
+        """Take an event of a rare kind. Returns the begin of the operation that it ends, or None."""
         if isinstance(event, events.ExecutionStarted):
             self._started = event.at
         elif isinstance(event, events.TaskRetryStarted):
@@ -264,11 +266,11 @@ class Reader:
         return None
 
     def is_late(self, event: Event) -> bool:
-        """Return whether a promise has ended with it because its time has passed."""
+        """Return whether the event ends a promise whose time has passed."""
         return isinstance(event, events.TimerFired) and event.seq in self._promises
 
     def subject(self, event: Event) -> str:
-        """Return what an event that was read is about."""
+        """Return the name of the operation, or the execution, that an event is about."""
         kind = type(event).__name__
         seq: int | None = getattr(event, "seq", None)
         name: str = getattr(event, "name", "")
@@ -438,10 +440,10 @@ _STARTS: Final[frozenset[type[Event]]] = frozenset(
     )
 )
 _BEGINS: Final = (events.TaskScheduled, events.TaskRetryStarted)
-"""What begins an attempt."""
+"""The events that begin an attempt."""
 
 _ENDS: Final = (events.TaskCompleted, events.TaskFailed, events.TaskRetryScheduled)
-"""What ends an attempt that was heard of."""
+"""The events that end an attempt which was reported."""
 
 _OUTCOMES: Final[frozenset[type[Event]]] = frozenset(
     (
@@ -471,7 +473,7 @@ _REMEMBERED: Final[frozenset[type[Event]]] = frozenset(
         *events.CLOSING,
     )
 )
-"""What else later entries need, or need something of."""
+"""The other events of which later entries need something, or that need something of earlier ones."""
 
 _WORDS: Final = (
     ("Task", "task"),
@@ -492,7 +494,7 @@ _WORDS: Final = (
     ("Tags", "tags"),
     ("Messages", "signals"),
 )
-"""What the kinds of events that begin so are about; the others are about the execution."""
+"""The subjects of events, by the beginning of their kinds; all others are about the execution."""
 
 _HAPPENED: Final[dict[type[Event], str]] = {
     events.ExecutionStarted: "started",

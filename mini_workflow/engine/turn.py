@@ -1,4 +1,4 @@
-"""Run one turn of one execution: load or take from the cache, advance, and say what to commit."""
+"""Make one turn of one execution: load it or take it from the cache, advance it, and return the commit."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 RECORDED_LATE: Final = (events.SignalReceived, events.PromiseCompleted, events.PromiseFailed)
-"""What an execution takes also when it has closed: a retry needs it."""
+"""The messages that an execution takes also when it has closed: a retry needs them."""
 
 DEADLY: Final = 4
-"""At how many tries an execution is blocked. A process that has died in the middle of its turn counts
-1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
+"""The number of tries at which an execution is blocked. A process that has died in the middle of its turn
+counts 1, one that hangs 2 (`Leases.note_turn`): four that die, or two that hang. Our own bound."""
 
 
 class Turns:
@@ -177,7 +177,7 @@ class Turns:
             ):
                 return None
             if head.status == "blocked" and not delivery.resume and not ends:
-                # It is only kept: that must not cost what reading the history does.
+                # The delivery is only kept: that must not cost a read of the history.
                 extent = self._store.extent(delivery.execution_id)
                 if extent is None or not extent.held:
                     return None
@@ -194,8 +194,8 @@ class Turns:
         return self._cold(delivery, stored, now)
 
     def _requested(self, delivery: Delivery, now: int) -> Turn | None:
-        """Return the turn of a delivery with requests about the execution as a whole. What else has
-        arrived is for what is made of it.
+        """Return the turn of a delivery with requests about the execution as a whole. Other messages are for
+        the execution after that.
         """
         head = self._store.head(delivery.execution_id)
         if head is None:

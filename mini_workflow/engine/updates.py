@@ -82,8 +82,8 @@ class Updates:
         self._for_people = False
 
     def for_people(self) -> Updates:
-        """Return the same with answers to look at, without their classes: that runs no code from the
-        store, and imports nothing by a stored name.
+        """Return Updates whose answers are for people, without their classes: reading them runs no code from
+        the store, and imports nothing by a stored name.
         """
         other = Updates(self._transport, self._store, self._codec, self._again)
         other._for_people = True
@@ -143,7 +143,7 @@ class Updates:
     def accepted(
         self, execution: Execution[Any], message: events.UpdateRequested, timeout: float | None
     ) -> UpdateHandle:
-        """Wait until a request that was sent is accepted. Raises what its validator does."""
+        """Wait until a request that was sent is accepted. Raises the errors of its validator."""
         about = (message.id, message.name, message.arguments, message.at)
         request = Update(execution.id, *about, until="accepted", known=True)
         self._check_accepted(request, self._waited_for(request, timeout, self._in_history))
@@ -231,7 +231,7 @@ class Updates:
         raise (codec.show_failure if self._for_people else codec.decode_failure)(failure)
 
     def _check_accepted(self, request: Update, answer: Answer) -> None:
-        """Raise what a validator has raised. That a handler has is told by the result."""
+        """Raise the error of a validator. The error of a handler is raised by `result`."""
         refused = isinstance(answer.event, events.UpdateRefused)
         if refused or answer.refusal is not None:
             self._value(request, answer)
@@ -245,7 +245,8 @@ class Updates:
         known = self._look(execution_id, update_id)
         if known is None:
             raise UpdateNotFound(
-                f"execution {execution_id!r} has accepted no update {update_id!r}",
+                f"execution {execution_id!r} has accepted no update {update_id!r}: check the id, or send "
+                "the update",
                 execution_id=execution_id,
             )
         return known
@@ -321,7 +322,7 @@ class UpdateWithStart:
 
         Raises:
             TimeoutError: it is not accepted after `update_timeout` seconds.
-            Exception: what `start_execution` and `Execution.update` raise.
+            Exception: the errors of `start_execution` and `Execution.update`.
         """
         options: dict[str, Any] = {"update_id": update_id, "tags": tags, "headers": headers}
         options["update_args"], options["by"] = update_args or None, by or None

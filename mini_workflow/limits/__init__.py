@@ -1,1 +1,1 @@
-"""Limits: the built-in workflow that grants slots to whoever asks for them."""
+"""Limits: the built-in workflow that grants slots to executions that ask for them."""

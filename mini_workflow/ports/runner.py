@@ -88,7 +88,8 @@ class NamedWorkerRunner(Protocol):
 
     def kept(self) -> list[tuple[str, int, int]]:
         """Return the keys of the attempts that other processes have, or that are on the way to or from them,
-        for the executions that this owner holds. They are not lost, whoever has submitted them.
+        for the executions that this owner holds. They are not lost, also if another runner has submitted
+        them.
         """
         ...
 

@@ -25,7 +25,7 @@ _TAGGED: Final = (
 class Dialect:
     """The differences between databases: the FROM clause of each kind of listing.
 
-    A clause names its tables, and the index to use where the database has to be told. `plain` is for
+    A clause names its tables, and the index to use where the database needs a hint. `plain` is for
     listings by status and workflow, `tagged` for those by a tag, whose table is called `tags`,
     `by_parent` and `by_id` for those by the parent and by the beginning of ids, and `by_end` for
     those of closed executions. `condition` is added for every row.

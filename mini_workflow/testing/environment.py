@@ -128,7 +128,7 @@ class WorkflowEnvironment(Runtime):
             retention=retention,
             drops_runs=not keep_runs,
         )
-        waiters, waiting = self._driver.waiters, self._engine_transport.waiting
+        waiters, waiting = self._role.waiters, self._engine_transport.waiting
         engine = self._engine
         self._skipping.is_awaited = lambda: bool(waiters or waiting) or engine.awaited
 
@@ -170,7 +170,7 @@ class WorkflowEnvironment(Runtime):
         self._engine_transport.check()
         arrived: Reply[None] = Reply()
         with blocking_wait(arrived.fail):
-            self._driver.call(lambda: self._skipping.go(wait, arrived))
+            self._role.call(lambda: self._skipping.go(wait, arrived))
             arrived.wait()
 
     def _leave_state(self) -> None:

@@ -470,11 +470,11 @@ def test_resuming_what_is_not_blocked_has_no_effect(make: MakeState) -> None:
         assert ledger.names(ID) == {"one": 1, "two": 1}
 
 
-def test_waiters_are_told_of_the_block(make: MakeState) -> None:
+def test_waiters_get_the_turn_of_the_block(make: MakeState) -> None:
     with stepping(make, registry=registered(flow=two_steps)) as stepper:
         started(stepper)
         reopen(stepper, "crash", registered(flow=renamed))
-        assert stepper.told[ID].head.status == "blocked"
+        assert stepper.settled[ID].head.status == "blocked"
 
 
 def test_a_task_that_fails_is_no_fault(make: MakeState) -> None:
@@ -506,8 +506,8 @@ def test_promise_is_completed_once_while_its_execution_is_blocked(make: MakeStat
             ID,
             [
                 Say("complete", "one", 1),
-                Say("complete", "one", 2, told=PromiseNotOpen),
-                Say("fail", "one", ValueError("no"), told=PromiseNotOpen),
+                Say("complete", "one", 2, answer=PromiseNotOpen),
+                Say("fail", "one", ValueError("no"), answer=PromiseNotOpen),
                 Say("complete", "two", 3),
             ],
         )

@@ -144,7 +144,7 @@ class TestFull:
             def limit(number: int) -> Callable[[], None]:
                 return lambda: connection.execute(f"PRAGMA max_page_count = {number}").close()
 
-            runtime._driver.call(limit(pages))
+            runtime._role.call(limit(pages))
             with pytest.raises(StoreFull, match="no space left"):
                 start_for_ever(runtime)
             number = len(runtime.list_executions())
@@ -154,7 +154,7 @@ class TestFull:
             flows.gate("full").opened.set()  # its result has to wait
             with pytest.raises(TimeoutError):
                 before.result(0.2)
-            runtime._driver.call(limit(2**30))
+            runtime._role.call(limit(2**30))
             assert before.result(WAIT) == 100_000
             assert runtime.start_execution(flows.steps, 3, id="refused").result(WAIT) == 3
         assert flows.lines(ledger) == ["before:1 1"]
@@ -165,7 +165,7 @@ class TestFull:
         runtime.start_execution(flows.gated, "full", id="one")
         assert flows.gate("full").reached.wait(WAIT)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        runtime._driver.call(lambda: connection.execute(f"PRAGMA max_page_count = {pages}").close())
+        runtime._role.call(lambda: connection.execute(f"PRAGMA max_page_count = {pages}").close())
         with pytest.raises(StoreFull):
             start_for_ever(runtime)
         runtime.close()

@@ -66,7 +66,7 @@ def test_seen_and_awaited(path: Path, listening: Open, in_thread: Callable[..., 
         assert [found.id for found in runtime.list_executions(status="running")] == ["one"]
         execution = runtime.get_execution("one")
         outcome = in_thread(execution.result)
-        eventually(lambda: runtime._driver.waiters)
+        eventually(lambda: runtime._role.waiters)
         other.tell("go on")
         other.expect("gate")
         assert outcome.get() == "gate"

@@ -1,4 +1,4 @@
-"""Commands that read executions: ls, count, get, result, export."""
+"""Commands that read executions: ls, count, metrics, get, result, export."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ from mini_workflow.cli.timelines import (
 from mini_workflow.engine.activity import Progress
 from mini_workflow.engine.description import Description
 from mini_workflow.engine.instants import duration
+from mini_workflow.engine.metrics import executions_text
 from mini_workflow.engine.sentence import counts
 from mini_workflow.errors import UsageError
-from mini_workflow.ports import ORDERS
+from mini_workflow.ports import ORDERS, STATUSES
 
 COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "id": lambda d: d.id,
@@ -158,6 +159,22 @@ def count(session: Session, as_json: bool, **filters: Any) -> None:
         say_json({"count": number})
     else:
         say(str(number))
+
+
+@command("metrics", "mini-workflow metrics > executions.prom", "mini-workflow metrics --json")
+@json_option
+@pass_session
+def metrics(session: Session, as_json: bool) -> None:
+    """Count the executions by status, as text for Prometheus.
+
+    Only a process itself knows its own metrics: call runtime.metrics() in its code.
+    """
+    with session.backend.reader() as client:
+        counted = {status: client.count_executions(status=status) for status in STATUSES}
+    if as_json:
+        say_json({"executions": counted})
+    else:
+        say(executions_text(counted))
 
 
 @command(
@@ -333,4 +350,4 @@ def export(
             say(name)
 
 
-COMMANDS: Final = (ls, count, get, result, export)
+COMMANDS: Final = (ls, count, metrics, get, result, export)

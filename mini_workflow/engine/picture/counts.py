@@ -14,7 +14,7 @@ from mini_workflow.engine.picture.operations import Course, Kept, Operation, Sta
 from mini_workflow.engine.picture.scale import LONG
 
 MOST_GAPS: Final = 64
-"""Gaps in what was active that are kept before those too short to matter are left out."""
+"""The number of gaps between active stretches that are kept before the shortest are left out."""
 
 _ACTIVE: Final = ("done", "failed", "work", "gone")
 
@@ -55,7 +55,7 @@ class Active:
             self.add(start, end)
 
     def _shorten(self) -> None:
-        """Leave out the gaps that are too short for a break: what a run has lasted only grows."""
+        """Leave out the gaps that are too short for a break: since the run only gets longer, they stay so."""
         least = LONG * (self._ends[-1] - self._starts[0])
         pairs = list(zip(self._starts, self._ends, strict=True))
         self._starts, self._ends = [pairs[0][0]], [pairs[0][1]]
@@ -67,34 +67,34 @@ class Active:
                 self._ends[-1] = end
 
     def stretches(self) -> list[tuple[int, int]]:
-        """Return them."""
+        """Return the stretches, in order."""
         return list(zip(self._starts, self._ends, strict=True))
 
 
 class Counts:
-    """Counts of the operations and marks of a course. `update` takes in what has changed."""
+    """Counts of the operations and marks of a course. `update` takes in its changes."""
 
     def __init__(self, course: Course) -> None:
         self.course: Final = course
         self.folding: Final = Folding(course.plain)
         self.moments: Final[list[int]] = []
-        """When something began, ended or arrived, in order."""
+        """The times at which operations began or ended and messages arrived, in order."""
         self.failed: Final[list[int]] = []
-        """When an attempt failed, in order."""
+        """The times at which attempts failed, in order."""
         self.signals = 0
-        """How many of the marks are signals."""
+        """The number of marks that are signals."""
         self.updates = 0
-        """How many operations were taken in, each as often as it had changed."""
+        """The number of changes of operations that were taken in."""
         self._fresh: list[int] = []
         self._fresh_failed: list[int] = []
         self._active = Active()
         self._open: dict[int, tuple[Operation, State, int]] = {}
-        """What has not ended, in which state it was, and how many of its stretches were taken in."""
+        """The open operations, each with its state and the number of its stretches that were taken in."""
         self._marks = 0
         self._plain = 0
 
     def update(self) -> None:
-        """Take in what has changed since the last time."""
+        """Take in the changes since the last call."""
         course = self.course
         begun = [one for one in course.changed.values() if one.seq not in self._open]
         begun.sort(key=course.plain.event)
@@ -164,8 +164,8 @@ class Counts:
             self._active.add(one.ended, one.ended)
 
     def at_work(self, most: int) -> dict[int, int]:
-        """Return the attempts that run, by the numbers of their tasks: at most so many, oldest task
-        first; none of what has closed.
+        """Return the running attempts, by the numbers of their tasks: at most `most`, oldest task first; none
+        if the execution has closed.
         """
         self.update()
         if self.course.ended is not None:
@@ -179,7 +179,7 @@ class Counts:
         return {one.seq: one.attempts for one in oldest}
 
     def active(self, until: int) -> list[tuple[int, int]]:
-        """Return when something ran or arrived; what has not ended, until then."""
+        """Return the stretches of time in which tasks ran or messages arrived; open ones end at `until`."""
         found = [*self._active.stretches(), (self.course.latest, self.course.latest)]
         working = (
             one.stretches[-1].start

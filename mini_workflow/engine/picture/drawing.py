@@ -49,8 +49,8 @@ LONGEST: Final = 200
 
 @frozen
 class Beat:
-    """The last heartbeat of an attempt that runs: when, in milliseconds since the epoch, and the details that
-    the attempt gave last, as text; empty if it gave none.
+    """The last heartbeat of a running attempt: the time `at` (milliseconds since the epoch), and the
+    `details` that the attempt gave last, as text; empty if it gave none.
     """
 
     at: int
@@ -85,7 +85,7 @@ class Shape:
 
 @mutable
 class Row:
-    """A row: its label and what its track shows. `parts` are the rows inside of a group."""
+    """A row: its label and the shapes of its track. `parts` are the rows inside of a group."""
 
     key: str
     icon: str
@@ -96,18 +96,18 @@ class Row:
     spoken: str
     shapes: list[Shape]
     told: str = ""
-    """What stands under the label: the last heartbeat of an attempt that runs."""
+    """The text under the label: the last heartbeat of a running attempt."""
     cls: str = ""
     parts: list[Row] = field(default_factory=list["Row"])
     more: str = ""
-    """How many members of a group have no row inside of it."""
+    """The number of members of a group without a row inside of it, in words."""
     members: str = ""
-    """What an address says to name the group: a query."""
+    """The query of an address that names the group."""
     progress: tuple[float, float, float, float] | None = None
     """Percent of a group's members that are done, have failed, are at work, and wait."""
     counts: str = ""
     chart: str = ""
-    """The path of a group's chart: what has ended, over time."""
+    """The path of a group's chart: the number of members that have ended, over time."""
     chart_x: float = 0.0
     chart_width: float = 0.0
     child: str = ""
@@ -115,8 +115,8 @@ class Row:
 
 @mutable
 class Picture:
-    """A timeline, ready to be drawn. `folds` says whether any row stands for several operations, and
-    `window` of which part of the width the rows are, in percent; None for all of it.
+    """A timeline, ready to be drawn. `folds` says whether any row stands for several operations. `window` is
+    the part of the width that the rows are of, in percent; None for all of it.
     """
 
     rows: list[Row]
@@ -141,9 +141,9 @@ def draw(
     window: tuple[int, int] | None = None,
     beats: Beats = NO_BEATS,
 ) -> Picture:
-    """Return the picture of what has happened. `now` is in milliseconds since the epoch, and `true` asks
-    for a scale without breaks. `beats` are marked on the attempts that run. With a `window`, from when to
-    when in the same milliseconds, the rows are of what was under way in it: less is folded there.
+    """Return the picture of a course. `now` is in milliseconds since the epoch, and `true` asks for a scale
+    without breaks. `beats` are marked on the running attempts. With a `window` (its begin and end in the
+    same milliseconds), the rows are of the operations that were open in it: fewer are folded then.
     """
     course = counts.course
     is_open = course.ended is None
@@ -166,7 +166,7 @@ def draw(
 
 
 def scale_of(counts: Counts, now: int, *, true: bool = False) -> Scale:
-    """Return where times stand in the picture of what has happened: see `draw`."""
+    """Return the scale of the picture of a course: see `draw`."""
     counts.update()
     course = counts.course
     is_open = course.ended is None
@@ -332,7 +332,7 @@ class _Drawing:
 
     def _stretch(self, one: Operation, part: Stretch) -> list[Shape]:
         x = self._scale.at(part.start)
-        # It may have begun after the page was asked for, or by a clock that is ahead.
+        # It may have begun after the page was requested, or by a clock that is ahead.
         x2 = max(x, self._scale.at(self._until if part.end is None else part.end))
         if part.what == "backoff":
             return [Shape("line", "off", x, x2)]

@@ -42,7 +42,7 @@ class Entries(Sequence[Entry]):
 
     @property
     def course(self) -> Course:
-        """What has happened."""
+        """The course of the run so far."""
         return self._course.course
 
     @overload

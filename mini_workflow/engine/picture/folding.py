@@ -1,4 +1,4 @@
-"""Folding: at most some 200 rows for any history, so that a page of 50,000 events is a page."""
+"""Folding: makes at most some 200 rows of any history, so that a page of 50,000 events stays readable."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from mini_workflow.core.records import field, mutable
 from mini_workflow.engine.picture.operations import Kept, Operation, PlainTasks, Selection, State
 
 MANY: Final = 20
-"""More operations of one kind and name than this are one row."""
+"""The number of operations of one kind and name above which they are one row."""
 
 ROWS: Final = 200
-"""So many rows a timeline has at most, beside those that have failed or are waited for."""
+"""The highest number of rows of a timeline, beside those that have failed or are open."""
 
 EACH: Final = 10
-"""Of a row that is opened, so many that have failed, wait for another attempt, and are at work."""
+"""The number of members of an open row that are shown of each kind: failed, waiting for another attempt, and
+running."""
 
 SLOWEST: Final = 20
 
@@ -72,12 +73,12 @@ class Crowd:
         self.slowest = nsmallest(SLOWEST, chain(self.slowest, took))
 
     def ended(self) -> list[int]:
-        """Return when those ended that completed, in order."""
+        """Return the times at which the completed operations ended, in order."""
         put_in_order(self.fresh, self.ends)
         return self.ends
 
     def leave(self, one: Operation, state: State) -> None:
-        """Take an operation out of the state in which it was, open."""
+        """Take an open operation out of the state that it had."""
         self.states.get(state, {}).pop(one.seq, None)
 
 
@@ -91,7 +92,7 @@ class Group:
     crowd: Crowd = field(default_factory=Crowd)
 
     def add(self, part: list[Kept]) -> None:
-        """Take in some more, in that order."""
+        """Take in more operations, in their order."""
         self.kept += part
         places: list[int] = []
         for one in part:
@@ -104,12 +105,12 @@ class Group:
 
     @property
     def members(self) -> Sequence[Operation]:
-        """All of them, in order."""
+        """All members, in order."""
         return Selection(self.kept, self.plain.operation)
 
     @property
     def key(self) -> str:
-        """What it is called in addresses."""
+        """Its name in addresses."""
         return f"group-{self.members[0].seq}"
 
     @property
@@ -127,8 +128,8 @@ class Group:
         return map(self.plain.operation, chain.from_iterable(found))
 
     def shown(self) -> list[Operation]:
-        """Return those that are worth a row when the group is open: what has failed, waits for another
-        attempt or is at work, and the slowest.
+        """Return the members with a row when the group is open: those that have failed, wait for another
+        attempt or run, and the slowest.
         """
         return [
             *nsmallest(EACH, self.of("failed"), key=self.plain.order),
@@ -140,8 +141,8 @@ class Group:
 
 @mutable
 class Single:
-    """An operation with a row of its own, and the tasks without a row that ran inside the turn after
-    it, as the times at which they did.
+    """An operation with a row of its own, and the times (`ticks`) of the inline tasks after it, which have no
+    row.
     """
 
     operation: Operation
@@ -168,23 +169,23 @@ class Folding:
     def __init__(self, plain: PlainTasks) -> None:
         self._plain = plain
         self._by_name = _Groups(plain, str)
-        # Names that differ, such as those of files: what they have in common is their first word.
+        # Names that differ, such as those of files, may still share their first word.
         self._by_word: _Groups | None = None
 
     def add(self, ones: list[Kept]) -> None:
-        """Take in operations that have begun, in that order."""
+        """Take in operations that have begun, in their order."""
         self._by_name.add(ones)
         if self._by_word is not None:
             self._by_word.add(ones)
 
     def move(self, one: Operation, state: State) -> None:
-        """Take in that an operation has gone on, which was in that state."""
+        """Take in the change of an operation that was in the state `state`."""
         self._by_name.move(one, state)
         if self._by_word is not None:
             self._by_word.move(one, state)
 
     def folded(self, most: int = ROWS) -> Folded:
-        """Return the rows."""
+        """Return the rows, at most `most` as far as possible."""
         if self._by_name.single <= most:
             rows = self._by_name.rows()
             if len(rows) <= most:
@@ -211,7 +212,7 @@ class _Groups:
         self._few: dict[tuple[str, str], list[Kept]] = {}
         self._many: dict[tuple[str, str], Group] = {}
         self.single = 0
-        """How many have a row of their own."""
+        """The number of operations with a row of their own."""
 
     def add(self, ones: list[Kept]) -> None:
         for key, part in self._parts(ones).items():
@@ -228,7 +229,7 @@ class _Groups:
             group.add(part)
 
     def _parts(self, ones: list[Kept]) -> dict[tuple[str, str], list[Kept]]:
-        """Return them by kind and name."""
+        """Return the operations by kind and part of the name."""
         part_of, names = self._part_of, self._plain.names
         if len(ones) > MANY and all(type(one) is int for one in ones):
             same = {names[one] for one in ones if isinstance(one, int)}
@@ -282,7 +283,7 @@ def _is_tick(one: Kept) -> bool:
 
 
 def _drop_earliest(rows: list[Single | Group], most: int) -> Folded:
-    """Leave out the oldest rows that have completed, where there are too many."""
+    """Leave out the oldest completed rows if there are too many."""
     surplus = len(rows) - most
     kept: list[Single | Group] = []
     earlier = 0

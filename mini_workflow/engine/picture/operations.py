@@ -59,7 +59,7 @@ class Operation:
 
     @property
     def key(self) -> str:
-        """What it is called in addresses."""
+        """Its name in addresses."""
         return f"op-{self.seq}"
 
     @property
@@ -75,9 +75,8 @@ class Operation:
 
 
 class PlainTasks:
-    """Tasks whose first attempt has completed, and of which there is nothing else to tell, in the order in
-    which they began: as columns, since of a long history there are very many. The `Operation` of one is made
-    when it is shown.
+    """Tasks whose first attempt has completed, without any other event, in the order in which they began: as
+    columns, since a long history has very many. The `Operation` of one is made when it is shown.
     """
 
     def __init__(self) -> None:
@@ -87,7 +86,7 @@ class PlainTasks:
         self.events: list[int] = []
         self.ends: list[int] = []
         self.places: dict[int, int] = {}
-        """Where each stands in the columns, by its number."""
+        """The place of each task in the columns, by its number."""
 
     def __len__(self) -> int:
         return len(self.seqs)
@@ -109,7 +108,7 @@ class PlainTasks:
         self.ends += ends
 
     def operation(self, one: Kept) -> Operation:
-        """Return what is kept as it is shown."""
+        """Return the operation that is kept, or that stands at a place of the columns."""
         if isinstance(one, Operation):
             return one
         started, ended = self.starts[one], self.ends[one]
@@ -119,13 +118,13 @@ class PlainTasks:
         return made
 
     def order(self, one: Kept) -> tuple[int, int]:
-        """Return what operations are ordered by."""
+        """Return the key by which operations are ordered."""
         if isinstance(one, Operation):
             return one.started, one.seq
         return self.starts[one], self.seqs[one]
 
     def event(self, one: Kept) -> int:
-        """Return the number of the event that began it."""
+        """Return the number of the event that began the operation."""
         return one.event if isinstance(one, Operation) else self.events[one]
 
 
@@ -137,7 +136,7 @@ _T = TypeVar("_T")
 
 
 class Selection(Sequence[_T], Generic[_K, _T]):
-    """The things that `make` returns for what is `kept` of them, made each time that they are asked for."""
+    """The items that `make` returns for those in `kept`, made each time that they are read."""
 
     def __init__(self, kept: Sequence[_K], make: Callable[[_K], _T]) -> None:
         self._kept = kept
@@ -158,7 +157,7 @@ class Selection(Sequence[_T], Generic[_K, _T]):
 
 @frozen
 class Mark:
-    """A message that came in: of which kind and name, when, and the number of its event."""
+    """A message that arrived: its kind and name, the time, and the number of its event."""
 
     kind: Literal["signal", "update"]
     name: str
@@ -169,8 +168,8 @@ class Mark:
 @mutable
 class Course:
     """The events of a run for a picture: its operations in order of their start, the `plain` tasks beside
-    them, the messages, the ids of the children, and from when to when; `ended` is None while it is open.
-    `changed` are the operations that were begun, or went on, since somebody took them out.
+    them, the messages, the ids of the children, and its begin and end; `ended` is None while it is open.
+    `changed` are the operations that have begun, or gone on, since a reader has cleared them.
     """
 
     operations: list[Operation] = field(default_factory=list[Operation])
@@ -216,7 +215,7 @@ class CourseReader:
         self._slots = SlotWaits(self.course, self._found)
 
     def read(self, entry: Entry) -> Operation | None:
-        """Take in the next entry; answers the operation that it is about, if it is about one."""
+        """Take in the next entry. Returns the operation that it is about, or None."""
         course, event, at = self.course, entry.event, entry.milliseconds
         if self._empty:
             course.began, self._empty = at, False
@@ -253,7 +252,7 @@ class CourseReader:
 
 
 def course_of(entries: Iterable[Entry]) -> Course:
-    """Return what has happened, in one pass over the entries."""
+    """Return the course of a run, in one pass over its entries."""
     reader = CourseReader()
     for entry in entries:
         reader.read(entry)
@@ -421,7 +420,7 @@ _MAKERS: Final[dict[type[Event], Callable[[Entry, Any, int], Operation]]] = {
     events.AskSent: _make_ask,
     events.ChildStarted: _make_child,
 }
-"""The events that begin an operation, and what makes it."""
+"""The events that begin an operation, and the functions that make it."""
 
 
 def _apply(operation: Operation, entry: Entry, at: int) -> None:

@@ -58,7 +58,7 @@ TICKS: Final = 8
 
 @frozen
 class Break:
-    """Idle time: where it stands, in percent, and how long it was, in milliseconds."""
+    """Idle time: its place `x` and its `width`, in percent, and how long it `lasted`, in milliseconds."""
 
     x: float
     width: float
@@ -67,8 +67,8 @@ class Break:
 
 @frozen
 class Tick:
-    """A time that is written under the axis: where, in percent, which, and to which `parts` of it, as
-    scripts name them.
+    """A time that is written under the axis: its place `x`, in percent, the time `at` (milliseconds since the
+    epoch), and the `parts` of it that are written, by the names of scripts.
     """
 
     x: float
@@ -127,7 +127,7 @@ class Scale:
         return sorted(longest)
 
     def _lay_out(self, idle: Sequence[tuple[int, int]]) -> tuple[list[int], list[float]]:
-        """Return the times at which the scale bends, and where they stand."""
+        """Return the times at which the scale bends, and their places in percent."""
         bounds = [self.began, *(edge for one in idle for edge in one), self.ended]
         parts = list(pairwise(bounds))
         shown = [end - start for start, end in parts[::2]]
@@ -149,7 +149,7 @@ class Scale:
         return edges, places
 
     def at(self, time: int) -> float:
-        """Return where a time stands, in percent; what is outside stands at the nearer end."""
+        """Return the place of a time, in percent; a time outside is at the nearer end."""
         if time <= self.began:
             return 0.0
         if time >= self.ended:
@@ -160,7 +160,7 @@ class Scale:
         return left if end == start else left + (right - left) * (time - start) / (end - start)
 
     def time_at(self, x: float) -> int:
-        """Return the time that stands at `x` percent; the nearer end for what is outside."""
+        """Return the time at `x` percent; the nearer end for a place outside."""
         if x <= 0:
             return self.began
         if x >= self.width:
@@ -173,7 +173,7 @@ class Scale:
         )
 
     def ticks(self) -> list[Tick]:
-        """Return times to write under the axis: round ones, of each stretch that is wide enough."""
+        """Return the times to write under the axis: round ones, for each stretch that is wide enough."""
         found: list[Tick] = []
         for number in range(0, len(self._edges) - 1, 2):
             start, end = self._edges[number], self._edges[number + 1]

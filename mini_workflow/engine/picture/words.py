@@ -10,7 +10,7 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def span(milliseconds: float) -> str:
-    """Return a span in the two units that say most."""
+    """Return a span in its two largest units."""
     if milliseconds < 1000:
         return f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
@@ -25,7 +25,7 @@ def span(milliseconds: float) -> str:
 
 
 def ago(then: datetime, now: datetime) -> str:
-    """Return how long ago something was, or in how long it will be."""
+    """Return a time relative to now: how long ago it was, or in how long it will be."""
     between = (now - then) / timedelta(milliseconds=1)
     if between < 0:
         return f"in {span(-between)}"
@@ -33,7 +33,7 @@ def ago(then: datetime, now: datetime) -> str:
 
 
 def _coarse(milliseconds: float) -> str:
-    """Return a span in the unit that says most."""
+    """Return a span in its largest unit."""
     text = span(milliseconds).split()
     return f"{round(float(text[0]))} {text[1]}"
 

@@ -6,19 +6,23 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from contextvars import Context
+from itertools import groupby
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Final, NoReturn
 
 from mini_workflow.attempts import CLOSING, Deadlines, broken, cancelled, failed
+from mini_workflow.core.streams import StreamWrite
 from mini_workflow.ports import TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import was_stopped
 from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.heartbeats import Heartbeats
 from mini_workflow.runners.processes.protocol import Frame, Key, Kind
-from mini_workflow.runners.processes.sent_chunks import SentChunks
-from mini_workflow.runners.processes.worker_config import Factory, WorkerConfig
+from mini_workflow.runners.processes.worker_config import Factory, Seal, WorkerConfig
+from mini_workflow.stream_buffer import Result, StreamBuffer
 from mini_workflow.task import CURRENT, CurrentTask
 
 EARLY_CANCELLATIONS: Final = 1_000
@@ -56,6 +60,40 @@ def _drop(*connections: Connection) -> None:
 
 def _orphaned() -> NoReturn:
     os._exit(ORPHANED)
+
+
+class SentChunks:
+    """A buffer that sends batches of chunks to the engine, and waits for their results. Another thread reads
+    the results, and calls `stored`.
+    """
+
+    def __init__(self, send: Callable[[bytes], None], seal: Seal) -> None:
+        self._send: Final = send
+        self._seal: Final = seal
+        self._number = 0
+        self._answers: Final[SimpleQueue[tuple[int, list[Result]]]] = SimpleQueue()
+        self.buffer: Final = StreamBuffer(self._append)
+
+    def stored(self, number: int, results: list[Result]) -> None:
+        """Take the results of the writes that were sent with that number."""
+        self._answers.put((number, results))
+
+    def _append(self, writes: Sequence[StreamWrite]) -> list[Result]:
+        parts: dict[int, list[int]] = {}
+        for _, group in groupby(range(len(writes)), lambda index: _key_of(writes[index])):
+            self._number += 1
+            indexes = parts[self._number] = list(group)
+            part = [writes[index] for index in indexes]
+            self._send(frames.chunks(self._number, part, self._seal))
+        found: dict[int, Result] = {}
+        while parts:
+            number, results = self._answers.get()
+            found.update(zip(parts.pop(number), results, strict=True))
+        return [found[index] for index in range(len(writes))]
+
+
+def _key_of(write: StreamWrite) -> Key:
+    return (write.execution_id, write.source, write.attempt)
 
 
 class _Worker:

@@ -138,11 +138,11 @@ async def signals_that_nobody_receives(ctx: Context) -> str:
 @shape(
     5,
     says=[
-        Say("update", "add", (2,), told=2),
-        Say("update", "add", (-1,), told=ValueError),
-        Say("update", "forget", (1,), told=UnknownHandler),
-        Say("update", "divide", (0,), told=ZeroDivisionError),
-        Say("update", "add", (3,), events.UpdateCompleted, told=5),
+        Say("update", "add", (2,), answer=2),
+        Say("update", "add", (-1,), answer=ValueError),
+        Say("update", "forget", (1,), answer=UnknownHandler),
+        Say("update", "divide", (0,), answer=ZeroDivisionError),
+        Say("update", "add", (3,), events.UpdateCompleted, answer=5),
     ],
     tags="updates",
 )
@@ -172,8 +172,8 @@ async def updates(ctx: Context) -> int:
     ["x", "y", "z"],
     attempts=5,
     says=[
-        *(Say("update", "put", (name,), told=f"stored {name}") for name in "xyz"),
-        Say("update", "break", (), told=ValueError),
+        *(Say("update", "put", (name,), answer=f"stored {name}") for name in "xyz"),
+        Say("update", "break", (), answer=ValueError),
         Say("signal", "end", None, events.UpdateCompleted, 3),
     ],
     stored=3,
@@ -212,9 +212,9 @@ async def updates_with_tasks(ctx: Context) -> list[str]:
     ["by card", "ValueError"],
     says=[
         Say("complete", "paid", "by card", events.PromiseCreated),
-        Say("complete", "paid", "in cash", events.PromiseCreated, told=PromiseNotOpen),
+        Say("complete", "paid", "in cash", events.PromiseCreated, answer=PromiseNotOpen),
         Say("fail", "sent", ValueError("lost"), events.PromiseCreated, 2),
-        Say("fail", "sent", ValueError("found"), events.PromiseCreated, told=PromiseNotOpen),
+        Say("fail", "sent", ValueError("found"), events.PromiseCreated, answer=PromiseNotOpen),
         Say("signal", "end"),
     ],
     step=1,
@@ -262,7 +262,7 @@ async def promise_with_a_timeout(ctx: Context) -> list[str]:
         Say("complete", "given", "given", events.PromiseCreated, 3),
         Say("heartbeat", "silent", None, events.PromiseCreated, 3),
         Say("heartbeat", "silent", None, events.TimerFired),
-        Say("complete", "late", "too late", events.TimerFired, told=PromiseNotOpen),
+        Say("complete", "late", "too late", events.TimerFired, answer=PromiseNotOpen),
     ],
     between=1,
     tags="tasks promises",
@@ -333,8 +333,8 @@ async def _seen(asked: Any) -> Any:
 @shape(
     [5, 7],
     says=[
-        Say("update", "add", (5,), told=5),
-        Say("update", "add", (7,), events.UpdateCompleted, told=12),
+        Say("update", "add", (5,), answer=5),
+        Say("update", "add", (7,), events.UpdateCompleted, answer=12),
         Say("signal", "close", None, events.UpdateCompleted, 2),
     ],
     added=2,
@@ -371,9 +371,9 @@ async def detached_executions(ctx: Context) -> list[tuple[str, str]]:
     name = ctx.info.execution_id
     for part in ("one", "two", "one"):
         ctx.start("detached", id=f"{name}.{part}", notify="closed")
-    told = [await ctx.wait_for_signal("closed") for _ in range(3)]
+    ends = [await ctx.wait_for_signal("closed") for _ in range(3)]
     await step(ctx, "last")
-    return sorted((t["status"], t["id"]) for t in told if t["status"] != "not started")
+    return sorted((t["status"], t["id"]) for t in ends if t["status"] != "not started")
 
 
 @shape(
@@ -416,9 +416,9 @@ def _call(name: str, wait: int) -> tuple[Any, ...]:
 @shape(
     "debounced",
     says=[
-        Say("update", "call", _call("debounced", 60_000), told="debounced"),
-        Say("update", "call", _call("other", 100_000), told="debounced"),
-        Say("update", "call", _call("other", 50_000), told="debounced"),
+        Say("update", "call", _call("debounced", 60_000), answer="debounced"),
+        Say("update", "call", _call("other", 100_000), answer="debounced"),
+        Say("update", "call", _call("other", 50_000), answer="debounced"),
     ],
     tags="timers updates starts gives-up",
 )

@@ -53,8 +53,8 @@ async def starts_in_queue(ctx: Context) -> list[Any]:
     name = ctx.info.execution_id
     ctx.start("nothing", id=f"{name}.other", notify="closed", queue=ONE, priority=1)
     children = [ctx.child("nothing", queue=ONE, limit_key=key) for key in "ab"]
-    told = await ctx.wait_for_signal("closed")
-    return [*(await asyncio.gather(*children)), told["status"]]
+    end = await ctx.wait_for_signal("closed")
+    return [*(await asyncio.gather(*children)), end["status"]]
 
 
 @shape(

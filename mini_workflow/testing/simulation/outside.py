@@ -21,7 +21,7 @@ from mini_workflow.errors import ExecutionClosed, PromiseNotOpen, RuntimeClosed,
 from mini_workflow.ports import Commit, Store, TaskOutcome
 
 OVER = (ExecutionClosed, PromiseNotOpen)
-"""What those are told who ask once more for what has taken place."""
+"""The answers to a request that is sent again after it has taken place."""
 
 ASKER = "ann"
 """Who asks for it, as is recorded."""
@@ -31,7 +31,7 @@ ASKER = "ann"
 class Say:
     """A request to an execution, sent once its history has `count` events of kind `after`.
 
-    `told` is the expected answer: the value of an update, or the type of the error that its caller
+    `answer` is the expected answer: the value of an update, or the type of the error that its caller
     gets; None for requests without an answer.
     """
 
@@ -40,7 +40,7 @@ class Say:
     value: Any = None
     after: type[Any] = ExecutionStarted
     count: int = 1
-    told: Any = None
+    answer: Any = None
 
 
 class Record:
@@ -110,7 +110,7 @@ class Outside:
         self._record = record
         self._open: dict[int, Post | Update] = {}
         self._times: dict[int, int] = defaultdict(int)
-        self._told: dict[int, Any] = {}
+        self._answers: dict[int, Any] = {}
 
     def forget(self) -> None:
         """Forget the requests to a process that is gone."""
@@ -119,7 +119,7 @@ class Outside:
     def step(self, send: Callable[[Input], None]) -> bool:
         """Send the next request, if its time has come. Return whether it was sent."""
         for index, say in enumerate(self._says):
-            if index in self._told or self._hear(index, say):
+            if index in self._answers or self._hear(index, say):
                 continue
             if index in self._open:
                 if say.kind == "update":
@@ -139,11 +139,15 @@ class Outside:
         """Return the requests with a wrong outcome, at the end; empty if there are none."""
         found: list[str] = []
         for index, say in enumerate(self._says):
-            told = self._told[index] if index in self._told or self._hear(index, say) else "nothing"
+            answer = (
+                self._answers[index]
+                if index in self._answers or self._hear(index, say)
+                else "nothing"
+            )
             again = self._times[index] > 1
-            if told != say.told and not (again and say.kind != "update" and told in OVER):
-                found.append(f"{say}: told {told!r}")
-            if say.told is None and not self._took_place(index, say):
+            if answer != say.answer and not (again and say.kind != "update" and answer in OVER):
+                found.append(f"{say}: answer {answer!r}")
+            if say.answer is None and not self._took_place(index, say):
                 found.append(f"{say} was acknowledged, and is lost")
         return found
 
@@ -166,10 +170,10 @@ class Outside:
     def _hear(self, index: int, say: Say) -> bool:
         """Return whether there is an answer now. An answered update is not sent again."""
         request = self._open.get(index)
-        told: Any = None
+        answer: Any = None
         try:
             if say.kind == "update":
-                told = self._answer(index, request)
+                answer = self._answer(index, request)
             elif request is None:
                 return False
             else:
@@ -180,8 +184,8 @@ class Outside:
             del self._open[index]
             return False
         except Exception as error:
-            told = type(error)
-        self._told[index] = told
+            answer = type(error)
+        self._answers[index] = answer
         self._open.pop(index, None)
         return True
 

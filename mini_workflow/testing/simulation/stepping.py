@@ -70,7 +70,7 @@ class Stepper:
         self.codec: Codec = StandardCodec() if codec is None else codec
         self.inbox: list[Input] = []
         self.registry = registry
-        self.told: dict[str, Turn] = {}
+        self.settled: dict[str, Turn] = {}
         """The last turn that closed or blocked each execution, as its waiters received it."""
         self.record = Record()
         self.outside: Outside | None = None
@@ -342,7 +342,7 @@ class Stepper:
         return _Watched(self.registry.get(name), self._runs)
 
     def _on_close(self, turn: Turn) -> None:
-        self.told[turn.head.execution_id] = turn
+        self.settled[turn.head.execution_id] = turn
 
     def _on_post(self) -> None:
         self.rings += 1

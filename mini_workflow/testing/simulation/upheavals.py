@@ -221,7 +221,7 @@ async def continued_at_once(ctx: Context, seen: tuple[int, ...] = ()) -> list[in
     6,
     says=[
         Say("signal", "add", 1),
-        Say("update", "add", (2,), told="added 2"),
+        Say("update", "add", (2,), answer="added 2"),
         Say("signal", "add", 3, events.ContinuedAsNew),
     ],
     added=3,
@@ -282,9 +282,9 @@ async def with_headers(ctx: Context, *seen: Any) -> list[Any]:
     if not seen:
         await step(ctx, "before")
         ctx.continue_as_new(ctx.headers)
-    told = await ctx.task(headers_of_task, name="seen")
+    headers = await ctx.task(headers_of_task, name="seen")
     await step(ctx, "last")
-    return [*seen, told, ctx.headers]
+    return [*seen, headers, ctx.headers]
 
 
 def headers_of_task() -> dict[str, str]:

@@ -368,7 +368,7 @@ class TestClosing:
         runtime = LocalRuntime(path)
         execution = runtime.start_execution(flows.sleeper, 1000)
         outcome = in_thread(execution.result)
-        eventually(lambda: runtime._driver.waiters)
+        eventually(lambda: runtime._role.waiters)
         runtime.close()
         with pytest.raises(RuntimeClosed, match="closed while"):
             outcome.get()

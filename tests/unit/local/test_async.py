@@ -34,7 +34,7 @@ def asynchronous(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...
 
 async def waiting(runtime: LocalRuntime) -> None:
     """Until somebody waits for an execution."""
-    while not runtime._driver.waiters:
+    while not runtime._role.waiters:
         await asyncio.sleep(0)
 
 
@@ -77,7 +77,7 @@ async def test_a_cancelled_waiter_leaves_the_execution_alone(runtime: LocalRunti
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not runtime._driver.waiters
+    assert not runtime._role.waiters
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await execution

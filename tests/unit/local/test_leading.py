@@ -92,7 +92,7 @@ async def async_sequence(ctx: Context, n: int, gate: str) -> int:
 
 def asleep(runtime: LocalRuntime) -> None:
     """Wait until nobody leads, and the own thread waits to be woken."""
-    role = runtime._driver
+    role = runtime._role
     code = type(role)._sleep.__code__
     lines, first = inspect.getsourcelines(code)
     (waits,) = (first + n for n, line in enumerate(lines) if "_bell.get" in line)
@@ -119,8 +119,8 @@ def on_thread(work: Callable[[], Any]) -> tuple[int, Any]:
 def wake_ups(runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Who wakes the own thread from now on."""
     given: list[int] = []
-    wake = runtime._driver._wake
-    monkeypatch.setattr(runtime._driver, "_wake", lambda: (given.append(get_ident()), wake()))
+    wake = runtime._role._wake
+    monkeypatch.setattr(runtime._role, "_wake", lambda: (given.append(get_ident()), wake()))
     return given
 
 
@@ -265,7 +265,7 @@ def test_the_engine_sleeps_by_no_clock_that_may_be_set(
                 execution = runtime.start_execution(flows.sleeper, 0.001)
                 execution.result(WAIT)
                 assert execution.describe().status == "completed"
-        assert runtime._driver._thread.is_alive()
+        assert runtime._role._thread.is_alive()
 
 
 def test_the_watchdog_interrupts_who_leads(path: Path) -> None:
@@ -447,7 +447,7 @@ def test_ctrl_c_twice_ends_a_turn_that_hangs_in_the_main_thread(path: Path) -> N
         def interrupt_twice():
             flows.gate("hangs").reached.wait()
             os.kill(os.getpid(), signal.SIGINT)
-            while not runtime._driver._interrupt._count:
+            while not runtime._role._interrupt._count:
                 pass
             os.kill(os.getpid(), signal.SIGINT)
 

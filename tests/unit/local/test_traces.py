@@ -136,7 +136,7 @@ class TestDoorbell:
         with LocalRuntime(path) as runtime:
             for _ in range(10_000):
                 runtime.look_around()
-            assert len(runtime._driver._inbox) < 100
+            assert len(runtime._role._inbox) < 100
             assert runtime.start_execution(flows.steps, 2).result(WAIT) == 1
 
 
@@ -148,13 +148,13 @@ class TestEngineRole:
         runtime = LocalRuntime(path)
         execution = runtime.start_execution(flows.sleeper, 1000, id="one")
         outcome = in_thread(execution.result)
-        eventually(lambda: runtime._driver.waiters)
+        eventually(lambda: runtime._role.waiters)
 
         def fail() -> None:
             raise SystemExit("a fault")
 
         with pytest.raises(RuntimeClosed):
-            runtime._driver.call(fail)
+            runtime._role.call(fail)
         with pytest.raises(RuntimeClosed):
             outcome.get()
         with pytest.raises(RuntimeClosed):
@@ -170,7 +170,7 @@ class TestEngineRole:
 
         with WorkflowEnvironment() as environment:
             with pytest.raises(LookupError, match="not here"):
-                environment._driver.call(fail)
+                environment._role.call(fail)
             assert environment.start_execution(flows.answer).result(WAIT) == 42
 
 

@@ -66,13 +66,13 @@ def test_who_waits_in_the_same_process_is_told_at_once(tmp_path: Path) -> None:
     """
     with LocalRuntime(tmp_path / "state.db") as runtime:
         execution = runtime.start_execution(counter, id="c")
-        transport, watchers = runtime._engine_transport, runtime._driver.watchers
+        transport, watchers = runtime._engine_transport, runtime._role.watchers
         with transport.watch("c"):
             assert execution.update("add", 1, timeout=WAIT) == 1
             assert watchers.names() == []  # each is told once
         with transport.watch("c") as wait:
             request = runtime.updates.make("c", "add", (2,), "u")
-            runtime._driver.put_all([Post("c", request)])
+            runtime._role.put_all([Post("c", request)])
             while execution.query("total") != 3:
                 wait(WAIT)
         with transport.watch("c"):
