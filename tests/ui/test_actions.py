@@ -70,7 +70,7 @@ def test_an_execution_is_forked_behind_an_event(runtime: LocalRuntime, browser: 
     assert made.headers["location"] == "/executions/again-1"
     runtime.get_execution("again-1").signal("approve", "second")
     assert runtime.get_execution("again-1").result(WAIT)["approval"] == "second"
-    for at, said in (("", "is no number"), ("999", "how many events")):
+    for at, said in (("", "is no number"), ("999", "give the number of events to keep")):
         refused = act(browser, "o-1", "fork", at=at)
         assert refused.status_code == 409
         assert said in refused.text
