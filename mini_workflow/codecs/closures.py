@@ -1,11 +1,11 @@
-"""Calls as bytes: a function with the variables it captures, and its arguments.
+"""Write calls as bytes: a function with its captured variables, and its arguments.
 
-The bytes are a header and a pickle. The header names the version of Python, because a pickled
-function is bytecode, which another version would load and then crash on; and it holds a checksum,
-because damaged bytecode is as bad. Both are checked before anything is read.
+The bytes are a header and a pickle. The header has the version of Python, because a pickled function is
+bytecode, which would crash another version, and a checksum, because damaged bytecode may crash too. Both
+are checked before the pickle is read.
 
-Variables are captured by value, as they are now. The globals of a module, and functions and
-classes that can be imported, go by reference.
+Captured variables are written by value, as they are now. The globals of a module, and functions and
+classes that can be imported, are written by reference.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def capture_call(
 ) -> bytes:
     """Return a call as bytes.
 
-    Raises ClosureNotSerializable, which names the captured variable or the argument at fault.
+    Raises ClosureNotSerializable, which names the captured variable or argument that cannot be pickled.
     """
     call = (function, args, kwargs)
     try:
@@ -87,9 +87,8 @@ def capture_call(
 
 
 class SharedCall(CallInProcess):
-    """A call that is not made into bytes, since whoever restores it is in this process and nothing in it
-    can change. Each one that is restored is a function of its own, with variables of its own, unless it
-    is the function of a module.
+    """A call that is not written as bytes, since it stays in this process and nothing in it can change. Each
+    restored call has a function and variables of its own, unless it is the function of a module.
     """
 
     __slots__ = ("args", "code", "contents", "function", "globals", "kwargs")
@@ -101,7 +100,7 @@ class SharedCall(CallInProcess):
         kwargs: dict[str, Any],
         contents: tuple[Any, ...] | None,
     ) -> None:
-        """`contents` are those of the variables that it captures; None for a function of a module."""
+        """`contents` are the values of the captured variables; None for a function of a module."""
         self.function = function if contents is None else None
         self.code = function.__code__
         self.globals = function.__globals__
@@ -111,18 +110,18 @@ class SharedCall(CallInProcess):
 
 
 SHARE: Final = "__mini_workflow_share__"
-"""The name of a method of arguments that know how to be handed over in a process: it returns a function
-that makes, for each attempt, an argument in which nothing of the workflow's is changed.
+"""The name of a method of arguments that are handed over within a process without pickling. It returns a
+function that makes an argument for each attempt, so that a task cannot change objects of the workflow.
 """
 
 
 class HandedCall(CallInProcess):
-    """A call some of whose arguments know how to be handed over in a process; the rest is pickled."""
+    """A call with arguments that have the method SHARE. The other parts are pickled."""
 
     __slots__ = ("_handed", "_rest")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Pickle the rest. Raises whatever the pickler or an argument raises."""
+        """Pickle the other parts. Raises any error of the pickler or of an argument."""
         self._handed = {
             place: getattr(value, SHARE)()
             for place, value in enumerate(args)
@@ -132,7 +131,7 @@ class HandedCall(CallInProcess):
         self._rest = picklers.dump_call((function, rest))
 
     def restored(self) -> Call:
-        """Return the call, with arguments of its own."""
+        """Return the call with new arguments."""
         function, args = picklers.load(self._rest)
         for place, make in self._handed.items():
             args = (*args[:place], make(), *args[place + 1 :])
@@ -142,9 +141,7 @@ class HandedCall(CallInProcess):
 def share_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> CapturedCall:
-    """Return a call for this process: as bytes only if something in it may change. Raises like
-    `capture_call`.
-    """
+    """Return a call for this process, as bytes if a part of it may change. Raises like `capture_call`."""
     leaves: frozenset[type] = LEAVES
     if (
         type(function) is FunctionType
@@ -152,7 +149,7 @@ def share_call(
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
         module = sys.modules.get(function.__module__)
-        # The short way for a function of a module; for one of a class there is a longer one.
+        # A short way for functions of a module; is_importable also finds those of a class.
         is_global = module is not None and module.__dict__.get(function.__qualname__) is function
         if is_global or is_importable(function):
             return SharedCall(function, args, kwargs, None)
@@ -167,7 +164,7 @@ def share_call(
         try:
             return HandedCall(function, args)
         except Exception:
-            pass  # it says below what is wrong
+            pass  # capture_call below raises the error
     return capture_call(function, args, kwargs)
 
 
@@ -180,7 +177,10 @@ def _checksum(kind: bytes, data: bytes) -> bytes:
 
 
 def restore_call(payload: CapturedCall) -> Call:
-    """Return the call again. Raises PayloadNotReadable or PythonVersionMismatch."""
+    """Return the function and arguments of a captured call.
+
+    Raises PayloadNotReadable or PythonVersionMismatch.
+    """
     if isinstance(payload, SharedCall):
         function = payload.function
         if function is None:
@@ -335,7 +335,7 @@ def _fault(value: Any) -> Exception | None:
 
 
 def _name_of_call(function: Callable[..., Any]) -> str:
-    """Return the name of what is called in the end, as ``module:qualname``."""
+    """Return the name of the innermost callable, as ``module:qualname``."""
     inner: Any = function
     while not isinstance(inner, FunctionType):
         if isinstance(inner, MethodType):

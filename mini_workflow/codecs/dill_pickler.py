@@ -1,7 +1,7 @@
-"""The slow pickler: dill, for what the fast one cannot do, such as a class made in a function.
+"""Pickle values that the fast pickler cannot, such as a class made in a function, by dill, which is slow.
 
-Import this module only when it is needed: it imports dill. Its name has to contain "dill", because
-dill asks for the module of a pickler's class to learn whether it may use its own shortcuts.
+Import this module only when it is needed, since it imports dill. Its name has to contain "dill", because
+dill reads the module of a pickler's class to decide whether it may use its own shortcuts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _Unpickler: Any = _dill.Unpickler
 PROTOCOL: Final = 5
 
 _WITH_CLASSES: Final = b"mwl1"
-"""What bytes begin with if local classes go along: their references and their code, then the value."""
+"""The beginning of bytes with local classes: their references and their code, then the value."""
 
 _quiet: Final = threading.RLock()
 
@@ -52,10 +52,10 @@ _quiet: Final = threading.RLock()
 class RefusingPickler(_Pickler):
     """dill with its default settings, except for references into the user's modules.
 
-    dill copies the globals of a captured module and rebuilds the functions and classes of the main
-    script; here they go by reference, as those of any other module. Local classes go by their
-    tokens, or as code if that is asked for; `met` collects them. Raises Refused for what dill would
-    silently take.
+    dill copies the globals of a captured module and rebuilds the functions and classes of the main script;
+    here they are written by reference, like those of any other module. Local classes are written by their
+    tokens, or as code with `as_code`; `met` collects them. Raises Refused for objects that dill would
+    silently accept.
     """
 
     def __init__(self, file: io.BytesIO, met: dict[str, type[Any]], *, as_code: bool) -> None:
@@ -66,7 +66,7 @@ class RefusingPickler(_Pickler):
         self._main: ModuleType = module_named(MAIN)
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
-        """Refuse by type, write references; everything else goes dill's way."""
+        """Refuse by type, and write references; leave everything else to dill."""
         kind = type_of(obj)
         if id(obj) not in self.memo:
             if kind is dict:
@@ -100,17 +100,17 @@ class MainAwareUnpickler(_Unpickler):
         self._main: ModuleType = module_named(MAIN)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Find a class as usual, but for the main script."""
+        """Find a class; in the main script by either name of it."""
         if is_main(module):
             return find(module, name)
         return _Unpickler.find_class(self, module, name)
 
 
 def dump(value: object) -> bytes:
-    """Return a value as dill. Raises whatever dill raises, and PicklingError for a class that it
-    loses.
+    """Return a value pickled by dill. Raises any error of dill, and PicklingError for a local class that
+    cannot be rebuilt.
     """
-    # dill warns of what it then raises as well. The lock is for the filters, which are global.
+    # dill warns before it raises. The lock protects the filters of warnings, which are global.
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore", _dill.PicklingWarning)
         used: dict[str, type[Any]] = {}
@@ -118,7 +118,7 @@ def dump(value: object) -> bytes:
         if not used:
             return data
         met: dict[str, type[Any]] = {}
-        # The second is complete when it is its turn.
+        # `met` is complete when it is pickled, after the classes.
         code = _dump((list(used.values()), met), met, as_code=True)
     if any(kind not in _sound for kind in met.values()):
         _try_out(code, met)
@@ -133,18 +133,18 @@ def _dump(value: object, met: dict[str, type[Any]], *, as_code: bool) -> bytes:
 
 
 _sound: WeakSet[type[Any]] = WeakSet()
-"""Local classes that were made again from their code once."""
+"""Local classes that were once rebuilt from their code without loss."""
 
 
 _NOT_MISSED: Final = frozenset(
     {"__annotations__", "__annotate_func__", "__annotations_cache__", "__orig_bases__"}
     | {"__firstlineno__", "__static_attributes__", "__slotnames__"}
 )
-"""What describes a class only, or is remembered in it: dill leaves it out of a named tuple."""
+"""Attributes that only describe a class, or cache data in it. dill leaves them out of a named tuple."""
 
 
 def _try_out(code: bytes, met: dict[str, type[Any]]) -> None:
-    # Some metaclasses let themselves be pickled, and then make no class of what was.
+    # Some metaclasses can be pickled, but make no class from the result.
     try:
         again: dict[str, type[Any]] = MainAwareUnpickler(io.BytesIO(code)).load()[1]
         lost = [
@@ -154,25 +154,24 @@ def _try_out(code: bytes, met: dict[str, type[Any]]) -> None:
         ]
     except Exception as error:
         raise pickle.PicklingError(
-            f"a local class cannot be made again: {type(error).__name__}: {error}"
+            f"a local class cannot be rebuilt: {type(error).__name__}: {error}"
         ) from error
     if lost:
-        raise pickle.PicklingError(f"{lost[0].__qualname__} cannot be made again as it is")
+        raise pickle.PicklingError(f"{lost[0].__qualname__} cannot be rebuilt without loss")
     _sound.update(met.values())
 
 
 def load(data: bytes, *, by_name: bool = False) -> Any:
-    """Return the value of `dump`. Raises whatever dill raises.
+    """Return the value of `dump`. Raises any error of dill.
 
-    With `by_name`, local classes of an earlier process are those of the same name here, if they are
-    found.
+    With `by_name`, local classes of an earlier process may be found by their names.
     """
     if not data.startswith(_WITH_CLASSES):
         return MainAwareUnpickler(io.BytesIO(data)).load()
     references, code, data = pickle.loads(memoryview(data)[len(_WITH_CLASSES) :])
-    made: dict[str, type[Any]] = {}  # keeps them alive until the value does
+    rebuilt: dict[str, type[Any]] = {}  # keeps the classes alive until the value is loaded
     if not all(is_alive(Reference(*reference), by_name=by_name) for reference in references):
-        made = MainAwareUnpickler(io.BytesIO(code)).load()[1]
-        for token, kind in made.items():
+        rebuilt = MainAwareUnpickler(io.BytesIO(code)).load()[1]
+        for token, kind in rebuilt.items():
             adopt(token, kind)
     return MainAwareUnpickler(io.BytesIO(data)).load()

@@ -1,7 +1,7 @@
-"""Values as trees of plain JSON, with tags where JSON has no word.
+"""Write values as trees of plain JSON, with tags for values that JSON does not have.
 
-``{"$": "tuple", "v": [1, 2]}`` is the tuple ``(1, 2)``. A dict of the user's own that has the key
-``$`` is written as a list of pairs under the tag ``dict``, so a tag is never mistaken.
+``{"$": "tuple", "v": [1, 2]}`` is the tuple ``(1, 2)``. A dict of the user that has the key ``$`` is written
+as a list of pairs under the tag ``dict``, so that tags are unambiguous.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mini_workflow.codecs.signing import ValueSigner
 from mini_workflow.codecs.table import KINDS, kind_of
 
 MAX_DEPTH: Final = 100
-"""How deep containers may be nested in each other."""
+"""The depth to which containers may be nested."""
 
 _ENCODERS_REMEMBERED: Final = 4096
 
@@ -33,9 +33,9 @@ _encode_float: Final = KINDS["float"].encode
 class Encoder:
     """Makes the tree of one value. Raises Unencodable.
 
-    With `check_text`, text that UTF-8 cannot say is found where it is. With `describe`, the tree is
-    for comparison only: parts that cannot be encoded are told by their class, and `describe` says what
-    stands for a value of a known kind that cannot be told by its parts.
+    With `check_text`, the place of text that UTF-8 cannot express is found. With `describe`, the tree is for
+    comparison only: parts that cannot be encoded are described by their class, and `describe` returns the
+    tree of a value whose kind is known but whose parts do not suffice.
     """
 
     __slots__ = ("_active", "_check_text", "_describe", "_signer")
@@ -85,7 +85,7 @@ class Encoder:
         return Decoder(self._signer).decode(tree)
 
     def part(self, value: Any, step: str) -> Any:
-        """Return the tree of a part, which is reached from the whole by `step`."""
+        """Return the tree of a part. `step` leads from the whole to the part, for the path in errors."""
         try:
             return self.encode(value)
         except Unencodable as stop:
@@ -113,11 +113,11 @@ class Encoder:
         ]
 
     def opaque(self, value: object) -> Any:
-        """Return the tree of a value that is of a known kind, but cannot be told by its parts."""
+        """Return the tree of a value whose kind is known, but whose parts do not suffice to rebuild it."""
         return self.pickled(value) if self._describe is None else self._describe(value)
 
     def pickled(self, value: object) -> Any:
-        """Return the tree of a value that JSON has no word for at all."""
+        """Return the tree of a value without a kind of its own, pickled. Raises Unencodable."""
         noun = refusal(type(value))
         if noun is not None:
             raise Unencodable(_refused(value, noun))
@@ -151,7 +151,7 @@ class Encoder:
         except UnicodeEncodeError as error:
             raise Unencodable(
                 f"is text with a lone surrogate ({value[error.start]!r} at {error.start}), which "
-                "UTF-8 cannot say; encode it with errors='surrogatepass' and return the bytes"
+                "UTF-8 cannot express; encode it with errors='surrogatepass' and return the bytes"
             ) from None
         return value
 
@@ -162,7 +162,7 @@ def _refused(value: object, noun: str) -> str:
 
 
 _OF_LISTS: Final[dict[type[Any], Encode]] = {list: Encoder.items}
-"""Lists are what JSON says they are, and have no tag."""
+"""Lists have no tag, since JSON has lists."""
 
 _encoders: dict[type[Any], Encode] = dict(_OF_LISTS)
 
@@ -170,7 +170,7 @@ _encoders: dict[type[Any], Encode] = dict(_OF_LISTS)
 def _remember(kind: type[Any]) -> Encode:
     encode = kind_of(kind).encode
     if is_local(kind):
-        return encode  # it would be kept alive
+        return encode  # the cache would keep the class alive
     if len(_encoders) >= _ENCODERS_REMEMBERED:
         _encoders.clear()
         _encoders.update(_OF_LISTS)

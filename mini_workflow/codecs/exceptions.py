@@ -1,8 +1,8 @@
-"""Exceptions as plain JSON: class, arguments and attributes, tried out before they are relied on.
+"""Write exceptions as plain JSON: class, arguments and attributes, which are tried out when written.
 
-Many exceptions can be pickled and then cannot be loaded, because their constructor takes other
-arguments than `args` holds. So the round trip is made when an exception is encoded: by calling the
-class with `args` if that gives the same exception, otherwise without its constructor.
+Many exceptions can be pickled and then not loaded, because their constructor takes other arguments than
+`args`. So an exception is rebuilt when it is encoded: by a call of the class with `args` if that makes the
+same exception, otherwise without its constructor.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from mini_workflow.codecs.encoding import Encoder
 
 REMOTE: Final = "__remote_traceback__"
-"""The attribute that holds the traceback text of an exception from elsewhere; it is not state."""
+"""The attribute with the traceback text of an exception from another process; it is not state."""
 
 NOT_STATE: Final = frozenset({REMOTE, FINAL})
 
-# What builtin exceptions keep outside `args` and `__dict__`.
+# The attributes that builtin exceptions keep outside of `args` and `__dict__`.
 _HIDDEN: Final[tuple[tuple[type[BaseException], tuple[str, ...]], ...]] = (
     (OSError, ("errno", "strerror", "filename", "filename2")),
     (ImportError, ("msg", "name", "path")),
@@ -39,7 +39,7 @@ _HIDDEN: Final[tuple[tuple[type[BaseException], tuple[str, ...]], ...]] = (
     (SystemExit, ("code",)),
 )
 
-# Nothing of these can go wrong, so the round trip is not tried.
+# These can always be rebuilt, so that they are not tried out.
 _SIMPLE: Final = frozenset(
     {Exception, ValueError, TypeError, RuntimeError, KeyError, IndexError, LookupError}
     | {ArithmeticError, ZeroDivisionError, OverflowError, AssertionError, NotImplementedError}
@@ -53,10 +53,10 @@ Recurse = Callable[[Any], Any]
 def exception_state(
     error: BaseException, encode: Recurse, decode: Recurse
 ) -> dict[str, Any] | None:
-    """Return what `rebuild_exception` needs, or None if the exception cannot be rebuilt from JSON.
+    """Return the state for `rebuild_exception`, or None if the exception cannot be rebuilt from JSON.
 
-    An attribute that cannot be encoded is left out and listed as dropped; an argument that cannot
-    be encoded makes the exception one that cannot be rebuilt. Never raises.
+    An attribute that cannot be encoded is left out and listed as dropped. With an argument that cannot be
+    encoded the exception cannot be rebuilt. Never raises.
     """
     kind = type(error)
     try:
@@ -91,7 +91,7 @@ def _state_of(error: BaseException, encode: Recurse) -> dict[str, Any]:
 
 
 def attributes_state(error: BaseException, encode: Recurse) -> dict[str, Any]:
-    """Encode the attributes of an exception, those in slots too; name those that cannot be."""
+    """Encode the attributes of an exception, also those in slots, and list those that cannot be encoded."""
     attributes: dict[str, Any] = {}
     dropped: list[str] = []
     for name, value in [*vars(error).items(), *_slots_of(error)]:
@@ -133,7 +133,7 @@ def _slots_of(error: BaseException) -> list[tuple[str, Any]]:
 def rebuild_exception(
     name: str, state: dict[str, Any], decode: Recurse, load: Callable[[str], type[Any]] = load_class
 ) -> BaseException:
-    """Return the exception again. Raises PayloadNotReadable, or whatever its class raises."""
+    """Return the exception of a state. Raises PayloadNotReadable, or any error of its class."""
     kind = decode(state["class"]) if "class" in state else load(name)
     if not issubclass(kind, BaseException):
         raise PayloadNotReadable(f"{name!r} is no longer an exception: restore it under that name")
@@ -158,7 +158,7 @@ def _rebuild(kind: type[BaseException], state: dict[str, Any], decode: Recurse) 
 
 
 def restore_attributes(error: BaseException, state: dict[str, Any], decode: Recurse) -> None:
-    """Give an exception the attributes of `attributes_state`, whatever its class says to that."""
+    """Give an exception the attributes of `attributes_state`, whatever its class overrides."""
     attributes: dict[str, Any] = state.get("attributes", {})
     for name, tree in attributes.items():
         if isinstance(getattr(type(error), name, None), MemberDescriptorType):

@@ -1,4 +1,4 @@
-"""Exceptions across a boundary: as data, and as themselves again on the other side."""
+"""Write exceptions as data, and rebuild them on the other side of a boundary."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from mini_workflow.core.failure import FINAL, Failure, add_note, set_cause
 from mini_workflow.errors import TaskError
 
 MAX_TEXT: Final = 16 * 1024
-"""Characters kept of a message and of a traceback; the middle of a longer one is left out."""
+"""Characters that are kept of a message and of a traceback. The middle of a longer one is left out."""
 MAX_DEPTH: Final = 64
-"""How many causes are followed, and how deep exception groups are. What is left out is said."""
+"""The number of causes that are followed, and the depth of exception groups. A note says what is left out."""
 MAX_EXCEPTIONS: Final = 10_000
-"""How many exceptions are carried along with one, its causes and the members of groups: a bound for
-those that refer to each other many times. What is left out is said."""
+"""The number of exceptions that go with one: its causes and the members of groups. A bound for exceptions
+that refer to each other many times. A note says what is left out."""
 
 _PRINTED_MEMBERS: Final = 100
-"""The traceback of a group of more exceptions does without theirs, which each has itself."""
+"""The traceback of a group with more members leaves out theirs, since each member has its own."""
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an exception from another process, as text; the last link of its causes."""
+    """The traceback of an exception from another process, as text. It is the last of its causes."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -60,14 +60,14 @@ def encode_failure(error: BaseException, signer: ValueSigner | None = None) -> F
 
 
 class _Encoding:
-    """Encodes one exception with all that belongs to it."""
+    """Encodes one exception with its causes and members."""
 
     def __init__(self, signer: ValueSigner | None) -> None:
         self._signer = signer
         self._left = MAX_EXCEPTIONS
 
     def encode(self, error: BaseException, room: int, outer: tuple[int, ...]) -> Failure:
-        """Encode an exception inside those of `outer`, with `room` for so many levels more."""
+        """Encode an exception inside those of `outer`, with at most `room` further levels."""
         self._left -= 1
         kind = type(error)
         outer = (*outer, id(error))
@@ -115,7 +115,7 @@ class _Encoding:
     def _group_state(
         self, error: Any, encoder: Encoder, room: int, outer: tuple[int, ...]
     ) -> dict[str, Any] | None:
-        """Encode the members and the attributes; None, which makes it a TaskError, without room."""
+        """Encode the members and the attributes; None without room, so that a TaskError is rebuilt."""
         if room <= 0 or self._left < len(error.exceptions):
             return None
         return {
@@ -135,13 +135,13 @@ def _message(error: BaseException) -> str:
 
 
 def _tracebacks(error: BaseException) -> tuple[str, str]:
-    """Return that of the task which it comes from, and that of the code here."""
+    """Return the traceback of the task that raised the exception, and that of the code here."""
     remote, frames = "", None
     try:
         frames = error.__traceback__
         found: object = vars(error).get(REMOTE)
         remote = found if isinstance(found, str) else ""
-    except Exception:  # it cannot even be looked at; where it was raised can
+    except Exception:  # its class refuses the attribute; BaseException has the traceback
         frames = BaseException.__getattribute__(error, "__traceback__")
     if remote and frames is None:
         return "", _bounded(remote)
@@ -152,7 +152,7 @@ def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:
     import traceback
 
     try:
-        # Python would walk through every member of a group, however often it is one of it.
+        # Python would format every member of a group, also repeated ones.
         if _weight(error) <= _PRINTED_MEMBERS:
             return traceback.format_exception(type(error), error, frames, chain=False)
     except Exception:
@@ -163,7 +163,7 @@ def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:
 
 
 def _weight(error: Any, enough: int = _PRINTED_MEMBERS) -> int:
-    """Return how many exceptions a group consists of, counted until they are more than enough."""
+    """Return the number of exceptions in a group, counted until it exceeds `enough`."""
     count = 1
     if not issubclass(type_of(error), BaseExceptionGroup):
         return count
@@ -196,9 +196,9 @@ def _retry_after(error: BaseException) -> int | None:
 
 
 def _is_control_flow(kind: type[Any]) -> bool:
-    """Return whether it must not be raised at whoever waits for the task.
+    """Return whether exceptions of a class must not be raised in the code that awaits the task.
 
-    StopIteration cannot be set on a future, and what is no Exception would end the waiting loop.
+    StopIteration cannot be set on a future, and a BaseException that is no Exception would end the loop.
     """
     if issubclass(kind, BaseExceptionGroup):
         return False
@@ -208,11 +208,11 @@ def _is_control_flow(kind: type[Any]) -> bool:
 def decode_failure(
     failure: Failure, signer: ValueSigner | None = None, *, trust: bool = True
 ) -> BaseException:
-    """Return the exception again, as its own type where it can be rebuilt, otherwise a TaskError.
+    """Return the exception of a failure, as its own type if it can be rebuilt, otherwise a TaskError.
 
-    Its causes are chained to it as they were; the last of them has the traceback texts of all as a
-    `RemoteTraceback`. Without `trust` only classes of modules that are imported are found, and
-    nothing is unpickled that is not signed. Never raises.
+    Its causes are chained as before; the last of them has the traceback texts of all as a
+    `RemoteTraceback`. Without `trust` only classes of imported modules are found, and only signed parts are
+    unpickled. Never raises.
     """
     try:
         return _decode(failure, Decoder(signer, trust=trust), [])
@@ -221,10 +221,9 @@ def decode_failure(
 
 
 def show_failure(failure: Failure) -> BaseException:
-    """Return the exception for people to look at: builtin ones as themselves, others as a
-    TaskError.
+    """Return the exception for people to read: a builtin one as itself, others as a TaskError.
 
-    Nothing is imported, and no code but Python's own runs. Never raises.
+    Imports nothing, and runs only code of Python. Never raises.
     """
     try:
         return _decode(failure, Decoder.for_people(), [])
@@ -265,16 +264,14 @@ def _rebuild(failure: Failure, decoder: Decoder) -> BaseException:
 
 
 def _rebuild_group(failure: Failure, decoder: Decoder) -> BaseException:
-    """Return the group without its constructor: that of a class of one's own may want other
-    arguments.
-    """
+    """Return an exception group, made without its constructor, which may take other arguments."""
     state = failure.state
     members = [_decode(Failure.from_plain(plain), decoder, []) for plain in state["members"]]
     errors = [member for member in members if isinstance(member, Exception)]
     kind: type[Any] = ExceptionGroup
     try:
         found = decoder.load_class(failure.type)
-        # Never call what is no group: the name comes from outside.
+        # Other classes are never called, since the name comes from outside.
         if issubclass(found, ExceptionGroup):
             kind = found  # pyright: ignore[reportUnknownVariableType]
     except Exception:

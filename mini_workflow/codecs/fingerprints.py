@@ -1,9 +1,9 @@
 """Compute the fingerprint of a call: its function and its values in a few characters.
 
-``charge#0c1f22aa.9b2d11c0`` calls `charge`. The first number is a checksum of what is beside it in
-the source of a lambda (or of the place of a function), the second one of the arguments and the
-captured variables. The same call has the same fingerprint in every process: no memory address, no
-seed of a hash and no pickle has a part in it.
+``charge#0c1f22aa.9b2d11c0`` calls `charge`. The first number is a checksum of the rest of a lambda's source
+(or of the place of a function), the second one of the arguments and the captured variables. The same call
+has the same fingerprint in every process, since it depends on no memory address, no seed of a hash and no
+pickle.
 """
 
 from __future__ import annotations
@@ -96,11 +96,11 @@ def _checksum(values: list[Any]) -> int:
 
 
 def _text(value: Any) -> str:
-    """Return the same text for equal values, however they are ordered where order means nothing."""
+    """Return a text that is the same for equal values, also of sets and dicts in another order."""
     try:
         return json.dumps(value, sort_keys=True, default=_outline)
     except (TypeError, ValueError, RecursionError):
-        pass  # keys that are no text, or a value that contains itself
+        pass  # a key is no text, or a value contains itself
     try:
         return json.dumps(Encoder(None, describe=_describe).encode(value), sort_keys=True)
     except Exception:
@@ -108,8 +108,8 @@ def _text(value: Any) -> str:
 
 
 def _outline(value: Any) -> Any:
-    """Return what JSON can say of a value that it has no word for. A class with ``__fingerprint__ = None``
-    says that what is in its values tells nothing of a call.
+    """Return plain JSON for a value that JSON does not have. Of a class with ``__fingerprint__ = None`` only
+    the name counts, not the contents of the value.
     """
     if getattr(type_of(value), "__fingerprint__", True) is None:
         return {"$": type_name(value)}
@@ -134,7 +134,7 @@ _OPAQUE: Final = frozenset({PICKLE, DILL})
 
 
 def outline_payload(payload: Payload, execution_id: str = "") -> str:
-    """Return the same text for equal encoded values. Pickled parts are not compared."""
+    """Return a text that is the same for equal encoded values. Pickled parts are left out."""
     return json.dumps(_without_pickles(payload.tree), sort_keys=True)
 
 

@@ -1,12 +1,11 @@
 """Refuse values that must not be captured or stored, although some picklers would silently accept them.
 
-A lock becomes another lock, a file opened for writing is truncated when it is loaded, a client
-takes its connections along. Such types are recognised by the names of their base classes, so that
-nothing has to be imported to recognise them.
+A lock would become another lock, a file opened for writing would be truncated when it is loaded, a client
+would take its connections along. Such types are recognised by the names of their base classes, so that
+nothing has to be imported.
 
-Any class can ask for the same: set `__mini_workflow_refused__` on it to a noun that says what its
-instances are, for example ``"the workflow's context"``, and `__mini_workflow_instead__` to what is
-to be done instead, for example ``"pass its .id"``.
+Any class can be refused: set `__mini_workflow_refused__` on it to a noun for its instances, for example
+``"the workflow's context"``, and `__mini_workflow_instead__` to the remedy, for example ``"pass its .id"``.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ _REFUSED: Final[dict[str, str]] = {
     "urllib3.poolmanager.PoolManager": _CLIENT,
 }
 
-# Files in memory hold nothing but data.
+# Files in memory contain only data.
 _ACCEPTED: Final = frozenset({"_io.BytesIO", "_io.StringIO"})
 
 _REMEMBERED: Final = 4096
@@ -100,7 +99,7 @@ _decided: dict[type, str | None] = {}
 
 
 class Refused(Exception):
-    """Raised inside a pickler at an object that must not be captured; `noun` says what it is."""
+    """Raised in a pickler for an object that must not be captured; `noun` describes the object."""
 
     def __init__(self, noun: str) -> None:
         super().__init__(noun)
@@ -108,14 +107,14 @@ class Refused(Exception):
 
 
 def refusal(kind: type[Any]) -> str | None:
-    """Return a noun for what instances of the class are if they are refused, otherwise None."""
+    """Return a noun for the instances of a class if they are refused, otherwise None."""
     try:
         return _decided[kind]
     except KeyError:
         pass
     noun = _decide(kind)
     if is_local(kind):
-        return noun  # it would be kept alive
+        return noun  # the cache would keep the class alive
     if len(_decided) >= _REMEMBERED:
         _decided.clear()
     _decided[kind] = noun
@@ -123,9 +122,7 @@ def refusal(kind: type[Any]) -> str | None:
 
 
 def instead_of(kind: type[Any], otherwise: str) -> str:
-    """Return what is to be done instead of handing over instances of the class, as far as it says
-    so.
-    """
+    """Return the remedy that a refused class names, or `otherwise`."""
     remedy = getattr(kind, INSTEAD, None)
     return remedy if isinstance(remedy, str) else otherwise
 
@@ -140,7 +137,7 @@ def _decide(kind: type[Any]) -> str | None:
             return None
         if name in _REFUSED:
             return _REFUSED[name]
-    # It would do its work where it is read, and again whenever that is.
+    # An iterator would do its work in the place where it is read, and again at each read.
     if hasattr(kind, "__next__") and hasattr(kind, "__iter__"):
         return "an iterator"
     return None

@@ -1,9 +1,9 @@
-"""Classes that no name finds, such as those made in a function: each has a token while it is alive.
+"""Give tokens to classes that cannot be imported, such as those made in a function.
 
-Where the class of a token is alive, it is the one that a payload means. Elsewhere the class is made
-again from the code in the payload, once for all payloads, and then counts as the class of the token.
-A stored value of an earlier process means a class that is alive here if it is the only one that was
-made under the same name, with the same members: the function that makes it has run again.
+A payload with a token refers to the class of that token, if it is alive in this process. Elsewhere the class
+is rebuilt from the code in the payload, once for all payloads, and becomes the class of the token. A stored
+value of an earlier process refers to a class of this process, if that is the only one with the same name
+and the same members: the function that makes the class has run again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reference(NamedTuple):
 
 
 def is_local_class(value: object) -> bool:
-    """Return whether it is a class that was made by Python code and cannot be found by its name."""
+    """Return whether a value is a class that was made by Python code and cannot be imported."""
     return (
         issubclass(type_of(value), type)
         and bool(value.__flags__ & _HEAP_TYPE)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
@@ -43,7 +43,7 @@ def is_local_class(value: object) -> bool:
 
 
 def reference_to(kind: type[Any]) -> Reference:
-    """Return the reference to a local class, which is given a token if it has none."""
+    """Return the reference to a local class. The class gets a token if it has none."""
     token = _tokens.get(kind)
     if token is None:
         token = _tokens.setdefault(kind, _PROCESS + secrets.token_hex(8))
@@ -60,9 +60,9 @@ def find_local_class(token: str) -> type[Any]:
 
 
 def is_alive(reference: Reference, *, by_name: bool) -> bool:
-    """Return whether the class is here, so that it need not be made again.
+    """Return whether the class is alive in this process, so that it is not rebuilt.
 
-    With `by_name`, one of an earlier process may be found by its name.
+    With `by_name`, a class of an earlier process may be found by its name.
     """
     if reference.token in _alive:
         return True
@@ -82,7 +82,7 @@ def is_alive(reference: Reference, *, by_name: bool) -> bool:
 
 
 def adopt(token: str, kind: type[Any]) -> None:
-    """Make a class that was rebuilt the one of its token, unless the original is alive here."""
+    """Make a rebuilt class the class of its token, unless the original is alive in this process."""
     _tokens[kind] = token
     _rebuilt.add(kind)
     known = _alive.get(token)

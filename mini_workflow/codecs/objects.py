@@ -1,7 +1,7 @@
-"""Objects of the user's classes: dataclasses, pydantic models, named tuples and enums.
+"""Write objects of the user's classes: dataclasses, pydantic models, named tuples and enums.
 
-State is carried, not constructor calls: no `__init__` or validator runs when a value comes back.
-A field that a class has gained since takes its default; a field that it has lost is dropped.
+The state is written, not a constructor call, so that no `__init__` or validator runs when a value is read.
+A field that the class has gained since takes its default; a field that it has lost is dropped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def tag_of(kind: type[Any]) -> str | None:
 
 
 def _reduces_itself(kind: type[Any]) -> bool:
-    """Return whether the class says how it is to be pickled; that is to be respected."""
+    """Return whether the class defines how its instances are pickled."""
     for base in kind.__mro__:
         for name in ("__reduce__", "__reduce_ex__", "__getnewargs_ex__", "__setstate__"):
             if name in base.__dict__ and base is not object:
@@ -54,7 +54,7 @@ def _reduces_itself(kind: type[Any]) -> bool:
 
 
 _MAKERS: Final = ("dataclasses", frozen.__module__)
-"""What gives a dataclass methods for pickle that say nothing of its own."""
+"""The modules that give dataclasses generic methods for pickle."""
 
 
 def _encode_enum(encoder: Encoder, value: Enum) -> Tagged:
@@ -65,9 +65,9 @@ def _encode_enum(encoder: Encoder, value: Enum) -> Tagged:
 
 
 def _decode_enum(decoder: Decoder, tagged: Tagged) -> Enum:
-    """Return a member of an enum, by name; a flag, by value."""
+    """Return a member of an enum by its name, or a flag by its value."""
     kind: Any = decoder.load_class(tagged["class"])
-    # The name comes from outside: never call what is not an enum.
+    # Other classes are never called, since the name comes from outside.
     if not issubclass(kind, Enum):
         raise _no_longer(tagged["class"], "an enum")
     try:
@@ -89,7 +89,7 @@ def _show_enum(decoder: Decoder, tagged: Tagged) -> str:
 
 def _is_named_tuple(kind: type[Any]) -> bool:
     fields = getattr(kind, "_fields", None)
-    # One with a __dict__ may hold more than its fields.
+    # A named tuple with a __dict__ may have more than its fields.
     return (
         isinstance(fields, tuple) and hasattr(kind, "_field_defaults") and not kind.__dictoffset__
     )
@@ -102,7 +102,7 @@ def _encode_named_tuple(encoder: Encoder, value: Any) -> Tagged:
 
 
 def _decode_named_tuple(decoder: Decoder, tagged: Tagged) -> Any:
-    """Return a named tuple, by field."""
+    """Return a named tuple from its stored fields."""
     kind: Any = decoder.load_class(tagged["class"])
     if tuple not in kind.__mro__ or not hasattr(kind, "_fields"):
         raise _no_longer(tagged["class"], "a named tuple")
@@ -121,7 +121,7 @@ def _decode_named_tuple(decoder: Decoder, tagged: Tagged) -> Any:
 
 
 def _is_plain_dataclass(kind: type[Any]) -> bool:
-    """Return whether fields and `__dict__` are all that an instance consists of."""
+    """Return whether fields and `__dict__` hold the whole state of an instance."""
     import dataclasses
 
     fields = {field.name for field in dataclasses.fields(kind)}
@@ -141,7 +141,7 @@ _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
 _Layout = tuple[str, dict[str, str], set[str]]
-"""Of a dataclass: its name, its fields with the steps to them, and those that are kept in slots."""
+"""The layout of a dataclass: its name, its fields with the steps to them, and the fields in slots."""
 
 _LAYOUTS_REMEMBERED: Final = 4096
 _layouts: dict[type[Any], _Layout] = {}
@@ -164,7 +164,7 @@ def _encode_dataclass(encoder: Encoder, value: Any) -> Tagged:
     attributes: dict[str, Any] = getattr(value, "__dict__", _NOTHING)
     stored: dict[str, Any] = {}
     for name, step in names.items():
-        # A field that only the class has is not the instance's.
+        # A field that only the class has is left out.
         if name in attributes:
             stored[name] = part(attributes[name], step)
         elif name in slots and hasattr(value, name):
@@ -180,7 +180,7 @@ def _encode_dataclass(encoder: Encoder, value: Any) -> Tagged:
 
 
 def _decode_dataclass(decoder: Decoder, tagged: Tagged) -> Any:
-    """Return a dataclass, by field, without its constructor."""
+    """Return a dataclass from its stored fields, without its constructor."""
     kind = decoder.load_class(tagged["class"])
     if not hasattr(kind, "__dataclass_fields__"):
         raise _no_longer(tagged["class"], "a dataclass")
@@ -205,9 +205,7 @@ def _decode_dataclass(decoder: Decoder, tagged: Tagged) -> Any:
 
 
 def _is_parametrised(kind: type[Any]) -> bool:
-    """Return whether it is a generic model with arguments, such as ``Page[int]``, of an importable
-    one.
-    """
+    """Return whether a class is an importable generic model with arguments, such as ``Page[int]``."""
     metadata: dict[str, Any] = getattr(kind, "__pydantic_generic_metadata__", _NOTHING)
     return is_model_class(kind) and bool(metadata["args"]) and is_importable(metadata["origin"])
 
@@ -268,7 +266,7 @@ def _encode_model(encoder: Encoder, value: Any) -> Tagged:
 
 
 def _decode_model(decoder: Decoder, tagged: Tagged) -> Any:
-    """Return a pydantic model, by field, without its validators."""
+    """Return a pydantic model from its stored fields, without its validators."""
     kind = _decode_model_class(decoder, tagged)
     stored: dict[str, Any] = tagged["v"]
     contents: dict[str, Any] = {}
@@ -312,7 +310,7 @@ def _no_default(name: str, field: str) -> PayloadNotReadable:
 
 
 def _show_call(decoder: Decoder, tagged: Tagged) -> str:
-    """Return a value as the call that would make it."""
+    """Return a value as the text of a call that would make it."""
     fields = {**tagged["v"], **tagged.get("more", {}), **tagged.get("extra", {})}
     parts = (f"{name}={decoder.decode(item)!r}" for name, item in fields.items())
     return f"{short_name(tagged['class'])}({', '.join(parts)})"

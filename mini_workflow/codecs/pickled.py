@@ -1,4 +1,4 @@
-"""Write values that JSON cannot say as one opaque part: pickled, or dilled if a class has to go along.
+"""Write values that JSON cannot express as one opaque part: pickled, or by dill with the code of a class.
 
 A pickled part names classes and holds for any later Python; a dilled part contains bytecode and is
 refused under another Python minor version, before it is read.
@@ -23,7 +23,7 @@ PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.versio
 
 
 def encode_opaque(value: object, signer: ValueSigner | None) -> dict[str, Any]:
-    """Return a value as a tagged part. Raises Refused, or whatever dill raises."""
+    """Return a value as a tagged part. Raises Refused, or any error of dill."""
     try:
         data = picklers.dump_data(value)
         tagged: dict[str, Any] = {"$": PICKLE}
@@ -57,7 +57,7 @@ def decode_opaque(tagged: dict[str, Any], signer: ValueSigner | None) -> Any:
     elif tagged.get("signed"):
         raise SignatureInvalid(
             "a pickled part of a stored value is signed, and this process has no signing key to "
-            "check it with: set the key that the process which wrote it has"
+            "check it with: set the same key as in the process that wrote the value"
         )
     if kind == DILL and tagged.get("python") != PYTHON:
         raise PythonVersionMismatch(
@@ -79,12 +79,12 @@ def decode_opaque(tagged: dict[str, Any], signer: ValueSigner | None) -> Any:
 
 
 def show_opaque(tagged: dict[str, Any]) -> str:
-    """Return what can be said of such a part without reading it."""
+    """Return a description of an opaque part, which is not unpickled."""
     size = len(str(tagged.get("v", ""))) * 3 // 4
     code = " with its code" if tagged["$"] == DILL else ""
     return f"<pickled{code}, {size} bytes>"
 
 
 def _form(tagged: dict[str, Any]) -> str:
-    # Kind and version decide how the data is read, so the signature has to cover them.
+    # The signature covers kind and version, since they decide how the data is read.
     return f"{tagged['$']} {tagged.get('python', '')}"

@@ -1,4 +1,4 @@
-"""The fast pickler: the C one, made to refuse what it must not take and to carry functions."""
+"""Pickle values and functions by the fast pickler of C, which refuses forbidden objects."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _SPAWNED_MAIN: Final = SPAWNED_MAIN.encode()
 
 
 def reference(named: Any) -> Any:
-    """Return how to pickle a class or a function by name: the main script's by the name it is
-    imported by.
+    """Return the reduction that pickles a class or function of the main script by its importable name;
+    NotImplemented for others, which are pickled by name as usual.
     """
     if named.__module__ in (MAIN, SPAWNED_MAIN) and is_importable(named):
         return find, (main_name(), named.__qualname__)
@@ -38,7 +38,7 @@ class DataPickler(pickle.Pickler):
     """Pickles data, and functions and classes by reference. Raises Refused."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Refuse by type; everything else goes the usual way."""
+        """Refuse by type; leave everything else to the pickler."""
         kind = type_of(obj)
         if kind is FunctionType or issubclass(kind, type):
             return reference(obj)
@@ -49,13 +49,10 @@ class DataPickler(pickle.Pickler):
 
 
 class CallPickler(pickle.Pickler):
-    """Pickles data and functions, the latter by value unless they can be imported.
-
-    Raises Refused.
-    """
+    """Pickles data and functions; functions that cannot be imported, by value. Raises Refused."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce functions and what belongs to them; refuse by type; the rest goes the usual way."""
+        """Reduce functions and their parts, refuse by type, and leave everything else to the pickler."""
         kind = type_of(obj)
         if kind is FunctionType:
             return reference(obj) if is_importable(obj) else reduce_function(obj)
@@ -83,23 +80,23 @@ class _MainAwareUnpickler(pickle.Unpickler):
 
 
 def dump_data(value: object) -> bytes:
-    """Return a value as pickle; any later Python can read it. Raises whatever the
-    pickler raises.
-    """
+    """Return a pickled value, which any later Python can read. Raises any error of the pickler."""
     out = io.BytesIO()
     DataPickler(out, PROTOCOL).dump(value)
     return out.getvalue()
 
 
 def dump_call(value: object) -> bytes:
-    """Return a value with functions in it as pickle; only this Python version can read it."""
+    """Return a pickled value with functions in it, which only this version of Python can read. Raises any
+    error of the pickler.
+    """
     out = io.BytesIO()
     CallPickler(out, PROTOCOL).dump(value)
     return out.getvalue()
 
 
 def load(data: bytes) -> Any:
-    """Return the value of `dump_data` or `dump_call`. Raises whatever the unpickler raises."""
+    """Return the value of `dump_data` or `dump_call`. Raises any error of the unpickler."""
     if _MAIN in data or _SPAWNED_MAIN in data or main_name().encode() in data:
         return _MainAwareUnpickler(io.BytesIO(data)).load()
     return pickle.loads(data)

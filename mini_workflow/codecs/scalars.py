@@ -1,6 +1,6 @@
-"""Values without parts that JSON has no word for: numbers, bytes, times, paths.
+"""Write values without parts that JSON does not have: numbers, bytes, times, paths.
 
-Types of modules that cost something to import are known by name and imported when one is decoded.
+Types of modules that are expensive to import are known by name, and imported when a value is decoded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from mini_workflow.codecs.encoding import Encoder
 
 MAX_EXPONENT: Final = 10_000
-"""How large an exponent a stored fraction may have, up or down: each adds a digit to a whole number.
-The library itself writes fractions without any."""
+"""The largest exponent of a stored fraction, up or down, since each adds a digit to a whole number. The
+library itself writes fractions without exponents."""
 
 MAX_DIGITS: Final = 200_000
-"""Characters that a stored fraction may have: longer ones take seconds to read, since decimal
-conversion is quadratic."""
+"""Characters that a stored fraction may have. Longer ones take seconds to read, since decimal conversion is
+quadratic."""
 
 MAX_SCALAR: Final = 4_300
 """Characters that a stored float, or the exponent of a decimal, may have."""
 
 MAX_PLAIN_INT_BITS: Final = 2048
-"""Integers longer than this are written in hexadecimal; Python limits the decimal conversion."""
+"""Integers with more bits are written in hexadecimal, since Python limits the decimal conversion."""
 
 
 def _encode_bytes(value: bytes | bytearray) -> str:
@@ -105,7 +105,7 @@ _zone: Final = _lazy("zoneinfo", "ZoneInfo")
 
 
 def _text(plain: object, longest: int | None) -> str:
-    """Return the text that must stand there, if it is not longer than that. Raises ValueError."""
+    """Return the text of a scalar. Raises ValueError if it is no text, or longer than `longest`."""
     if not isinstance(plain, str):
         raise ValueError(f"a text is expected, and there is a {type(plain).__name__}")
     if longest is not None and len(plain) > longest:
@@ -116,7 +116,7 @@ def _text(plain: object, longest: int | None) -> str:
 
 
 def _encode_moment(encoder: Encoder, value: dt.datetime | dt.time) -> Tagged:
-    """Return a datetime or a time; its zone goes along to the type."""
+    """Return the tree of a datetime or a time, with its zone."""
     zone = value.tzinfo
     tagged: Tagged = {"$": type(value).__name__}
     if zone is dt.UTC or (type(zone) is dt.timezone and len(_timezone_arguments(zone)) == 1):
@@ -139,7 +139,7 @@ def _decode_moment(decoder: Decoder, tagged: Tagged) -> dt.datetime | dt.time:
 
 
 def _encode_zone(encoder: Encoder, value: Any) -> Any:
-    # One that was made from a file has no name.
+    # A zone that was made from a file has no name.
     return encoder.opaque(value) if value.key is None else {"$": "ZoneInfo", "v": value.key}
 
 
@@ -149,7 +149,7 @@ def _scalar(
     to_plain: Callable[[Any], Any],
     from_plain: Callable[[Any], Any],
 ) -> dict[str, Kind]:
-    """Return the kind whose values are all told by something that JSON has a word for."""
+    """Return a kind whose values are converted to one value that JSON has."""
 
     def encode(encoder: Encoder, value: Any) -> Tagged:
         return {"$": tag, "v": to_plain(value)}
@@ -161,7 +161,7 @@ def _scalar(
 
 
 def _lone(tag: str, value: Any) -> dict[str, Kind]:
-    """Return the kind that has one value."""
+    """Return a kind with a single value."""
 
     def encode(encoder: Encoder, value: Any) -> Tagged:
         return {"$": tag}
@@ -199,4 +199,4 @@ SCALARS: Final[dict[str, Kind]] = {
     "datetime": Kind((dt.datetime,), _encode_moment, _decode_moment),
     "time": Kind((dt.time,), _encode_moment, _decode_moment),
 }
-"""Those that are plain in JSON have the tags `int` and `float` only where JSON cannot say them."""
+"""The kinds of scalars by tag. The tags `int` and `float` are only for numbers that JSON cannot express."""

@@ -1,4 +1,4 @@
-"""Signatures, so that bytes from outside are never unpickled before they are known to be ours."""
+"""Sign bytes and verify signatures, so that bytes of other origin are never unpickled."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mini_workflow.core.records import frozen
 from mini_workflow.errors import SignatureInvalid, UsageError
 
 MIN_KEY_BYTES: Final = 32
-"""As many as HMAC-SHA-256 puts out: fewer could be guessed before the code could."""
+"""The length of a code of HMAC-SHA-256. A shorter key would be easier to guess than a code."""
 
 KEY_SEPARATOR: Final = "|"
-"""What stands between the keys of a ring where they are one text."""
+"""The separator of the keys of a ring in a text."""
 
 _PREFIX: Final = b"mws1"
 _MAC_BYTES: Final = 32
@@ -28,15 +28,14 @@ Keys = bytes | Sequence[bytes]
 class Signer:
     """Signs and verifies payloads by HMAC-SHA-256.
 
-    An envelope is the prefix ``mws1``, the 32 bytes of the code, and the payload. The code covers
-    what the payload is for as well as its bytes, so an envelope cannot be replayed for another
-    attempt.
+    An envelope is the prefix ``mws1``, the 32 bytes of the code, and the payload. The code covers the
+    purpose of the payload and its bytes, so that an envelope cannot be used for another attempt.
 
-    `key` is secret and at least 32 bytes long; a shorter one raises UsageError. It may be a ring of
-    keys: the first signs, and what any of them has signed is accepted, so that a key can be changed
-    while what was signed with the old one is still about. A function is called for it when it is
-    first needed. `renew` gives the keys as they are now, or None if they are the same. It is called
-    before something is signed, and with True when a signature fits none of the keys.
+    `key` is secret and has at least 32 bytes; a shorter one raises UsageError. It may be a ring of keys, of
+    which the first signs and all verify, so that a key can be changed while signatures of the old one are
+    in use. A function is called for the key at its first use. `renew` returns the present keys, or None if
+    they are the same. It is called before a signature is made, and with True when a signature fits none of
+    the keys.
     """
 
     __slots__ = ("_given", "_known", "_renew")
@@ -62,16 +61,12 @@ class Signer:
         return _PREFIX + self._code(payload, _task(execution_id, seq, attempt)) + payload
 
     def verify(self, envelope: bytes, *, execution_id: str, seq: int, attempt: int) -> bytes:
-        """Return the payload of an envelope. Raises SignatureInvalid; the payload was not touched
-        then.
-        """
+        """Return the payload of an envelope. Raises SignatureInvalid, without reading the payload."""
         what = f"the payload of task {seq}, attempt {attempt}, of execution {execution_id!r}"
         return self._open(envelope, _task(execution_id, seq, attempt), what)
 
     def sign_value(self, payload: bytes, *, execution_id: str, form: str) -> bytes:
-        """Return the payload in an envelope that is valid in a value of this execution, in that
-        form.
-        """
+        """Return the payload in an envelope that is valid for values of this execution, in that form."""
         return _PREFIX + self._code(payload, _value(execution_id, form)) + payload
 
     def verify_value(self, envelope: bytes, *, execution_id: str, form: str) -> bytes:
@@ -85,7 +80,7 @@ class Signer:
         return self._code(text.encode(), fields).hex()
 
     def check(self, text: str, code: object, *purpose: str) -> None:
-        """Raise SignatureInvalid unless `code` is what `code()` gave for the text and purpose."""
+        """Raise SignatureInvalid unless `code` is the result of `code()` for the text and purpose."""
         if not isinstance(code, str) or not code:
             raise SignatureInvalid(
                 f"the message ({', '.join(purpose)}) is not signed. Give the process that made it "
@@ -111,21 +106,21 @@ class Signer:
         purpose: bytes,
         written: Callable[[bytes], bytes] = bytes,
     ) -> bool:
-        """Return whether the code was made with one of the keys; `written` is how codes are
-        written.
+        """Return whether one of the keys makes the code that is `given`. `written` converts codes to the
+        form of that one.
         """
         from hmac import compare_digest, digest
 
         def fits(keys: Sequence[bytes]) -> bool:
-            made = (digest(key, purpose + payload, "sha256") for key in keys)
-            return any(compare_digest(given, written(one)) for one in made)
+            codes = (digest(key, purpose + payload, "sha256") for key in keys)
+            return any(compare_digest(given, written(code)) for code in codes)
 
         if fits(self._keys):
             return True
         return self._renewed(refused=True) and fits(self._keys)
 
     def _renewed(self, *, refused: bool) -> bool:
-        """Return whether there are other keys now."""
+        """Take the present keys, and return whether they differ from those before."""
         keys = None if self._renew is None else self._renew(refused)
         if keys is not None:
             self._known = _checked(keys)
@@ -165,9 +160,7 @@ class ValueSigner:
 
 
 def read_keys(text: str) -> tuple[bytes, ...]:
-    """Return the keys of a setting: one, or several with bars between them, the one that signs
-    first.
-    """
+    """Return the keys of a setting: one, or several separated by bars, of which the first signs."""
     return tuple(part.strip().encode() for part in text.split(KEY_SEPARATOR))
 
 
@@ -194,9 +187,9 @@ def _value(execution_id: str, form: str) -> bytes:
 
 
 def _fields(*fields: bytes) -> bytes:
-    """Fields in a form that no other fields have: their number, then each after its length.
+    """Return the fields in an unambiguous form: their number, then each field after its length.
 
-    The payload may follow, because where the fields end is known from them alone.
+    The payload may follow, since the end of the fields is known without it.
     """
     sized = b"".join([len(field).to_bytes(4, "big") + field for field in fields])
     return len(fields).to_bytes(4, "big") + sized

@@ -33,10 +33,10 @@ _BY_TYPE: Final = {type_: kind for kind in KINDS.values() for type_ in kind.type
 
 
 def kind_of(type_: type[Any]) -> Kind:
-    """Return the kind of the values of exactly this class; what has no other is pickled."""
+    """Return the kind of the values of exactly this class. Values without another kind are pickled."""
     kind = _BY_TYPE.get(type_)
     if kind is None:
-        # A module of a package that has the class under its own name, as in some versions of Python.
+        # In some versions of Python the class is in a submodule of the package that is named.
         kind = _BY_TYPE.get(f"{type_.__module__.partition('.')[0]}.{type_.__qualname__}")
     if kind is not None:
         return kind
