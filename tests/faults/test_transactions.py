@@ -208,7 +208,7 @@ async def refused(ctx: Context, url: str, how: str) -> Any:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("begun", "commit it or roll it back first"),
+        ("begun", "commit or roll back that transaction first"),
         ("other", "give a psycopg.Connection"),
         ("coroutine", "runs plain functions only"),
         ("elsewhere", "connect to that of the runtime"),

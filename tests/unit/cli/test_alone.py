@@ -240,7 +240,7 @@ WRONG = [
     (("run", "cli_flows:greet", "name=a", "name=b"), 2, "twice"),
     (("start", "cli_flows:greet", "name=a", "--id", "a b"), 2, "execution id"),
     (("worker",), 2, "name the modules"),
-    (("replay", "done", "cli_flows", "--until", "99"), 2, "events"),
+    (("replay", "done", "cli_flows", "--until", "99"), 2, "number of an event, 1 to 4"),
     (("replay", "gone.json", "cli_flows"), 2, "no file gone.json"),
     (("replay", "broken.json"), 2, "no recorded execution"),
     (("signal", "done", "x"), 3, "closed"),
