@@ -107,8 +107,8 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The address of the database."""
-        return f"postgresql://postgres@/postgres?host={self.folder}"
+        """The address of the database. A busy machine may take long to answer."""
+        return f"postgresql://postgres@/postgres?host={self.folder}&connect_timeout={WAIT}"
 
     def standby(self) -> PostgresServer:
         """A hot standby, which follows this server. Discard it."""
