@@ -181,18 +181,13 @@ def decide(
     run.summary = summary if loop.fault is None else None
     cut = loop.fault is not None and _is_cut(run)
     return Decision(
-        events=tuple(taken),
-        commands=(*said, *(_commands(run, taken) if taken else ())),
-        condition=condition,
-        busy=busy,
-        wake_at=wake_at,
-        fault=None if cut else loop.fault,
-        left=tuple([m for m in left if not isinstance(m, Tick)]) if left else (),
-        refusals=tuple(refusals),
-        ignored=tuple(ignored),
-        deadline=deadline,
-        chunks=() if recorder.streams is None else recorder.streams.take(),
-        cut=cut,
+        tuple(taken),
+        (*said, *(_commands(run, taken) if taken else ())),
+        *(condition, busy, wake_at, None if cut else loop.fault),
+        tuple([m for m in left if not isinstance(m, Tick)]) if left else (),
+        *(tuple(refusals), tuple(ignored), None, deadline),
+        () if recorder.streams is None else recorder.streams.take(),
+        cut,
     )
 
 

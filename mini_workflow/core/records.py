@@ -18,6 +18,8 @@ from typing import Any, Final, TypeVar, cast, dataclass_transform
 
 T = TypeVar("T")
 
+_set = object.__setattr__
+
 MISSING: Final[Any] = object()
 """The default of a field that has none."""
 
@@ -54,13 +56,15 @@ def field(
 def replace(value: T, /, **changes: Any) -> T:
     """Return a copy with some fields changed. Raises TypeError if there is no field of that name."""
     kind: Any = type(value)
-    values, places = list(kind.__read__(value)), kind.__places__
+    made: Any = kind.__copied__(value)
+    fields = kind.__field_defaults__
     for name, changed in changes.items():
-        if name not in places:
+        if name not in fields:
             raise TypeError(f"{kind.__qualname__} has no field {name!r}")
-        values[places[name]] = changed
-    copy: Any = kind(*values)
-    return copy
+        _set(made, name, changed)
+    if hasattr(kind, "__post_init__"):
+        made.__post_init__()
+    return made
 
 
 def _values(self: Any) -> tuple[Any, ...]:
@@ -176,8 +180,7 @@ def _rebuilt(kind: type[T], methods: dict[str, Any]) -> type[T]:
     namespace["__slots__"] = tuple(own)
     namespace["__match_args__"] = tuple(defaults)
     namespace["__field_defaults__"] = defaults
-    namespace["__places__"] = _PLACES
-    namespace["__read__"] = _READ
+    namespace["__copied__"] = _COPIED
     namespace["__compared__"] = reader_of(
         [n for n, d in defaults.items() if type(d) is not Field or cast("Any", d).compare]
     )
@@ -227,6 +230,21 @@ def _constructor(kind: type[Any]) -> Callable[..., None]:
     constructor.__qualname__ = f"{kind.__qualname__}.__init__"
     constructor.__annotations__ = _hints(kind) | {"return": None}
     return cast("Callable[..., None]", constructor)
+
+
+def _copier(kind: type[Any]) -> Callable[[Any], Any]:
+    """Return the function that makes another object with the same values. `replace` is called at every turn,
+    and to go by the constructor would take four times as long.
+    """
+    known: dict[str, Any] = {"_new": kind.__new__, "_kind": kind}
+    lines = ["made = _new(_kind)"]
+    for name in defaults_of(kind):
+        known[f"_set_{name}"] = getattr(kind, name).__set__
+        refuses = kind.__setattr__ is _refuse_to_set
+        lines.append(f"_set_{name}(made, one.{name})" if refuses else f"made.{name} = one.{name}")
+    exec("def copied(one):\n " + "\n ".join([*lines, "return made"]), known)
+    copied: Callable[[Any], Any] = known["copied"]
+    return copied
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
@@ -283,5 +301,4 @@ class _Later:
 
 _FIELDS = _Later("__dataclass_fields__", _described)
 _SIGNATURE = _Later("__signature__", _signature)
-_PLACES = _Later("__places__", lambda kind: {n: place for place, n in enumerate(defaults_of(kind))})
-_READ = _Later("__read__", lambda kind: reader_of(list(defaults_of(kind))))
+_COPIED = _Later("__copied__", lambda kind: staticmethod(_copier(kind)))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from mini_workflow.core import events
 from mini_workflow.core.asks import Asks
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from mini_workflow.core.promises import Promises
 
 __all__ = ["Definition", "Inline", "OutOfTime", "Run"]
+
+
+Part = TypeVar("Part")
 
 
 class ContinueAsNew(BaseException):
@@ -100,39 +103,12 @@ def _continues(error: BaseException) -> ContinueAsNew | None:
 class Run:
     """One execution in memory. Not thread-safe: one thread at a time may drive it."""
 
-    asks: Asks
-    children: Children
-    conditions: Conditions
-    messages: Messages
-    promises: Promises
-    tasks: Tasks
-
     __slots__ = (
-        "_abort",
-        "_cancel_at_start",
-        "_cancel_reason",
-        "_definition",
-        "_ended",
-        "_inline",
-        "_parts",
-        "_patched",
-        "asks",
-        "awaited",
-        "children",
-        "conditions",
-        "delivered",
-        "execution_id",
-        "loop",
-        "main",
-        "messages",
-        "progress",
-        "promises",
-        "recorder",
-        "started",
-        "state",
-        "summary",
-        "tasks",
-        "timers",
+        *("_abort", "_asks", "_cancel_at_start", "_cancel_reason", "_children", "_conditions"),
+        *("_definition", "_ended", "_inline", "_messages", "_parts", "_patched"),
+        *("_promises", "_tasks", "awaited", "delivered", "execution_id", "loop"),
+        *("main", "progress", "recorder", "started", "state", "summary"),
+        *("timers",),
     )
 
     def __init__(
@@ -157,6 +133,12 @@ class Run:
         self._inline = inline
         self._parts: tuple[Any, ...] = ()
         """The parts that the code has used, except the messages."""
+        self._asks: Asks | None = None
+        self._children: Children | None = None
+        self._conditions: Conditions | None = None
+        self._messages: Messages | None = None
+        self._promises: Promises | None = None
+        self._tasks: Tasks | None = None
         self.main: asyncio.Task[Any] | None = None
         """The asyncio task of the workflow function; None before it begins and after its end."""
         self._abort: BaseException | None = None
@@ -172,42 +154,56 @@ class Run:
         self.progress = ""
         """The progress that the code has reported, as text: see the module `progress`."""
 
-    def __getattr__(self, name: str) -> Any:
-        """Make a part when it is first used. Most runs need one or two; all together take 2 KiB."""
-        part: Any
-        match name:
-            case "tasks":
-                part = Tasks(self.recorder, self._inline)
-            case "messages":
-                from mini_workflow.core.messages import Messages
+    # The parts are made when they are first used: most runs need one or two, and all take 2 KiB. With a
+    # `__getattr__` for them all other attributes of a run would take longer to read.
 
-                part = self.messages = Messages(self.recorder, self._handler_failed)
-                part.ended = self._ended
-                return part
-            case "asks":
-                part = Asks(self.recorder)
-            case "children":
-                part = Children(self.recorder, self.asks)
-            case "conditions":
-                from mini_workflow.core.conditions import Conditions
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks of the run."""
+        return self._tasks or self._added("_tasks", Tasks(self.recorder, self._inline))
 
-                part = Conditions(self.recorder)
-            case "promises":
-                from mini_workflow.core.promises import Promises
+    @property
+    def messages(self) -> Messages:
+        """The signals, updates and queries of the run."""
+        if (part := self._messages) is None:
+            from mini_workflow.core.messages import Messages
 
-                part = Promises(self.recorder, self.timers)
-            case _:
-                raise AttributeError(name)
-        setattr(self, name, part)
-        self._parts = (*self._parts, part)
+            part = self._messages = Messages(self.recorder, self._handler_failed)
+            part.ended = self._ended
         return part
 
-    def _messages_made(self) -> Messages | None:
-        """Return the messages of the run if they have been used, otherwise None."""
-        try:
-            return _MESSAGES(self)
-        except AttributeError:
-            return None
+    @property
+    def asks(self) -> Asks:
+        """The asks of the run."""
+        return self._asks or self._added("_asks", Asks(self.recorder))
+
+    @property
+    def children(self) -> Children:
+        """The children of the run."""
+        return self._children or self._added("_children", Children(self.recorder, self.asks))
+
+    @property
+    def conditions(self) -> Conditions:
+        """The conditions of the run."""
+        if (part := self._conditions) is None:
+            from mini_workflow.core.conditions import Conditions
+
+            part = self._added("_conditions", Conditions(self.recorder))
+        return part
+
+    @property
+    def promises(self) -> Promises:
+        """The promises of the run."""
+        if (part := self._promises) is None:
+            from mini_workflow.core.promises import Promises
+
+            part = self._added("_promises", Promises(self.recorder, self.timers))
+        return part
+
+    def _added(self, slot: str, part: Part) -> Part:
+        setattr(self, slot, part)
+        self._parts = (*self._parts, part)
+        return part
 
     @property
     def fault(self) -> MiniWorkflowError | None:
@@ -461,13 +457,13 @@ class Run:
     async def _end(self, closing: Event) -> None:
         continues = isinstance(closing, events.ContinuedAsNew)
         self._ended = "has continued as new" if continues else "has ended"
-        if (messages := self._messages_made()) is not None:
+        if (messages := self._messages) is not None:
             messages.ended = self._ended
             for what in messages.unfinished():
                 self.recorder.warn("the handler of %s is not done at the end of the workflow", what)
         await run_cleanup(self.loop, self.recorder.warn)
         report_unseen(self.main, [*self.recorder.failed, *self.loop.tasks], self.recorder.warn)
-        messages = None if continues else self._messages_made()
+        messages = None if continues else self._messages
         if messages is not None and (unreceived := messages.unreceived()):
             left = dict(Counter(event.name for event in unreceived))
             self.recorder.warn("the workflow ended without receiving these signals: %s", left)
@@ -553,9 +549,6 @@ class Run:
             self._cancel_reason = self.recorder.reason = reason
         return reason
 
-
-_MESSAGES: Final[Callable[[Run], Messages]] = vars(Run)["messages"].__get__
-"""Return the messages of a run. Raises AttributeError, instead of making them, if there are none yet."""
 
 _ARRIVALS: Final[dict[type[Event], tuple[str, str]]] = {
     events.TaskCompleted: ("tasks", "completed"),

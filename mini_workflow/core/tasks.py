@@ -83,7 +83,7 @@ class Tasks:
         self._futures: dict[int, TaskFuture] = {}
         self._calls: dict[int, tuple[CapturedCall, bool]] = {}
         """The captured calls of open tasks, and whether they are asynchronous."""
-        self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] = []
+        self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] | tuple[()] = ()
         """The undos of the tasks that have succeeded, in the order of the successes: (number of the task,
         name of the undo, function, its arguments)."""
 
@@ -287,6 +287,7 @@ class Tasks:
             result = self._recorder.codec.decode_ordered(event.result)
             if (undo := future.undo) is not None:
                 given = (result,) if takes_result(undo) else ()
+                self._undos = self._undos or []
                 self._undos.append((event.seq, f"undo {future.name}", undo, given))
             future.set_result(result)
 

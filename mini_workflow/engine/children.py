@@ -75,6 +75,7 @@ class Children:
                 error = self._start(parent, command, found[command.execution_id], batch, now)
                 if error is None:
                     parents.append(command.execution_id)
+                    turn.children = turn.children or []
                     turn.children.append(command.execution_id)
                     continue
                 about = command.parent(parent)

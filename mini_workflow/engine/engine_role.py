@@ -287,9 +287,13 @@ class EngineRole:
     def announce(self, turn: Turn) -> None:
         """Tell callers that wait for an execution that a turn has closed or blocked it."""
         self._notify = True
-        self.waiters.tell(turn.head.execution_id, Settled(turn.head, turn.closing))
-        self.watchers.tell(turn.head.execution_id, Changed())
-        self.readers.tell(turn.head.execution_id, Changed())
+        name = turn.head.execution_id
+        if self.waiters:
+            self.waiters.tell(name, Settled(turn.head, turn.closing))
+        if self.watchers:
+            self.watchers.tell(name, Changed())
+        if self.readers:
+            self.readers.tell(name, Changed())
 
     def announce_chunks(self, execution_id: str) -> None:
         """Tell readers of streams of an execution that a turn has written to one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from mini_workflow.core.events import (
     Event,
@@ -27,17 +28,21 @@ from mini_workflow.ports import Commit, Head, TaskOutcome
 
 T = TypeVar("T")
 
+_BEGINNING: Final = threading.Lock()
+"""Held while a thread begins to wait for an answer."""
+
 
 class Reply(Generic[T]):
     """A value or an error that one thread gives, once, and another thread waits for."""
 
-    __slots__ = ("_done", "_error", "_value")
+    __slots__ = ("_error", "_given", "_lock", "_value")
 
     def __init__(self) -> None:
-        self._done = threading.Lock()
-        self._done.acquire()
         self._value: T | None = None
         self._error: BaseException | None = None
+        self._given = False
+        self._lock: threading.Lock | None = None
+        """What is released by the answer, once somebody waits: most answers are there by then."""
 
     def give(self, value: T) -> None:
         """Answer with a value. Only the first answer counts."""
@@ -48,20 +53,28 @@ class Reply(Generic[T]):
         self._answer(None, error)
 
     def _answer(self, value: T | None, error: BaseException | None) -> None:
-        if self._done.locked():
+        if not self._given:
             self._value, self._error = value, error
-            try:  # noqa: SIM105 - for every start and signal, and the block takes three calls
-                self._done.release()
-            except RuntimeError:
-                pass  # answered by another thread in between
+            self._given = True
+            # Looked for behind that: who waits has put it there before looking for the answer.
+            if (lock := self._lock) is not None and lock.locked():
+                with suppress(RuntimeError):  # released by another thread in between
+                    lock.release()
 
     def wait(self, timeout: float | None = None) -> T:
         """Return the answer. Raises the error that `fail` was given, or TimeoutError after `timeout`
         seconds.
         """
-        if not self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            raise TimeoutError("no answer in time")
-        self._done.release()
+        if not self._given:
+            with _BEGINNING:
+                if (lock := self._lock) is None:
+                    lock = threading.Lock()
+                    lock.acquire()
+                    self._lock = lock
+            if not self._given:
+                if not lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+                    raise TimeoutError("no answer in time")
+                lock.release()  # for others who wait
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]

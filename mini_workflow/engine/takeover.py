@@ -155,7 +155,7 @@ class Takeover:
                 *(entry.execution_id, entry.number, error),
             )
             return
-        delivery.entries.append(entry.number)
+        delivery.entries = [*delivery.entries, entry.number]
         if message is None:
             delivery.resume = True
         else:
@@ -186,7 +186,7 @@ class Takeover:
             if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
                 continue
             if isinstance(message, ABOUT_PROMISES) and not self._is_open(name, message):
-                delivery.refused.append(message)
+                delivery.refused = [*delivery.refused, message]
             else:
                 bodies.append(wire.encode(to_forward(message)))
         if not bodies:

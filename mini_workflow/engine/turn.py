@@ -41,6 +41,7 @@ from mini_workflow.engine.turn_data import (
     Delivery,
     Turn,
     deadly,
+    kinds_of,
     names_of_failed,
     parking,
     time_of,
@@ -339,7 +340,7 @@ class Turns:
             run.state.miss_no_heartbeat(now)
             run.summary = None
         arrived = frozenset(map(type, messages))
-        names = names_of_failed(run, messages) if events.TaskFailed in arrived else {}
+        names = names_of_failed(run, messages, arrived)
         waits = run.main is None and not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
         if decision is None or decision.spoilt_by is not None:
@@ -388,7 +389,7 @@ class Turns:
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or after.status != head.status
         is_new = is_new or (after is not head and after != head)
-        kinds = frozenset(map(type, decision.commands))
+        kinds = kinds_of(decision.commands)
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:
             park, unpark = parking(run.state, after, left, unpark, ends=continues)
@@ -407,8 +408,7 @@ class Turns:
         turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
         begins = bool(known) or waits or live.length == 0
         turn.first, turn.failed = begins and run.state.has_begun(), names
-        turn.cut = decision.cut
-        turn.commands = kinds
+        turn.cut, turn.commands = decision.cut, kinds
         if queries:
             self._asking.answer_queries(turn, run, queries)
         return turn

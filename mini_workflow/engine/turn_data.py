@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events, wire
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
 
+NONE_FAILED: Final[Mapping[int, str]] = {}
+"""Of a turn to which no failure was reported. One for all, as with the tuples that are empty here: what each
+execution has is gone through by the garbage collector as long as a commit takes.
+"""
+
 
 @mutable
 class Delivery:
@@ -38,8 +43,8 @@ class Delivery:
     execution_id: str
     messages: list[Message] = field(default_factory=list[Message])
     requests: list[Input] = field(default_factory=list[Input])
-    entries: list[int] = field(default_factory=list[int])
-    refused: list[Message] = field(default_factory=list[Message])
+    entries: list[int] | tuple[()] = ()
+    refused: list[Message] | tuple[()] = ()
     resume: bool = False
     posted: bool = False
     due: bool = False
@@ -62,9 +67,9 @@ class Turn:
     """Whether the code of the run has begun in this turn."""
     cut: bool = False
     """Whether the turn ends before an inline task for which there was no time: see `Decision.cut`."""
-    failed: dict[int, str] = field(default_factory=dict[int, str])
+    failed: Mapping[int, str] = NONE_FAILED
     """The names of the tasks whose attempts are reported to have failed, by number."""
-    children: list[str] = field(default_factory=list[str])
+    children: list[str] | tuple[()] = ()
     """The ids of the children that begin in its commit."""
     final_messages: tuple[QueuedMessage, ...] = ()
     """The last messages of an execution that the turn deletes. They are posted before the commit."""
@@ -125,8 +130,23 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
             yield events.SignalUnhandled(*about, *more)
 
 
-def names_of_failed(run: Run, messages: Iterable[Message]) -> dict[int, str]:
-    """Return the names of the tasks whose attempts are reported to have failed, by number."""
+_KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
+
+
+def kinds_of(commands: Iterable[Command]) -> frozenset[type[Command]]:
+    """Return the kinds of the commands: the same object for the same kinds."""
+    kinds = frozenset(map(type, commands))
+    return _KINDS.setdefault(kinds, kinds)
+
+
+def names_of_failed(
+    run: Run, messages: Iterable[Message], kinds: frozenset[type[Message]]
+) -> Mapping[int, str]:
+    """Return the names of the tasks whose attempts are reported to have failed, by number. `kinds` are those
+    of the messages.
+    """
+    if events.TaskFailed not in kinds:
+        return NONE_FAILED
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
     return {seq: tasks[seq].name for seq in failed if seq in tasks}

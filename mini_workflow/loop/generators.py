@@ -35,16 +35,10 @@ class OpenGenerators:
         self._begun = 0
         self._prune_at = _PRUNE_AT
 
-    def __getattr__(self, name: str) -> Any:
-        """Make an empty field when it is first read, since most executions have no generators."""
-        if name not in ("_entries", "_held"):
-            raise AttributeError(name)
-        empty: Any = {} if name == "_entries" else []
-        setattr(self, name, empty)
-        return empty
-
     def enter(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Add a generator that begins."""
+        if not self._begun:  # only now: most executions have none
+            self._entries, self._held = {}, []
         self._begun += 1
         if not self.closes_early:
             self._held.append((self._begun, generator))

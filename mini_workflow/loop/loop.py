@@ -109,27 +109,22 @@ _NOBODY: Final = _Nobody()
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """Runs callbacks in order, one delivery at a time. See the description of the module."""
 
-    fault: MiniWorkflowError | None = None
-    """The error for which the workflow cannot go on, or None."""
-
-    timers: Timers
-    """The source of durable timers. It has to be set before code runs."""
-
-    dead = False
-    """Whether the execution has been dropped from memory."""
-
-    workflow: object | None = None
-    """The context of the workflow, for code that is not given it."""
-
-    idle: Idle | None = None
-    """The source that is tried whenever no callback is ready."""
-
     def __init__(self, identity: str, owner: Owner) -> None:
         _install()
         self.first_hash = self.last_hash = hash_base(identity)
         """The hash of the last task or future, and the one from which they are counted: each has the next
         number."""
         self._owner = owner
+        self.timers: Timers = _NOBODY
+        """The source of durable timers. It has to be set before code runs."""
+        self.fault: MiniWorkflowError | None = None
+        """The error for which the workflow cannot go on, or None."""
+        self.dead = False
+        """Whether the execution has been dropped from memory."""
+        self.idle: Idle | None = None
+        """The source that is tried whenever no callback is ready."""
+        self.workflow: object | None = None
+        """The context of the workflow, for code that is not given it."""
         self._ready: list[Handle] = []
         self.now = 0
         self.clock: int | None = None
@@ -244,6 +239,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._held = ()
         self._repeated = None
         self._current = self._repeating = None
+        if all(task.done() for task in self.tasks):
+            for task in self.tasks:
+                silence(task)
+            self.tasks.clear()
+        else:
+            self._close_tasks()
+        # Only now, since a library may behave differently in a workflow, also while its code ends.
+        self.workflow = None
+        self.generators.clear()
+        self._ready.clear()
+        self._owner = self.timers = _NOBODY
+
+    def _close_tasks(self) -> None:
         outer, outer_hooks = running_loop(), sys.get_asyncgen_hooks()
         outer_task = _leave_task(outer)
         _set_running_loop(self)
@@ -264,11 +272,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             sys.set_asyncgen_hooks(*outer_hooks)
             _set_running_loop(outer)
             _return_to_task(outer, outer_task)
-        # Only now, since a library may behave differently in a workflow, also while its code ends.
-        self.workflow = None
-        self.generators.clear()
-        self._ready.clear()
-        self._owner = self.timers = _NOBODY
 
     # The interface of an asyncio loop
 

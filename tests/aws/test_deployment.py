@@ -100,7 +100,7 @@ def test_a_canary_that_does_well_is_promoted_by_itself(world: Deployed, passing:
     assert world.alias == ("8",)
     assert passing.now == 60
     assert world.cloudwatch.looks == 5
-    assert "version 8 does well" in done.output
+    assert "version 8 does no harm" in done.output
 
 
 def rings(world: Deployed) -> None:
@@ -190,7 +190,7 @@ def test_somebody_else_who_moves_the_alias_is_not_undone(
         (["rollback", "--to", "5"], "has no version 5; it has 7, 8"),
         (["canary", "--version", "5"], "has no version 5; it has 7, 8"),
         (["canary", "--version", "7"], "version 7 takes all executions already"),
-        (["canary", "--promote", "--watch", "0"], "--promote is about a canary that was watched"),
+        (["canary", "--promote", "--watch", "0"], "--promote needs a canary that is watched"),
         (["canary", "--weight", "100"], "100"),
     ],
 )

@@ -118,7 +118,7 @@ def test_what_is_not_whole_is_corrupt(cut: int) -> None:
 
 def test_what_a_newer_version_has_written_is_left_alone() -> None:
     body = form.encode(ExecutionObject(head("a"))).replace(b'"schema":2', b'"schema":5')
-    with pytest.raises(StoreTooNew, match="deploy a newer one"):
+    with pytest.raises(StoreTooNew, match="deploy a newer version"):
         form.decode(body, "")
 
 

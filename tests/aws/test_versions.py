@@ -113,7 +113,7 @@ def test_a_version_that_is_gone_takes_no_attempt_with_it(
         # What is captured anew is of the newer code, and goes where that is.
         assert world.result() == ["new", "new"]
     assert world.services.called == ["worker:1", "worker:1", "worker:2", "worker:2"]
-    assert "worker:1 is gone: attempt 2 of task 'first' is run by newer code" in caplog.text
+    assert "worker:1 is gone: newer code runs attempt 2 of task 'first'" in caplog.text
 
 
 def test_where_the_own_version_is_gone_too_the_newest_runs_it(world: Deployed) -> None:

@@ -180,6 +180,7 @@ def test_101_who_deletes_and_resumes_is_logged_and_why(
 
 
 def test_101_a_reason_alone_is_logged(runtime: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where nobody says who asks."""
     execution = runtime.start(is_steered)
     execution.signal("end", 1)
     assert execution.result(WAIT) == 1

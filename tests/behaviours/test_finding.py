@@ -113,7 +113,7 @@ def test_80_times_and_parents_are_found_or_refused(runtime: Stage) -> None:
     ]
     if runtime.posts:
         for given in filters:
-            with pytest.raises(UsageError, match="It answers workflow, status, tags"):
+            with pytest.raises(UsageError, match="Use workflow, status, tags"):
                 runtime.list_executions(**given)
         return
     answers = [[one.id for one in runtime.list_executions(**given)] for given in filters]

@@ -142,7 +142,7 @@ def test_what_cannot_be_heard_is_looked_for_and_said(
         assert execution.result(WAIT) == "went"
         assert client.start_execution(flows.steps, 3).result(WAIT) == 3
         eventually(lambda: "direct_url=" in caplog.text)
-    assert "looks four times a second" in caplog.text
+    assert "reads the database four times a second" in caplog.text
 
 
 def test_a_direct_address_is_heard_at(

@@ -25,10 +25,10 @@ CALLS = 37_000
 KIBIBYTES = 5.4
 """Of an execution that waits for a timer, in memory."""
 
-EXECUTION = 350
+EXECUTION = 330
 """Calls of Python functions for one of many executions of one task, from their start to their results."""
 
-EMPTY = 255
+EMPTY = 248
 """The same for an execution that does nothing, one after the other."""
 
 FIRST_TASK = """

@@ -115,6 +115,7 @@ class SQLiteStore:
         with self._writer as raw:
             verify(raw, self._holding)
             batch = _Batch(raw, self._holding, keep_runs=self._keep_runs)
+            batch.look_up([item.execution_id for item in commits if not item.expected])
             answers = [batch.add(item) for item in commits]
             batch.write()
         for name in batch.deleted:
@@ -198,6 +199,7 @@ class _Batch:
         self._holding = holding
         self._keep_runs = keep_runs
         self._last_key = 0
+        self._missing: set[str] = set()
         self._created: list[tuple[Any, ...]] = []
         self._events: list[tuple[int, int, str]] = []
         self._heads: list[tuple[Any, ...]] = []
@@ -266,15 +268,23 @@ class _Batch:
     def _flush(self) -> None:
         """Write all but the messages; creations before changes of the same executions."""
         if self._created:
-            self._raw.executemany(_CREATE, self._created)
+            self._insert(self._created, _CREATE, _CREATE_MANY)
         if self._events:
-            self._raw.executemany(_APPEND, self._events)
+            self._insert(self._events, _APPEND, _APPEND_MANY)
         if self._heads:
             self._raw.executemany(_UPDATE, self._heads)
         if self._taken:
             self._raw.executemany(_TAKE, self._taken)
         if self._chunks:
             append(self._raw, self._chunks, bounded=False)
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]], one: str, many: str) -> None:
+        # Many rows to a statement, as each lets go of the interpreter some times.
+        last = len(rows) - len(rows) % _MANY
+        if last:
+            chunks = (rows[first : first + _MANY] for first in range(0, last, _MANY))
+            self._raw.executemany(many, (tuple(chain(*chunk)) for chunk in chunks))
+        self._raw.executemany(one, rows[last:])
 
     def _delete(self, item: Commit, place: tuple[int, int] | None, at: int) -> bool:
         name, length = item.execution_id, item.expected
@@ -298,8 +308,15 @@ class _Batch:
         self.deleted.add(name)
         return True
 
+    def look_up(self, names: list[str]) -> None:
+        """Find out at once which executions of those that are to be created are not there."""
+        if len(names) > 1:
+            found = self._raw.execute(_THERE, (json.dumps(names),)).fetchall()
+            self._missing = set(names).difference([name for (name,) in found])
+
     def _place(self, name: str) -> tuple[int, int] | None:
-        return self.lengths.get(name) or self._holding.lengths.get(name) or self._find(name)
+        place = self.lengths.get(name) or self._holding.lengths.get(name)
+        return self._find(name) if place is None and name not in self._missing else place
 
     def _new_key(self) -> int:
         last: int = self._last_key or self._raw.execute(_LAST_KEY).fetchone()[0]
@@ -325,18 +342,22 @@ def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
 
 
 def _values(head: Head) -> tuple[Any, ...]:
+    """Return what the statements take for the columns. A value that is no number or text takes sqlite3 longer
+    than its row takes SQLite: what stands for None is a text for a number, and a number for a text.
+    """
+    closed_at, wake_at = head.closed_at, head.wake_at
     return (
         head.workflow,
         head.status,
         head.started_at,
-        head.closed_at,
+        "" if closed_at is None else closed_at,
         int(head.busy),
-        head.wake_at,
-        head.blocked_kind,
-        head.blocked_reason,
+        "" if wake_at is None else wake_at,
+        0 if head.blocked_kind is None else head.blocked_kind,
+        0 if head.blocked_reason is None else head.blocked_reason,
         head.run,
         head.base,
-        head.parent,
+        0 if head.parent is None else head.parent,
         head.tags,
         head.waits,
         head.progress,
@@ -348,6 +369,7 @@ _FIND = """
         (SELECT coalesce(max(number) + 1, 0) FROM events WHERE execution = executions.key)
     FROM executions WHERE id = ?
 """
+_THERE = "SELECT executions.id FROM json_each(?) CROSS JOIN executions ON executions.id = value"
 _EVENTS = "SELECT body FROM events WHERE execution = ? AND number >= ? ORDER BY number"
 _PARKED = "SELECT body FROM parked WHERE execution = ? ORDER BY number"
 _ENDED = """
@@ -403,12 +425,20 @@ _DELETE = (
     "DELETE FROM executions WHERE key = ?",
     "INSERT OR REPLACE INTO leftovers (execution, below) VALUES (?, NULL)",
 )
-_CREATE = """
+_MANY: Final = 30
+"""Rows of one statement. The oldest SQLite takes 999 values."""
+_CREATED = """
+    (?, ?, ?, ?, ?, nullif(?, ''), ?, nullif(?, ''), nullif(?, 0), nullif(?, 0), ?, ?,
+        nullif(?, 0), ?, ?, ?, ?)
+"""
+_CREATE = f"""
     INSERT INTO executions (key, partition, workflow, status, started_at, closed_at, busy,
         wake_at, blocked_kind, blocked_reason, run, base, parent, tags, waits, progress, id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES {_CREATED}
 """
+_CREATE_MANY = _CREATE + f", {_CREATED}" * (_MANY - 1)
 _APPEND = "INSERT INTO events (execution, number, body) VALUES (?, ?, ?)"
+_APPEND_MANY = _APPEND + ", (?, ?, ?)" * (_MANY - 1)
 _FEW: Final = 8
 """Events that one statement appends. More events share the cost of a transaction well enough."""
 _APPEND_FEW: Final = {
@@ -429,8 +459,8 @@ _POST_OTHERWISE = """
 """
 _UNREAD = "SELECT 1 FROM mailbox WHERE execution = ? AND number > ? LIMIT 1"
 _UPDATE = """
-    UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = ?, busy = ?,
-        wake_at = ?, blocked_kind = ?, blocked_reason = ?, run = ?, base = ?,
-        parent = ?, tags = ?, waits = ?, progress = ?
+    UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = nullif(?, ''), busy = ?,
+        wake_at = nullif(?, ''), blocked_kind = nullif(?, 0), blocked_reason = nullif(?, 0), run = ?,
+        base = ?, parent = nullif(?, 0), tags = ?, waits = ?, progress = ?
     WHERE key = ?
 """

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,16 @@ class Script:
 
     def rest(self, stdin: str = "") -> list[str]:
         """What it still has to say, once it has ended one way or another."""
-        out, err = self.process.communicate(stdin, timeout=WAIT)
-        assert err == ""
+        # Not by `communicate`, which reads the pipe itself: lines that `line` has read ahead would be lost.
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
+        out = self.process.stdout.read()
+        assert self.process.stderr.read() == ""
+        self.process.wait(WAIT)
         return out.splitlines()
 
     def close(self) -> None:
