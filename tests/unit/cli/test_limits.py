@@ -9,7 +9,7 @@ from tests.waiting import eventually
 def test_limits_are_listed_shown_and_changed(served: World) -> None:
     assert served("limits").out == ""
     assert "give its NAME" in served("limits", "--concurrency", "2", status=2).err
-    assert "limit:unknown" in served("limits", "unknown", status=3).err
+    assert "there is no limit 'unknown'" in served("limits", "unknown", status=3).err
     assert "is no rate" in served("limits", "narrow", "--rate", "many/60", status=2).err
     for name in ("one", "two", "three"):
         served("start", "cli_flows:narrow", "--id", name)
