@@ -36,9 +36,20 @@ async def endless(ctx: Context) -> object:
     return await ctx.wait_for_signal("never")
 
 
+def run_endless(_number: int) -> int:
+    # One that does not end meanwhile, for which there would be nothing to wait.
+    found: int = used["client"].start_execution(endless).result(timeout=WAIT)
+    return found
+
+
 @workflow
 async def leaves(ctx: Context, count: int) -> list[int]:
     return await ctx.map(run_leaf, range(count))
+
+
+@workflow
+async def waits_for_ever(ctx: Context) -> int:
+    return await ctx.task(run_endless, 1)
 
 
 @workflow
@@ -50,10 +61,8 @@ async def run_leaf_async(number: int) -> int:
     return await used["client"].start_execution(leaf, number)
 
 
-async def block(_number: int) -> int:
-    # One that does not end meanwhile, for which there would be nothing to wait.
-    found: int = used["client"].start_execution(endless).result(timeout=WAIT)
-    return found
+async def block(number: int) -> int:
+    return run_endless(number)
 
 
 async def block_aside(number: int) -> int:
@@ -100,8 +109,8 @@ def test_with_too_many_of_them_the_task_is_named(
     small: LocalRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "MAX_WAITING", 0)
-    with pytest.raises(UsageError, match=r"task 'run_leaf' of execution .* cannot wait"):
-        small.start_execution(leaves, 1).result(timeout=WAIT)
+    with pytest.raises(UsageError, match=r"task 'run_endless' of execution .* cannot wait"):
+        small.start_execution(waits_for_ever).result(timeout=WAIT)
 
 
 @pytest.mark.parametrize("which", ["await", "aside"])
