@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -35,6 +36,9 @@ SHOWN: Final = 3
 LONGEST: Final = 200
 """Characters that are kept of a name. Our own bound."""
 
+_ALONE: Final = (1, 0)
+"""The shape of one future alone that does not wait for a slot: see `_shape`."""
+
 _TASK: Final = '{"kind":"task"'
 _ALSO: Final = ',"also":['
 
@@ -51,7 +55,9 @@ class Awaited:
 
     `until` is the time at which a timer fires, `deadline` the time at which the code gives up, `line` the
     user's line as ``file:line in function``. `also` are other operations that are awaited together with
-    it, as pairs of kind and name, and `count` is the number of them all.
+    it, as pairs of kind and name, and `count` is the number of them all. If more are awaited than `also`
+    names, `kinds` are pairs of a kind and the number of all operations of that kind, in the order of their
+    description. At most WIDEST operations are counted.
     """
 
     kind: str
@@ -63,6 +69,7 @@ class Awaited:
     line: str = ""
     also: tuple[tuple[str, str], ...] = ()
     count: int = 1
+    kinds: tuple[tuple[str, int], ...] = ()
 
     def to_text(self) -> str:
         """Return the JSON text, which `from_text` reads."""
@@ -80,6 +87,7 @@ class Awaited:
         try:
             plain = json.loads(text)
             plain["also"] = tuple((str(kind), str(name)) for kind, name in plain.get("also", ()))
+            plain["kinds"] = tuple((str(kind), int(n)) for kind, n in plain.get("kinds", ()))
             found = cls(**{k: v for k, v in plain.items() if k in _DEFAULTS})
         except (ValueError, TypeError, AttributeError):
             return None
@@ -106,6 +114,7 @@ _DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
     **dict.fromkeys(_TYPES, ("", 0, None)),
     "also": ((),),
     "count": (1,),
+    "kinds": ((),),
 }
 """The values of the fields that are not written."""
 
@@ -130,21 +139,32 @@ def waits_of(run: Run) -> str:
     known = run.awaited
     if type(waiter) is TaskFuture and run.main is not None and not run.state.timers:
         # A short way for the most frequent case.
-        if known is not None and known[0] is waiter and known[1] == 1:
+        if known is not None and known[0] is waiter and known[1] == _ALONE:
             return known[2]
         name, seq, at = waiter.name, waiter.seq, run.state.now
         line = waiting_line(run.main.get_coro())
         if name and seq and at and line:
             text = _task_text(name, line, seq, at)
-            run.awaited = (waiter, 1, text)
+            run.awaited = (waiter, _ALONE, text)
             return text
     leaves = _leaves(run, run.main) if waiter is not None else []
-    first = leaves[0].future if leaves else None
-    if known is not None and known[0] is first and known[1] == len(leaves):
-        return known[2]
-    text = _text(run, leaves)
-    run.awaited = (first, len(leaves), text)
+    first, shape = leaves[0].future if leaves else None, _shape(leaves)
+    since = None
+    if known is not None and known[0] is first:
+        if known[1] == shape:
+            return known[2]
+        # The same operation, as long as it is the first, was awaited before.
+        before = Awaited.from_text(known[2]) if first is not None else None
+        since = None if before is None else before.since
+    text = _text(run, leaves, since)
+    run.awaited = (first, shape, text)
     return text
+
+
+def _shape(leaves: list[_Leaf]) -> tuple[int, int]:
+    """Return the number of the futures, and of those among them that wait for a slot."""
+    slots = sum(leaf.subject is not None and leaf.subject[0] == "slot" for leaf in leaves)
+    return len(leaves), slots
 
 
 def _task_text(name: str, line: str, seq: int, at: int) -> str:
@@ -161,7 +181,7 @@ def recall(run: Run, text: str) -> None:
     before = Awaited.from_text(text)
     now = Awaited.from_text(_text(run, leaves))
     if now is not None and now.same(before):
-        run.awaited = (leaves[0].future if leaves else None, len(leaves), text)
+        run.awaited = (leaves[0].future if leaves else None, _shape(leaves), text)
 
 
 class _Leaf:
@@ -180,7 +200,7 @@ class _Leaf:
         self.tasks = tasks
 
 
-def _text(run: Run, leaves: list[_Leaf]) -> str:
+def _text(run: Run, leaves: list[_Leaf], since: int | None = None) -> str:
     state = run.state
     if not leaves:
         begins, slot = state.timers.get(BEGIN), state.own_slot
@@ -195,7 +215,7 @@ def _text(run: Run, leaves: list[_Leaf]) -> str:
         kind,
         name[:LONGEST],
         seq,
-        state.now,
+        state.now if since is None else since,
         until=state.timers.get(seq) if kind == "timer" else None,
         deadline=_deadline(run, leaf.tasks),
         line=_line(leaf.tasks),
@@ -204,6 +224,9 @@ def _text(run: Run, leaves: list[_Leaf]) -> str:
         others = (other.subject or ("", "", 0) for other in leaves[1 : 1 + SHOWN])
         also = tuple((kind, name[:LONGEST]) for kind, name, _ in others)
         found = replace(found, also=also, count=len(leaves))
+    if len(leaves) > 1 + SHOWN:
+        kinds = Counter("" if leaf.subject is None else leaf.subject[0] for leaf in leaves)
+        found = replace(found, kinds=tuple(kinds.items()))
     return found.to_text()
 
 
@@ -217,13 +240,15 @@ def _line(tasks: Sequence[asyncio.Task[Any]]) -> str:
 
 _RANKS: Final = {
     kind: rank
-    for rank, kind in enumerate(("task", "map", "signal", "promise", "child", "condition", "timer"))
+    for rank, kind in enumerate(
+        ("task", "slot", "map", "signal", "promise", "child", "condition", "timer")
+    )
 }
-"""The order in which several operations are described. Kinds that are missing come behind the first two."""
+"""The order in which several operations are described. Kinds that are missing come behind the first three."""
 
 
 def _rank(leaf: _Leaf) -> float:
-    return len(_RANKS) if leaf.subject is None else _RANKS.get(leaf.subject[0], 1.5)
+    return len(_RANKS) if leaf.subject is None else _RANKS.get(leaf.subject[0], 2.5)
 
 
 def _leaves(run: Run, main: asyncio.Task[Any] | None) -> list[_Leaf]:
@@ -274,6 +299,12 @@ def _subject(run: Run, future: Any) -> tuple[str, str, int] | None:
     subject_of_future = getattr(future, "subject", None)
     if subject_of_future is not None and (subject := subject_of_future()) is not None:
         found: tuple[str, str, int] = subject
+        if (
+            found[0] == "task"
+            and (task := run.state.tasks.get(found[2])) is not None
+            and task.waits
+        ):
+            return "slot", found[1], found[2]
         return found
     queues: dict[str, Any] = getattr(run.messages, "_queues")  # noqa: B009 - only looked at
     for name, queue in queues.items():

@@ -149,7 +149,7 @@ class Run:
         self._patched: dict[str, bool] | None = None
         self.summary: Summary | None = None
         """The summary of the state after the last decision, as long as nothing has changed since."""
-        self.awaited: tuple[Any, int, str] | None = None
+        self.awaited: tuple[Any, tuple[int, int], str] | None = None
         """The last description of the awaits of the run: see the module `awaited`."""
         self.progress = ""
         """The progress that the code has reported, as text: see the module `progress`."""

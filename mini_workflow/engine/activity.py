@@ -86,6 +86,10 @@ class Activity:
 
     `cancelling` is the time at which the execution was asked to cancel itself, with the `reason` and `by`
     whom; None if it was not. `undoing` says that it takes back the effects of its tasks.
+
+    Where `waits` names only some of the operations that the code awaits, `kinds` are pairs of a kind and the
+    number of all operations of that kind, of which at most WIDEST of `core.awaited` are counted; empty
+    otherwise.
     """
 
     waits: tuple[Wait, ...] = ()
@@ -94,6 +98,7 @@ class Activity:
     reason: str = ""
     by: str = ""
     undoing: bool = False
+    kinds: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(
@@ -110,12 +115,20 @@ class Activity:
             return cls(progress=progress)
         awaited = Awaited.from_text(head.waits)
         if look is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
-            return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
+            return cls.said_by(head, awaited, progress)
         try:
             with look() as seen:
                 return seen.activity(awaited, progress)
         except WireError:
-            return cls(_listed(awaited, (), head.wake_at, busy=head.busy), progress)
+            return cls.said_by(head, awaited, progress)
+
+    @classmethod
+    def said_by(
+        cls, head: Head, awaited: Awaited | None, progress: tuple[Progress, ...]
+    ) -> Activity:
+        """Return the activity as far as the head says it."""
+        waits = _listed(awaited, (), head.wake_at, busy=head.busy)
+        return cls(waits, progress, kinds=() if awaited is None else awaited.kinds)
 
 
 _PLAIN: Final = ("signal", "timer", "start", "queue", "condition")
@@ -163,7 +176,7 @@ def _take_out(waits: list[Wait], kind: str, name: str) -> Wait | None:
     """Remove the first wait for something that is awaited, and return it; None if there is none. A task may
     wait for a slot, or to be tried again.
     """
-    kinds = _TASKS if kind == "task" else (kind,)
+    kinds = _TASKS if kind in _TASKS else (kind,)
     for place, one in enumerate(waits):
         if one.kind in kinds and one.name == name:
             return waits.pop(place)
@@ -235,7 +248,7 @@ class Look:
         state = self.state
         maps = tuple(self._maps())
         found = list(self._open())
-        if awaited is not None and awaited.kind == "task":
+        if awaited is not None and awaited.kind in _TASKS:
             same = [one for one in found if one.kind in _TASKS and one.number == awaited.seq]
             deadline = instant(awaited.deadline)
             first = [

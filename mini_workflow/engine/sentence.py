@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from mini_workflow.core.awaited import WIDEST
 from mini_workflow.engine.activity import Activity, Progress, Wait
 from mini_workflow.engine.instants import duration
 from mini_workflow.errors import ExecutionPaused
@@ -49,21 +50,27 @@ def sentence_of(
         return _printable(f"Undoes what it did: {names}.")
     if not waits:
         return "Runs a task." if busy else "Runs."
+    numbers, told = dict(activity.kinds), 1
     if waits[0].worker in unserved and waits[0].worker:
         first = f"waits for worker {waits[0].worker} to run task {waits[0].name}"
         said = first + _since(waits[0], now)
     elif len(same := [one for one in waits if one.kind == waits[0].kind]) > 1 and (
         waits[0].kind in _PLURAL
     ):
-        said = _together(same, now)
+        told = max(len(same), numbers.get(waits[0].kind, 0))
+        said = _together(same, now, told)
         waits = (waits[0], *(one for one in waits if one.kind != waits[0].kind))
     else:
         said = _clause(waits[0], activity, now)
     text = f"{said[0].upper()}{said[1:]}."
-    if others := _meanwhile(waits[1:], activity, now):
-        shown = [words for words, _ in others[:SHOWN]]
-        more = sum(number for _, number in others[SHOWN:])
+    others = _meanwhile(waits[1:], activity, now)
+    shown = [words for words, _ in others[:SHOWN]]
+    named = told + sum(number for _, number in others)
+    more = sum(number for _, number in others[SHOWN:]) + max(0, sum(numbers.values()) - named)
+    if shown:
         text += f" Meanwhile {', '.join(shown)}{f', and {more} more' if more else ''}."
+    elif more:
+        text += f" Meanwhile {more} more."
     return _printable(text)
 
 
@@ -79,10 +86,13 @@ def _meanwhile(waits: Sequence[Wait], activity: Activity, now: datetime) -> list
         elif one.limit not in told:
             told.add(one.limit)
             same = [other for other in waits if other.kind == "slot" and other.limit == one.limit]
+            number = max(len(same), dict(activity.kinds).get("slot", 0))
             words = (
-                _clause(one, activity, now, brief=True) if len(same) == 1 else _together(same, now)
+                _clause(one, activity, now, brief=True)
+                if number == 1
+                else _together(same, now, number)
             )
-            found.append((words, len(same)))
+            found.append((words, number))
     return found
 
 
@@ -228,19 +238,21 @@ _OUTSIDE: Final = ("signal", "promise")
 """The kinds of waits that end by an action from outside."""
 
 
-def _together(waits: Sequence[Wait], now: datetime) -> str:
+def _together(waits: Sequence[Wait], now: datetime, number: int) -> str:
+    """Return the words for so many operations of one kind, of which `waits` are named."""
     kind = waits[0].kind
     verb = "runs" if kind == "task" else "waits for"
     if kind == "slot":
         verb = f"waits for slots of {_limit(waits[0])} to run"
-    names = _listed([one.name or f"#{one.number}" for one in waits])
+    names = _listed([one.name or f"#{one.number}" for one in waits], number)
     since = min((one.since for one in waits if one.since is not None), default=None)
     oldest = "" if since is None else f"; the oldest for {_age(since, now)}"
-    return f"{verb} {len(waits)} {_PLURAL[kind]}: {names}{oldest}"
+    least = "at least " if number >= WIDEST and number > len(waits) else ""
+    return f"{verb} {least}{number} {_PLURAL[kind]}: {names}{oldest}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
+def _listed(names: Sequence[str], number: int = 0) -> str:
+    more = max(number, len(names)) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 

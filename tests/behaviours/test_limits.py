@@ -56,6 +56,24 @@ def test_102_no_more_are_at_work_than_the_limit_has_slots(runtime: Stage) -> Non
     assert LEDGER == ["one", "two"]
 
 
+def test_102_a_list_counts_what_waits_for_a_slot(runtime: Stage) -> None:
+    """And what is at work: a list reads no history, and names the first tasks only."""
+    names = ["a", "b", "c", "d", "e", "f"]
+    execution = runtime.start(limited, NARROW.name, names, {})
+
+    def listed() -> str | None:
+        (one,) = runtime.list_executions(workflow=limited)
+        sentence = one.sentence(datetime.now(UTC))
+        return sentence if sentence.startswith("Runs task") else None
+
+    said = eventually(listed)
+    assert " Meanwhile waits for slots of its limit to run 5 tasks: pass_through, " in said
+    assert said.endswith(" and 2 more.")
+    for name in names:
+        gate(name).open()
+    assert execution.result(WAIT) == names
+
+
 def test_102_slots_come_back_from_whatever_ends(runtime: Stage) -> None:
     """From a task that fails or is given up, and from an execution that is terminated."""
     holder = runtime.start(limited, NARROW.name, ["held", "behind"], {})

@@ -147,6 +147,41 @@ def test_97_what_it_waits_for_changes(runtime: Stage) -> None:
     assert described(execution, lambda d: d.closed_at is not None).waits == ()
 
 
+@workflow("behaviours.waits_for_many")
+async def waits_for_many(ctx: Context, number: int, signals: list[str]) -> None:
+    promises = [ctx.promise(f"p-{n}") for n in range(number)]
+    await asyncio.gather(*promises, *(ctx.wait_for_signal(name) for name in signals))
+
+
+@pytest.mark.parametrize(
+    ("number", "signals", "said"),
+    [
+        (3, [], "Waits for 3 promises: p-0, p-1, p-2; the oldest for 0 ms."),
+        (7, [], "Waits for 7 promises: p-0, p-1, p-2 and 4 more; the oldest for 0 ms."),
+        (7, ["go"], "Waits for signal go since 0 ms; without a time limit. Meanwhile waits"),
+        (120, [], "Waits for at least 100 promises: p-0, p-1, p-2 and 97 more; the oldest"),
+    ],
+)
+def test_97_a_list_counts_what_it_does_not_name(
+    runtime: Stage, number: int, signals: list[str], said: str
+) -> None:
+    """A list does not read histories, and names the first of the operations only."""
+    runtime.start(waits_for_many, number, signals)
+
+    def listed() -> Description | None:
+        (one,) = runtime.list_executions(workflow=waits_for_many)
+        return one if one.waits else None
+
+    one = eventually(listed)
+    sentence = one.sentence(one.waits[0].since)
+    assert sentence.startswith(said)
+    if signals:
+        assert sentence.endswith(
+            " Meanwhile waits for promise p-0, waits for promise p-1, "
+            "waits for promise p-2, and 4 more."
+        )
+
+
 @workflow("behaviours.tells_progress")
 async def tells_progress(ctx: Context) -> int:
     ctx.progress(1, 4, "files")
