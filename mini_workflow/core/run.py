@@ -105,10 +105,10 @@ class Run:
 
     __slots__ = (
         *("_abort", "_asks", "_cancel_at_start", "_cancel_reason", "_children", "_conditions"),
-        *("_definition", "_ended", "_inline", "_messages", "_parts", "_patched"),
-        *("_promises", "_tasks", "awaited", "delivered", "execution_id", "loop"),
+        *("_definition", "_ended", "_messages", "_parts", "_patched"),
+        *("_promises", "awaited", "delivered", "execution_id", "loop"),
         *("main", "progress", "recorder", "started", "state", "summary"),
-        *("timers",),
+        *("tasks", "timers"),
     )
 
     def __init__(
@@ -130,15 +130,14 @@ class Run:
         self.delivered = 0
         """The number of incoming events that the run has taken."""
         self._definition = definition
-        self._inline = inline
-        self._parts: tuple[Any, ...] = ()
+        self.tasks = Tasks(recorder, inline)
+        self._parts: tuple[Any, ...] = (self.tasks,)
         """The parts that the code has used, except the messages."""
         self._asks: Asks | None = None
         self._children: Children | None = None
         self._conditions: Conditions | None = None
         self._messages: Messages | None = None
         self._promises: Promises | None = None
-        self._tasks: Tasks | None = None
         self.main: asyncio.Task[Any] | None = None
         """The asyncio task of the workflow function; None before it begins and after its end."""
         self._abort: BaseException | None = None
@@ -154,13 +153,8 @@ class Run:
         self.progress = ""
         """The progress that the code has reported, as text: see the module `progress`."""
 
-    # The parts are made when they are first used: most runs need one or two, and all take 2 KiB. With a
-    # `__getattr__` for them all other attributes of a run would take longer to read.
-
-    @property
-    def tasks(self) -> Tasks:
-        """The tasks of the run."""
-        return self._tasks or self._added("_tasks", Tasks(self.recorder, self._inline))
+    # The parts but the tasks are made when they are first used: most runs need one or none, and all take
+    # 2 KiB. With a `__getattr__` for them all other attributes of a run would take longer to read.
 
     @property
     def messages(self) -> Messages:
@@ -277,9 +271,7 @@ class Run:
         self.recorder.silence()
         if self.main is not None or not self.loop.dead or self.loop.tasks:
             self._release()
-        for part in self._parts:
-            if isinstance(part, Tasks):
-                part.drop()
+        self.tasks.drop()
 
     def _release(self) -> None:
         self.loop.drop()

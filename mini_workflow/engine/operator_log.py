@@ -56,7 +56,7 @@ def tell(turn: Turn) -> None:
 
 def _tell_failed(turn: Turn, event: events.TaskFailed | events.TaskRetryScheduled) -> None:
     head, seq = turn.head, event.seq
-    name = turn.failed.get(seq)
+    name = (turn.failed or {}).get(seq)
     again = isinstance(event, events.TaskRetryScheduled)
     log.warning(
         "[%s] attempt %d of task %s failed: %s; %s",

@@ -38,10 +38,10 @@ from mini_workflow.engine.runs import (
     with_waits,
 )
 from mini_workflow.engine.turn_data import (
+    KINDS,
     Delivery,
     Turn,
     deadly,
-    kinds_of,
     names_of_failed,
     parking,
     time_of,
@@ -340,7 +340,7 @@ class Turns:
             run.state.miss_no_heartbeat(now)
             run.summary = None
         arrived = frozenset(map(type, messages))
-        names = names_of_failed(run, messages, arrived)
+        names = names_of_failed(run, messages) if events.TaskFailed in arrived else None
         waits = run.main is None and not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
         if decision is None or decision.spoilt_by is not None:
@@ -389,7 +389,7 @@ class Turns:
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or after.status != head.status
         is_new = is_new or (after is not head and after != head)
-        kinds = kinds_of(decision.commands)
+        kinds = KINDS.setdefault(kinds := frozenset(map(type, decision.commands)), kinds)
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:
             park, unpark = parking(run.state, after, left, unpark, ends=continues)

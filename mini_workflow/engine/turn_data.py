@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 UNKNOWN_WORKFLOW: Final = "UnknownWorkflow"
 """The kind of block that the registration of the workflow resolves by itself."""
 
-NONE_FAILED: Final[Mapping[int, str]] = {}
-"""Of a turn to which no failure was reported. One for all, as with the tuples that are empty here: what each
-execution has is gone through by the garbage collector as long as a commit takes.
-"""
-
 
 @mutable
 class Delivery:
@@ -67,8 +62,8 @@ class Turn:
     """Whether the code of the run has begun in this turn."""
     cut: bool = False
     """Whether the turn ends before an inline task for which there was no time: see `Decision.cut`."""
-    failed: Mapping[int, str] = NONE_FAILED
-    """The names of the tasks whose attempts are reported to have failed, by number."""
+    failed: Mapping[int, str] | None = None
+    """The names of the tasks whose attempts are reported to have failed, by number; None if none is."""
     children: list[str] | tuple[()] = ()
     """The ids of the children that begin in its commit."""
     final_messages: tuple[QueuedMessage, ...] = ()
@@ -130,23 +125,12 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
             yield events.SignalUnhandled(*about, *more)
 
 
-_KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
+KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
+"""The kinds of commands that turns have given, so that many turns keep one object."""
 
 
-def kinds_of(commands: Iterable[Command]) -> frozenset[type[Command]]:
-    """Return the kinds of the commands: the same object for the same kinds."""
-    kinds = frozenset(map(type, commands))
-    return _KINDS.setdefault(kinds, kinds)
-
-
-def names_of_failed(
-    run: Run, messages: Iterable[Message], kinds: frozenset[type[Message]]
-) -> Mapping[int, str]:
-    """Return the names of the tasks whose attempts are reported to have failed, by number. `kinds` are those
-    of the messages.
-    """
-    if events.TaskFailed not in kinds:
-        return NONE_FAILED
+def names_of_failed(run: Run, messages: Iterable[Message]) -> Mapping[int, str]:
+    """Return the names of the tasks whose attempts are reported to have failed, by number."""
     tasks = run.state.tasks
     failed = [m.seq for m in messages if type(m) is events.TaskFailed]
     return {seq: tasks[seq].name for seq in failed if seq in tasks}
