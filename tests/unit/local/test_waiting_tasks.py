@@ -48,7 +48,7 @@ async def leaves(ctx: Context, count: int) -> list[int]:
 
 
 @workflow
-async def waits_for_ever(ctx: Context) -> int:
+async def waits_for_an_endless_one(ctx: Context) -> int:
     return await ctx.task(run_endless, 1)
 
 
@@ -110,7 +110,7 @@ def test_with_too_many_of_them_the_task_is_named(
 ) -> None:
     monkeypatch.setattr(threads, "MAX_WAITING", 0)
     with pytest.raises(UsageError, match=r"task 'run_endless' of execution .* cannot wait"):
-        small.start_execution(waits_for_ever).result(timeout=WAIT)
+        small.start_execution(waits_for_an_endless_one).result(timeout=WAIT)
 
 
 @pytest.mark.parametrize("which", ["await", "aside"])
