@@ -192,7 +192,7 @@ def test_a_turn_that_ends_its_process_is_blocked(path: Path, where: str) -> None
     assert deaths <= DEADLY
     with LocalRuntime(path) as runtime:
         assert runtime.get_execution("innocent").result(WAIT) == 1
-        with pytest.raises(ExecutionBlocked, match=r"ended or stopped .*resume\(\) it"):
+        with pytest.raises(ExecutionBlocked, match=r"ended or stopped .*call resume\(\)"):
             runtime.get_execution("poison").result(WAIT)
 
 

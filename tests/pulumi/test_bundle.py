@@ -406,7 +406,7 @@ def test_the_command_names_what_is_not_installed(
     monkeypatch.setitem(sys.modules, "pulumi_component.bundle", None)
     done = CliRunner().invoke(cli, ["package"])
     assert done.exit_code == 6
-    assert "package needs mini-workflow[pulumi]" in done.output
+    assert "package needs the extra pulumi: run pip install 'mini-workflow[pulumi]'" in done.output
 
 
 # On the emulator
