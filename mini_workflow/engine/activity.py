@@ -115,15 +115,15 @@ class Activity:
             return cls(progress=progress)
         awaited = Awaited.from_text(head.waits)
         if look is None or (awaited is not None and not head.busy and awaited.kind in _PLAIN):
-            return cls.said_by(head, awaited, progress)
+            return cls.from_head(head, awaited, progress)
         try:
             with look() as seen:
                 return seen.activity(awaited, progress)
         except WireError:
-            return cls.said_by(head, awaited, progress)
+            return cls.from_head(head, awaited, progress)
 
     @classmethod
-    def said_by(
+    def from_head(
         cls, head: Head, awaited: Awaited | None, progress: tuple[Progress, ...]
     ) -> Activity:
         """Return the activity as far as the head says it."""
