@@ -184,7 +184,10 @@ def _queue(wait: Wait, activity: Activity, now: datetime) -> str:
 
 
 def _condition(wait: Wait, activity: Activity, now: datetime) -> str:
-    return f"waits until {wait.name or 'a condition holds'}{_since(wait, now)}"
+    name = wait.name
+    if name.isidentifier():  # of a function
+        name = name.replace("_", " ").strip()
+    return f"waits until {name or 'a condition holds'}{_since(wait, now)}"
 
 
 def _update(wait: Wait, activity: Activity, now: datetime) -> str:

@@ -57,9 +57,11 @@ class LimitRun:
             if ctx.info.history_length >= max(SHORTEST_RUN, len(granting)):
                 ctx.continue_as_new(self._name, granting.to_plain(self._now()))
             self._set_timer()
-            await ctx.wait_for(self._is_time)
+            await ctx.wait_for(self.the_limit_can_grant_slots)
 
-    def _is_time(self) -> bool:
+    # The name of a condition is shown: "Waits until the limit can grant slots".
+    def the_limit_can_grant_slots(self) -> bool:
+        """Return whether a message has come, or the time at which a slot is free."""
         return self._changed or (self._timer is not None and self._timer.done())
 
     def _set_timer(self) -> None:

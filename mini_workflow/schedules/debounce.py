@@ -42,14 +42,18 @@ class DebounceRun:
         """Take calls until they have ceased, start the execution, and return its id."""
         ctx = self._ctx
         ctx.on_update("call", self._call)
-        await ctx.wait_for(lambda: self._asked is not None)
+        await ctx.wait_for(self.a_call_is_received)
         while True:
             if ctx.info.history_length >= LONGEST_RUN:
                 ctx.continue_as_new(self._workflow, self._asked)
             self._called = False
             # A duration, not a time of the clock, so that a change of the clock does not change it.
             timer = ctx.sleep(timedelta(milliseconds=self._left()))
-            await ctx.wait_for(lambda timer=timer: timer.done() or self._called)
+
+            def calls_ended(timer: Any = timer) -> bool:
+                return bool(timer.done() or self._called)
+
+            await ctx.wait_for(calls_ended)
             if timer.done():
                 break
             timer.cancel()
@@ -62,6 +66,11 @@ class DebounceRun:
         )
         ctx.start(wanted, id=asked["id"], tags=asked["tags"], headers=asked.get("headers"))
         return str(asked["id"])
+
+    # The names of conditions are shown: "Waits until a call is received".
+    def a_call_is_received(self) -> bool:
+        """Return whether there was a call."""
+        return self._asked is not None
 
     def _call(
         self,

@@ -139,7 +139,7 @@ class ScheduleRun:
         if self._changed:
             return
         if self._state["paused"] is not None:
-            await ctx.wait_for(lambda: self._changed)
+            await ctx.wait_for(self.it_is_changed)
             return
         if self._problem:
             until = ctx.now() + TRY_AGAIN
@@ -149,8 +149,17 @@ class ScheduleRun:
             if ahead:
                 until = min(until, _moment(self._at(ahead[0])))
         timer = ctx.sleep_until(until)
-        await ctx.wait_for(lambda: self._changed or timer.done())
+
+        def the_next_time_is_due() -> bool:
+            return self._changed or timer.done()
+
+        await ctx.wait_for(the_next_time_is_due)
         timer.cancel()
+
+    # The names of conditions are shown: "Waits until it is changed".
+    def it_is_changed(self) -> bool:
+        """Return whether a message has changed the schedule."""
+        return self._changed
 
     # Starts
 

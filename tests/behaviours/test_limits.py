@@ -69,6 +69,8 @@ def test_102_a_list_counts_what_waits_for_a_slot(runtime: Stage) -> None:
     said = eventually(listed)
     assert " Meanwhile waits for slots of its limit to run 5 tasks: pass_through, " in said
     assert said.endswith(" and 2 more.")
+    granting = runtime.get_execution(f"limit:{NARROW.name}")
+    assert "Waits until the limit can grant slots" in waits(runtime, granting, "Waits")
     for name in names:
         gate(name).open()
     assert execution.result(WAIT) == names
