@@ -60,6 +60,14 @@ def _read_workers(
     return found
 
 
+processes_option = click.option(
+    "--processes",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Run tasks in so many processes; 0 runs them on threads.",
+)
+
 worker_option = click.option(
     "--worker",
     "workers",
@@ -226,13 +234,7 @@ def _status_of(client: Client, execution_id: str) -> Status | None:
 @arguments_argument
 @id_option
 @_start_options
-@click.option(
-    "--processes",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Run tasks in so many processes; 0 runs them on threads.",
-)
+@processes_option
 @worker_option
 @label_option
 @click.option("--quiet", "-q", is_flag=True, help="Print the result alone.")
@@ -295,13 +297,7 @@ def run(
     "mini-workflow --backend postgresql://db/app worker orders --label gpu",
 )
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
-@click.option(
-    "--processes",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Run tasks in so many processes; 0 runs them on threads.",
-)
+@processes_option
 @worker_option
 @label_option
 @json_option
