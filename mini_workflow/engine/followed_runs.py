@@ -31,13 +31,13 @@ class FollowedRun(Generic[_T]):
     """A run as far as it was read, and what was `made` of it: anew for each run. One thread at a time."""
 
     def __init__(self, name: str, lines: ReadLines, make: Callable[[], _T]) -> None:
-        self.made = make()
         self._name = name
         self._lines = lines
         self._make = make
         self._begin(0)
 
     def _begin(self, base: int) -> None:
+        self.made = self._make()
         self._reader = LinesReader()
         self._number = base
         self._run: tuple[int, int] | None = None
@@ -51,13 +51,11 @@ class FollowedRun(Generic[_T]):
         run = head.run, head.started_at
         if run != self._run:
             self._begin(head.base)
-            self.made = self._make()
         lines = self._lines(self._name, self._number)
         if not lines:
             return False
         if self._run is not None and wire.kind_of(lines[0]) == ExecutionStarted.__name__:
             self._begin(head.base)
-            self.made = self._make()
         self._run = None
         self.made.take(lines, list(self._reader.take(lines)))
         self._number += len(lines)
