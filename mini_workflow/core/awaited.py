@@ -55,9 +55,9 @@ class Awaited:
 
     `until` is the time at which a timer fires, `deadline` the time at which the code gives up, `line` the
     user's line as ``file:line in function``. `also` are other operations that are awaited together with
-    it, as pairs of kind and name, and `count` is the number of them all. If more are awaited than `also`
-    names, `kinds` are pairs of a kind and the number of all operations of that kind, in the order of their
-    description. At most WIDEST operations are counted.
+    it, as pairs of kind and name. If more are awaited than `also` names, `kinds` are pairs of a kind and
+    the number of all operations of that kind, in the order of their description. At most WIDEST operations
+    are counted.
     """
 
     kind: str
@@ -68,7 +68,6 @@ class Awaited:
     deadline: int | None = None
     line: str = ""
     also: tuple[tuple[str, str], ...] = ()
-    count: int = 1
     kinds: tuple[tuple[str, int], ...] = ()
 
     def to_text(self) -> str:
@@ -108,12 +107,10 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "until": _TIME,
     "deadline": _TIME,
     "line": (str,),
-    "count": _NUMBER,
 }
 _DEFAULTS: Final[dict[str, tuple[Any, ...]]] = {
     **dict.fromkeys(_TYPES, ("", 0, None)),
     "also": ((),),
-    "count": (1,),
     "kinds": ((),),
 }
 """The values of the fields that are not written."""
@@ -154,7 +151,7 @@ def waits_of(run: Run) -> str:
         if known[1] == shape:
             return known[2]
         # The same operation, as long as it is the first, was awaited before.
-        before = Awaited.from_text(known[2]) if first is not None else None
+        before = Awaited.from_text(known[2])
         since = None if before is None else before.since
     text = _text(run, leaves, since)
     run.awaited = (first, shape, text)
@@ -223,7 +220,7 @@ def _text(run: Run, leaves: list[_Leaf], since: int | None = None) -> str:
     if len(leaves) > 1:
         others = (other.subject or ("", "", 0) for other in leaves[1 : 1 + SHOWN])
         also = tuple((kind, name[:LONGEST]) for kind, name, _ in others)
-        found = replace(found, also=also, count=len(leaves))
+        found = replace(found, also=also)
     if len(leaves) > 1 + SHOWN:
         kinds = Counter("" if leaf.subject is None else leaf.subject[0] for leaf in leaves)
         found = replace(found, kinds=tuple(kinds.items()))
