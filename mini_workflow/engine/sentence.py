@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -54,16 +54,14 @@ def sentence_of(
     if waits[0].worker in unserved and waits[0].worker:
         first = f"waits for worker {waits[0].worker} to run task {waits[0].name}"
         said = first + _since(waits[0], now)
-    elif len(same := [one for one in waits if one.kind == waits[0].kind]) > 1 and (
-        waits[0].kind in _PLURAL
-    ):
+    elif len(same := _alike(waits[0], waits)) > 1 and waits[0].kind in _PLURAL:
         told = max(len(same), numbers.get(waits[0].kind, 0))
         said = _together(same, now, told)
-        waits = (waits[0], *(one for one in waits if one.kind != waits[0].kind))
+        waits = (waits[0], *(one for one in waits if one not in same))
     else:
         said = _clause(waits[0], activity, now)
     text = f"{said[0].upper()}{said[1:]}."
-    others = _meanwhile(waits[1:], activity, now)
+    others = _meanwhile(waits[1:], activity, now, numbers)
     shown = [words for words, _ in others[:SHOWN]]
     named = told + sum(number for _, number in others)
     more = sum(number for _, number in others[SHOWN:]) + max(0, sum(numbers.values()) - named)
@@ -74,9 +72,17 @@ def sentence_of(
     return _printable(text)
 
 
-def _meanwhile(waits: Sequence[Wait], activity: Activity, now: datetime) -> list[tuple[str, int]]:
+def _alike(wait: Wait, waits: Sequence[Wait]) -> list[Wait]:
+    """Return the waits that are told together with one: those of its kind, and for slots of its limit."""
+    of_limit = None if wait.kind != "slot" else wait.limit
+    return [one for one in waits if one.kind == wait.kind and of_limit in (None, one.limit)]
+
+
+def _meanwhile(
+    waits: Sequence[Wait], activity: Activity, now: datetime, numbers: Mapping[str, int]
+) -> list[tuple[str, int]]:
     """Return the words for what is open beside the first, each with the number of waits that they tell of:
-    those for slots of one limit together.
+    those for slots of one limit together. `numbers` are those of all waits of a kind that is not named whole.
     """
     found: list[tuple[str, int]] = []
     told: set[str] = set()
@@ -85,8 +91,8 @@ def _meanwhile(waits: Sequence[Wait], activity: Activity, now: datetime) -> list
             found.append((_clause(one, activity, now, brief=True), 1))
         elif one.limit not in told:
             told.add(one.limit)
-            same = [other for other in waits if other.kind == "slot" and other.limit == one.limit]
-            number = max(len(same), dict(activity.kinds).get("slot", 0))
+            same = _alike(one, waits)
+            number = max(len(same), numbers.get("slot", 0))
             words = (
                 _clause(one, activity, now, brief=True)
                 if number == 1
