@@ -130,23 +130,12 @@ class Tasks:
         loop, clock, at = recorder.loop, recorder.loop.clock, 0
         if clock is not None and clock > loop.now and recorder.state.limits is not None:
             at = loop.begins_at()
-        recorder.emit(
-            events.TaskScheduled(
-                seq,
-                name,
-                plan,
-                timeout,
-                recorder.refused,
-                heartbeat_timeout,
-                call,
-                worker,
-                at if at > loop.now else 0,
-                undoes,
-                seq if mapped is not None else part_of,
-                mapped,
-                limit,
-            )
+        at, refused, quiet = at if at > loop.now else 0, recorder.refused, heartbeat_timeout
+        part = seq if mapped is not None else part_of
+        event = events.TaskScheduled(
+            seq, name, plan, timeout, refused, quiet, call, worker, at, undoes, part, mapped, limit
         )
+        recorder.emit(event)
         future = TaskFuture(seq, name, loop=loop, tasks=self)
         if undo is not None:
             future.undo = as_it_is_now(undo)
@@ -341,18 +330,11 @@ class Tasks:
         task, call = state.tasks.get(seq), self._calls.get(seq)
         if task is None or call is None or task.waits or task.retry_at is not None:
             return None
+        number, name, worker, headers = task.attempt, task.name, task.worker, state.headers
+        timeout, quiet, heartbeat = task.timeout, task.heartbeat_timeout, task.heartbeat
+        (payload, is_async), since = call, task.since
         return RunTask(
-            seq,
-            task.attempt,
-            task.name,
-            call[0],
-            task.timeout,
-            call[1],
-            task.heartbeat_timeout,
-            task.heartbeat,
-            task.worker,
-            state.headers,
-            task.since,
+            seq, number, name, payload, timeout, is_async, quiet, heartbeat, worker, headers, since
         )
 
     def clear(self) -> None:
