@@ -14,7 +14,7 @@ import importlib.util
 import pickle
 import sys
 from binascii import crc32
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final
@@ -96,7 +96,7 @@ class SharedCall(CallInProcess):
         function: FunctionType | PlainFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        contents: Sequence[Any] = (),
+        contents: list[Any] | tuple[()] = (),
     ) -> None:
         """Take a function of a module; or a plain one, which is made anew for each attempt, with the
         `contents` of its captured variables.
@@ -146,11 +146,12 @@ def share_call(
         and (not args or leaves.issuperset(map(type, args)))
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
-        module = sys.modules.get(function.__module__)
-        # A short way for functions of a module; is_importable also finds those of a class.
-        is_global = module is not None and module.__dict__.get(function.__qualname__) is function
-        if is_global or ("<" not in function.__qualname__ and is_importable(function)):
-            return SharedCall(function, args, kwargs)
+        if "<" not in (qualname := function.__qualname__):
+            module = sys.modules.get(function.__module__)
+            # A short way for functions of a module; is_importable also finds those of a class.
+            is_global = module is not None and module.__dict__.get(qualname) is function
+            if is_global or is_importable(function):
+                return SharedCall(function, args, kwargs)
         plain = plain_function(function)
         if plain is not None:
             contents: list[Any] = []

@@ -86,8 +86,11 @@ class ExecutionState:
     durations: OpenDurations
     cancelled_tasks: dict[int, int]
     """The attempts in flight whose task was cancelled, by its number, until they are reported."""
+    _cancelled_tasks: dict[int, int] | None
+    """The same without making it, as in `made`."""
     released: dict[int, None]
     """The numbers of the tasks whose attempts were handed back by a runtime that closed."""
+    _released: dict[int, None] | None
     promises: OpenPromises
     children: dict[int, OpenChild]
     child_ids: dict[int, str]
@@ -363,20 +366,22 @@ class ExecutionState:
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
-        if seq in self.cancelled_tasks:
-            del self.cancelled_tasks[seq]
+        if (cancelled := self._cancelled_tasks) and seq in cancelled:
+            del cancelled[seq]
             return
         task = self.tasks.pop(seq)
         if task.retry_at is None:
             self.in_flight -= 1
-            self._give_back(task)
+            if task.limit is not None:
+                self._give_back(task)
         else:
             self.durations.end(seq)
         if task.part_of:
             count_ended(self.maps, task.part_of, event)
         if self.deadlines.open:
             self.deadlines.drop(seq)
-        self.released.pop(seq, None)
+        if self._released:
+            self._released.pop(seq, None)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]

@@ -54,7 +54,7 @@ class TaskFuture(WorkflowFuture[Any]):
     __slots__ = ("_tasks", "name", "seq", "undo")
 
     def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, tasks: Tasks) -> None:
-        super().__init__(loop=loop)
+        WorkflowFuture.__init__(self, loop=loop)  # pyright: ignore[reportUnknownMemberType]
         self.undo: Callable[..., Any] | None = None
         self.seq = seq
         self.name = name
@@ -269,7 +269,7 @@ class Tasks:
                 raise
         if recorded is not None and not recorded.calls_next():
             return seq, name, captured, ""
-        call = codec.fingerprint(function, args, kwargs)
+        call = codec.fingerprint(function, args, kwargs, captured and captured[0])
         if call.startswith(name) and call[len(name)] == "#":
             call = call[len(name) :]
         return seq, name, captured, call
