@@ -143,7 +143,7 @@ def decide(
         taken.extend(recorder.take())
     if loop.fault is None:
         alike = len(messages) > 1 and _ENDS.issuperset(map(type, messages))
-        with loop.hooked() if alike else nullcontext():
+        with loop.with_hooks() if alike else nullcontext():
             for index, message in enumerate(messages):
                 if type(message) is Tick and index and _notice_the_clock(run, messages, now):
                     # Durations that began with a message before this one, such as a delayed start.

@@ -42,7 +42,7 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
         recorded = recorder.recorded = RecordedEvents(
             history, python, run.place, recorder.begin_comparison()
         )
-        with run.loop.hooked():
+        with run.loop.with_hooks():
             while run.fault is None and (event := recorded.next_incoming()) is not None:
                 run.deliver(event)
     except (NonDeterminismError, WireError) as error:

@@ -87,7 +87,7 @@ class ExecutionState:
     cancelled_tasks: dict[int, int]
     """The attempts in flight whose task was cancelled, by its number, until they are reported."""
     _cancelled_tasks: dict[int, int] | None
-    """The same without making it, as in `made`."""
+    """The same, None if it was not made."""
     released: dict[int, None]
     """The numbers of the tasks whose attempts were handed back by a runtime that closed."""
     _released: dict[int, None] | None
@@ -287,9 +287,7 @@ class ExecutionState:
         if self.length:
             raise WireError("ExecutionStarted twice in one history")
         self.condition = "running"
-        self.seed = event.seed
-        self.key = event.key
-        self.started_at = event.at
+        self.seed, self.key, self.started_at = event.seed, event.key, event.at
         if event.tags:
             self.tags = dict(event.tags)
         self.headers = event.headers
@@ -385,9 +383,7 @@ class ExecutionState:
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]
-        task.attempt = event.attempt
-        task.retry_at = event.retry_at
-        task.since = event.at
+        task.attempt, task.retry_at, task.since = event.attempt, event.retry_at, event.at
         self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
@@ -443,8 +439,7 @@ class ExecutionState:
             self.signal_ids[event.id] = None
 
     def _cancel_requested(self, event: events.CancelRequested) -> None:
-        self.cancel_requested = True
-        self.cancelled_by = event.id or self.cancelled_by
+        self.cancel_requested, self.cancelled_by = True, event.id or self.cancelled_by
 
     def wait_for_promise(self, seq: int) -> None:
         """Set the timer of a promise to the time at which the promise ends without a value."""

@@ -144,7 +144,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
         self.generators = OpenGenerators()
-        self._is_hooked = False
+        self._has_hooks = False
         """Whether the hooks of asynchronous generators are those of this loop already."""
 
     def refuse(self, what: str, instead: str) -> NoReturn:
@@ -170,7 +170,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         outer, outer_hooks = running_loop(), None
         outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
-        if not self._is_hooked:
+        if not self._has_hooks:
             outer_hooks = sys.get_asyncgen_hooks()
             sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
         ready = self._ready
@@ -221,17 +221,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._owner.warn("a callback of the workflow failed: %r", error, exc_info=error)
 
     @contextmanager
-    def hooked(self) -> Generator[None]:
+    def with_hooks(self) -> Generator[None]:
         """Surround calls of `drain` that follow each other, so that they set the hooks of asynchronous
         generators once: that takes four audit events. No other code of a workflow runs in between.
         """
         outer_hooks = sys.get_asyncgen_hooks()
         try:
             sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
-            self._is_hooked = True
+            self._has_hooks = True
             yield
         finally:
-            self._is_hooked = False
+            self._has_hooks = False
             sys.set_asyncgen_hooks(*outer_hooks)
 
     def inside(self) -> _Inside:
