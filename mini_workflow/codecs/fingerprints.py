@@ -29,6 +29,8 @@ _MARSHAL_WITHOUT_REFERENCES: Final = 2
 """The version of marshal's format in which equal values are equal bytes."""
 _REMEMBERED: Final = 2048
 _known: dict[int, tuple[CodeType, str, int]] = {}
+_last: tuple[CodeType, str, int] | None = None
+"""The last of them, as in `calls.about_function`."""
 
 
 def fingerprint_call(
@@ -37,12 +39,14 @@ def fingerprint_call(
     """Return the fingerprint of a call. Never raises."""
     values: list[Any] = []
     if type(function) is FunctionType:
-        known = _known.get(id(function.__code__))
-        _, calls, details = known or _about(function)
+        known = _last
+        if known is None or known[0] is not function.__code__:
+            known = _about(function)
+        code, calls, details = known
         inner: Any = function
     else:
         inner = inner_function(function)
-        calls, details = name_of_call(function), 0
+        code, calls, details = None, name_of_call(function), 0
         outer: Any = function
         while isinstance(outer, partial):
             values.append(outer.args)  # pyright: ignore[reportUnknownMemberType]
@@ -54,14 +58,14 @@ def fingerprint_call(
         elif not isinstance(inner, (FunctionType, BuiltinFunctionType, type)):
             values.append(inner)
         if isinstance(inner, FunctionType):
-            details = _about(inner)[2]
+            code, _, details = _about(inner)
     if isinstance(inner, FunctionType):
         for cell in inner.__closure__ or ():
             try:
                 values.append(cell.cell_contents)
             except ValueError:  # a variable that is not yet set
                 values.append(None)
-        if inner.__defaults__ and inner.__name__ == LAMBDA:
+        if inner.__name__ == LAMBDA and code and code.co_argcount and inner.__defaults__:
             values.append(inner.__defaults__)
     if args:
         values.append(args)
@@ -71,8 +75,9 @@ def fingerprint_call(
 
 
 def _about(function: FunctionType) -> tuple[CodeType, str, int]:
+    global _last
     code = function.__code__
-    known = _known.get(id(code))
+    _last = known = _known.get(id(code))
     if known is not None:
         return known
     calls = name_of_call(function)
@@ -83,15 +88,16 @@ def _about(function: FunctionType) -> tuple[CodeType, str, int]:
         details = crc32(PurePath(code.co_filename).stem.encode("utf-8", "replace"))
     if len(_known) >= _REMEMBERED:
         _known.clear()
-    known = _known[id(code)] = (code, calls, details)
+    _last = known = _known[id(code)] = (code, calls, details)
     return known
 
 
 def _checksum(values: list[Any]) -> int:
-    for value in values:
-        kind = type_of(value)
-        if kind not in LEAVES and not (kind is tuple and LEAVES.issuperset(map(type, value))):
-            return crc32(_text(values).encode("utf-8", "replace"))
+    if not LEAVES.issuperset(map(type, values)):
+        for value in values:
+            kind = type_of(value)
+            if kind not in LEAVES and not (kind is tuple and LEAVES.issuperset(map(type, value))):
+                return crc32(_text(values).encode("utf-8", "replace"))
     return crc32(marshal.dumps(values, _MARSHAL_WITHOUT_REFERENCES))
 
 
