@@ -89,7 +89,7 @@ def small_heap() -> None:
     garbage for each event of a history. What of it has become garbage since, files among it, goes now and
     then.
     """
-    if next(_modules) % 20 == 0:
+    if next(_modules) % 50 == 0:
         gc.unfreeze()
     gc.collect()
     gc.freeze()

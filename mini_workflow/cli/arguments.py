@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mini_workflow.annotations import Text
-from mini_workflow.cli.failures import USAGE, Failed
+from mini_workflow.cli.failures import USAGE, Failed, status_of
 from mini_workflow.engine.client import Client
 from mini_workflow.errors import MiniWorkflowError, UsageError
 from mini_workflow.parameters import Parameters
@@ -29,8 +29,8 @@ def import_modules(names: Iterable[str]) -> None:
         module = _module_name(name)
         try:
             importlib.import_module(module)
-        except MiniWorkflowError:
-            raise
+        except MiniWorkflowError as error:
+            raise Failed(f"cannot import {module}: {error}", status_of(error)) from error
         except (Exception, SystemExit) as error:
             missing = isinstance(error, ModuleNotFoundError) and error.name
             remedy = (

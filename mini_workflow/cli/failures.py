@@ -14,11 +14,14 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.output import Command, discard, say
+from mini_workflow.cli.output import Command, discard, failed_context, say
+from mini_workflow.cli.remedy import translate
+from mini_workflow.engine.description import Description
 from mini_workflow.errors import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
     ExecutionClosed,
+    ExecutionError,
     ExecutionNotClosed,
     ExecutionNotFound,
     MailboxFull,
@@ -109,19 +112,36 @@ def status_of(error: BaseException) -> int:
     return next((status for kinds, status in _STATUS if isinstance(error, kinds)), FAILED)
 
 
-def in_one_line(error: BaseException) -> str:
-    """Return the message of an error on one line, with commands in the place of the library's calls."""
+def in_one_line(error: BaseException, *, execution_id: str = "", of_workflow: bool = False) -> str:
+    """Return the message of an error on one line, with commands in the place of the library's calls.
+
+    `execution_id` is the execution that the error is about. An error of the user's own code, with
+    `of_workflow`, is shown as it was raised.
+    """
     text = printable(" ".join(str(error).split()))
-    if isinstance(error, ExecutionNotFound) and error.execution_id:
-        kind, name, command = _parted(error.execution_id)
-        return f"there is no {kind} {name!r}; `mini-workflow {command}` lists those there are"
-    if isinstance(error, UnknownWorkflow):
-        return f"{text}; name that module before the command, as in `mini-workflow -m MODULE ...`"
-    if isinstance(error, ExecutionClosed) and error.execution_id:
-        return f"{text}; `mini-workflow result {error.execution_id}` shows what came of it"
+    if isinstance(error, (MiniWorkflowError, NotDone)) and not of_workflow:
+        return _with_commands(error, text, execution_id) or type(error).__name__
     if isinstance(error, (MiniWorkflowError, Failed)):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _with_commands(error: BaseException, text: str, execution_id: str) -> str:
+    name = execution_id or (error.execution_id if isinstance(error, ExecutionError) else "")
+    if isinstance(error, ExecutionNotFound) and name:
+        kind, name, command = _parted(name)
+        return f"there is no {kind} {name!r}; `mini-workflow {command}` lists those there are"
+    text = translate(text, failed_context(), name)
+    if isinstance(error, UnknownWorkflow):
+        return f"{text}; name that module before the command, as in `mini-workflow -m MODULE ...`"
+    if isinstance(error, ExecutionClosed) and name:
+        return f"{text}; `mini-workflow result {name}` shows what came of it"
+    return text
+
+
+def reason_of(description: Description) -> str:
+    """Return why an execution is blocked, with commands in the place of the library's calls."""
+    return translate(description.blocked_reason or "", failed_context(), description.id)
 
 
 def _parted(execution_id: str) -> tuple[str, str, str]:

@@ -68,6 +68,16 @@ class Command(click.Command):
         super().__init__(*args, **options)
         self.examples = examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line, and keep the context of an error: see `failed_context`."""
+        with _kept_on_error(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and keep the context of an error: see `failed_context`."""
+        with _kept_on_error(ctx):
+            return super().invoke(ctx)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, each on a line of its own."""
         with formatter.section("Examples"):
@@ -77,6 +87,24 @@ class Command(click.Command):
 
 class Group(Command, click.Group):
     """A group of commands whose help ends with examples."""
+
+
+_FAILED: Final = "mini_workflow.failed"
+
+
+@contextmanager
+def _kept_on_error(ctx: click.Context) -> Generator[None]:
+    try:
+        yield
+    except Exception:
+        ctx.meta.setdefault(_FAILED, ctx)  # the innermost is the first to get here
+        raise
+
+
+def failed_context() -> click.Context | None:
+    """Return the context of the command that has failed, or of the one that runs."""
+    ctx = click.get_current_context(silent=True)
+    return None if ctx is None else ctx.meta.get(_FAILED, ctx)
 
 
 def discard() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.failures import FAILED
+from mini_workflow.cli.failures import FAILED, in_one_line
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, complete_id, filter_options
 from mini_workflow.core.records import frozen
@@ -102,9 +102,10 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
     done, failed = 0, list[dict[str, str]]()
     for name, error in do_each(client, matching.names(), action.do):
         if error is not None:
-            failed.append({"id": name, "error": str(error)})
+            said = in_one_line(error, execution_id=name)
+            failed.append({"id": name, "error": said})
             if not as_json:
-                note(f"{name}: {error}")
+                note(f"{name}: {said}")
         else:
             done += 1
             if not as_json:

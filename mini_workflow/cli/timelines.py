@@ -212,7 +212,8 @@ def _plain(codec: Codec, payload: Payload) -> Payload:
 
 
 def _tell_failure(execution: Execution[Any], status: str, failure: BaseException) -> None:
-    say(styled(status), f": {in_one_line(failure)}", err=True)
+    of_workflow = not isinstance(failure, ExecutionBlocked)
+    say(styled(status), f": {in_one_line(failure, of_workflow=of_workflow)}", err=True)
     print_stacks(execution, err=True)
 
 

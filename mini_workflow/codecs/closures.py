@@ -16,7 +16,6 @@ import sys
 from binascii import crc32
 from collections.abc import Callable, Iterator
 from functools import partial
-from operator import attrgetter
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final
 
@@ -25,9 +24,10 @@ from mini_workflow.codecs import picklers
 from mini_workflow.codecs.forbidden import MARK, Refused, instead_of, refusal
 from mini_workflow.codecs.functions import (
     LEAVES,
+    PlainFunction,
     is_plain_data,
-    is_plain_function,
     make_simple,
+    plain_function,
     simple_parts,
 )
 from mini_workflow.codecs.names import is_importable, type_of
@@ -52,8 +52,6 @@ _DILL: Final = b"D"
 _HEADER: Final = b";".join((FORMAT, PYTHON.encode(), MAGIC.encode(), b""))
 _CHECKSUM_BYTES: Final = 4
 _START: Final = len(_HEADER) + 1 + _CHECKSUM_BYTES
-
-_contents_of: Final = attrgetter("cell_contents")
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -91,19 +89,19 @@ class SharedCall(CallInProcess):
     restored call has a function and variables of its own, unless it is the function of a module.
     """
 
-    __slots__ = ("args", "code", "contents", "function", "globals", "kwargs")
+    __slots__ = ("args", "contents", "function", "kwargs")
 
     def __init__(
         self,
-        function: FunctionType,
+        function: FunctionType | PlainFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        contents: tuple[Any, ...] | None,
+        contents: list[Any] | tuple[()] = (),
     ) -> None:
-        """`contents` are the values of the captured variables; None for a function of a module."""
-        self.function = function if contents is None else None
-        self.code = function.__code__
-        self.globals = function.__globals__
+        """Take a function of a module; or a plain one, which is made anew for each attempt, with the
+        `contents` of its captured variables.
+        """
+        self.function = function
         self.contents = contents
         self.args = args
         self.kwargs = kwargs
@@ -145,21 +143,28 @@ def share_call(
     leaves: frozenset[type] = LEAVES
     if (
         type(function) is FunctionType
-        and leaves.issuperset(map(type, args))
+        and (not args or leaves.issuperset(map(type, args)))
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
-        module = sys.modules.get(function.__module__)
-        # A short way for functions of a module; is_importable also finds those of a class.
-        is_global = module is not None and module.__dict__.get(function.__qualname__) is function
-        if is_global or is_importable(function):
-            return SharedCall(function, args, kwargs, None)
-        cells = function.__closure__
-        try:
-            contents = () if cells is None else tuple(map(_contents_of, cells))
-        except ValueError:  # a variable that is not yet set
-            return capture_call(function, args, kwargs)
-        if leaves.issuperset(map(type, contents)) and is_plain_function(function):
-            return SharedCall(function, args, kwargs, contents)
+        if "<" not in (qualname := function.__qualname__):
+            module = sys.modules.get(function.__module__)
+            # A short way for functions of a module; is_importable also finds those of a class.
+            is_global = module is not None and module.__dict__.get(qualname) is function
+            if is_global or is_importable(function):
+                return SharedCall(function, args, kwargs)
+        plain = plain_function(function)
+        if plain is not None:
+            contents: list[Any] = []
+            try:
+                for cell in function.__closure__ or ():
+                    content = cell.cell_contents
+                    if type(content) not in leaves:
+                        break
+                    contents.append(content)
+                else:
+                    return SharedCall(plain, args, kwargs, contents)
+            except ValueError:  # a variable that is not yet set
+                pass
     elif not kwargs and any(hasattr(type_of(value), SHARE) for value in args):
         try:
             return HandedCall(function, args)
@@ -183,9 +188,9 @@ def restore_call(payload: CapturedCall) -> Call:
     """
     if isinstance(payload, SharedCall):
         function = payload.function
-        if function is None:
-            cells = tuple(map(CellType, payload.contents or ()))
-            function = FunctionType(payload.code, payload.globals, None, None, cells)
+        if isinstance(function, PlainFunction):
+            cells = tuple([CellType(content) for content in payload.contents])
+            function = FunctionType(function.code, function.space, None, None, cells)
         return function, payload.args, dict(payload.kwargs)
     if isinstance(payload, HandedCall):
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import marshal
 import pickle
 import sys
-from types import CellType, CodeType, FunctionType, GenericAlias, MethodType
+from operator import attrgetter
+from types import CellType, CodeType, FunctionType, GenericAlias, MethodType, ModuleType
 from typing import Any, Final
 
 from mini_workflow.class_names import module_name
@@ -50,24 +51,66 @@ def unmarshalled(data: bytes) -> CodeType:
     return code
 
 
-def is_plain_function(function: FunctionType) -> bool:
-    """Return whether the code and the globals of a module suffice to rebuild the function, apart from its
-    captured variables.
+_traits_in: Final = attrgetter(
+    *("__name__", "__qualname__", "__module__", "__doc__", "__annotations__", "__dict__")
+)
+
+
+class PlainFunction:
+    """Functions that differ in their captured variables only: their `code` and the globals (`space`) of their
+    module suffice to make them anew.
     """
-    code, space = function.__code__, function.__globals__
+
+    __slots__ = ("code", "module", "space", "takes_arguments", "traits")
+
+    def __init__(
+        self, code: CodeType, module: ModuleType, space: dict[str, Any], traits: tuple[Any, ...]
+    ) -> None:
+        """Take what they have in common. The `traits` are what `_traits_in` reads."""
+        self.code = code
+        self.module = module
+        self.space = space
+        self.traits = traits
+        self.takes_arguments = bool(code.co_argcount or code.co_kwonlyargcount)
+
+
+_last: PlainFunction | None = None
+"""That of the last function: a workflow that starts many tasks mostly gives them functions of one code."""
+
+
+def plain_function(function: FunctionType) -> PlainFunction | None:
+    """Return what a function has in common with the others of its code; None if more than that is needed to
+    make it anew, apart from its captured variables.
+    """
+    global _last
+    last, space, traits = _last, function.__globals__, _traits_in(function)
+    if (
+        last is not None
+        and last.code is function.__code__
+        and last.space is space
+        and last.traits == traits
+        and sys.modules.get(traits[2]) is last.module
+        # To read them takes long, since each is an audit event.
+        and not (last.takes_arguments and (function.__defaults__ or function.__kwdefaults__))
+    ):
+        return last
+    code = function.__code__
+    name, qualname, home, doc, annotations, attributes = traits
     documented = code.co_consts[0] if code.co_consts else None
-    name = space.get("__name__")
-    module = sys.modules.get(name) if type(name) is str else None
-    return (
-        not (function.__defaults__ or function.__kwdefaults__ or function.__annotations__)
-        and function.__name__ == code.co_name
-        and function.__qualname__ == code.co_qualname
-        and function.__module__ == name
-        and function.__doc__ == (documented if type(documented) is str else None)
-        and not function.__dict__
+    module = sys.modules.get(home) if type(home) is str else None
+    if (
+        not (function.__defaults__ or function.__kwdefaults__ or annotations or attributes)
+        and name == code.co_name
+        and qualname == code.co_qualname
+        and space.get("__name__") == home
+        and doc == (documented if type(documented) is str else None)
         and module is not None
         and module.__dict__ is space
-    )
+    ):
+        # The dicts are the function's own, and may change.
+        _last = PlainFunction(code, module, space, (*traits[:4], {}, {}))
+        return _last
+    return None
 
 
 def traits_of(function: FunctionType, home: str) -> dict[str, Any] | None:

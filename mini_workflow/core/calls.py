@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypedDict, Ty
 from zlib import crc32
 
 from mini_workflow.core.limit import Limit
-from mini_workflow.core.records import frozen
+from mini_workflow.core.records import frozen, record
 from mini_workflow.core.retry import RetryPolicy
 from mini_workflow.errors import ClosureNotSerializable, UsageError
 
@@ -56,6 +56,36 @@ class Code:
 
 _known: dict[int, Code] = {}
 """The facts by the id() of the code. Each entry keeps its code alive, so that the id stays its own."""
+
+
+@record
+class Function:
+    """Facts about a function that do not depend on its captured variables: the `name` of its tasks, the
+    captured variable that its code `assigns` (empty for none), and whether a call `is_async`.
+    """
+
+    name: str
+    assigns: str
+    is_async: bool
+
+
+_last: tuple[CodeType, str, Function] | None = None
+"""The code, the name and the facts of the last function: mostly the next one has the same code. To read the
+code of a function, and to take an id(), are audit events, which cost more than this comparison."""
+
+
+def about_function(function: Callable[..., Any]) -> Function:
+    """Return the facts about the callable of a task."""
+    global _last
+    if type(function) is not FunctionType or function.__dict__:
+        assigns = _assigned(function.__code__) if type(function) is FunctionType else ""
+        return Function(default_name(function), assigns, is_async(function))
+    code, last = function.__code__, _last
+    if last is not None and last[0] is code and last[1] == function.__name__:
+        return last[2]
+    about = Function(default_name(function), _assigned(code), is_async(function))
+    _last = (code, function.__name__, about)
+    return about
 
 
 def inner_function(function: Any) -> Any:
@@ -205,23 +235,24 @@ class TaskDecorator(Protocol):
 
 
 def check_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: set[str]
+    function: Callable[..., Any],
+    assigns: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: set[str],
 ) -> None:
-    """Check the call of a task. `options` are the names of the engine's own arguments that were given.
+    """Check the call of a task. `assigns` is that of `Function`. `options` are the names of the engine's own
+    arguments that were given.
 
     Raises ClosureNotSerializable if the function assigns a captured variable, and UsageError if an
     argument could be an option of the engine or a parameter of the function, or is neither.
     """
-    if (
-        type(function) is FunctionType
-        and (code := function.__code__).co_freevars
-        and (lost := _assigned(code))
-    ):
+    if assigns:
         raise ClosureNotSerializable(
-            f"{function.__qualname__} assigns the captured variable {lost!r} (nonlocal); a task works "
+            f"{function.__qualname__} assigns the captured variable {assigns!r} (nonlocal); a task works "
             "on a copy, so the workflow would never see it: return the value, and assign it in the "
             "workflow",
-            variable=lost,
+            variable=assigns,
         )
     if not options and not kwargs:
         return
@@ -257,6 +288,8 @@ _assignments: dict[int, tuple[CodeType, str]] = {}
 
 def _assigned(code: CodeType) -> str:
     """Return a captured variable that the code assigns, or an empty text."""
+    if not code.co_freevars:
+        return ""
     entry = _assignments.get(id(code))
     if entry is not None:
         return entry[1]

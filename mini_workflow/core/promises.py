@@ -36,7 +36,7 @@ def read_token(token: str) -> tuple[str, int, str]:
     parts = token.split(_SEPARATOR)
     if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
         return parts[0], int(parts[1]), parts[2]
-    raise PromiseNotOpen(f"{token!r} is not the token of a promise: give its .token unchanged")
+    raise PromiseNotOpen(f"{token!r} is not the token of a promise: give its token unchanged")
 
 
 def reason_of(why: str | BaseException) -> BaseException:

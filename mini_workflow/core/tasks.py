@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from mini_workflow.core import events
 from mini_workflow.core.calls import (
+    about_function,
     check_call,
-    default_name,
-    is_async,
     is_lambda,
     takes_result,
 )
@@ -52,10 +51,11 @@ class TaskFuture(WorkflowFuture[Any]):
     `undo` takes the task back if it has succeeded and the execution fails later.
     """
 
-    undo: Callable[..., Any] | None = None
+    __slots__ = ("_tasks", "name", "seq", "undo")
 
     def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, tasks: Tasks) -> None:
-        super().__init__(loop=loop)
+        WorkflowFuture.__init__(self, loop=loop)  # pyright: ignore[reportUnknownMemberType]
+        self.undo: Callable[..., Any] | None = None
         self.seq = seq
         self.name = name
         self._tasks = tasks
@@ -130,16 +130,12 @@ class Tasks:
         loop, clock, at = recorder.loop, recorder.loop.clock, 0
         if clock is not None and clock > loop.now and recorder.state.limits is not None:
             at = loop.begins_at()
-        recorder.emit(
-            events.TaskScheduled(
-                *(seq, name, plan, timeout, recorder.refused, heartbeat_timeout, call, worker),
-                begun=at if at > loop.now else 0,
-                undoes=undoes,
-                part_of=seq if mapped is not None else part_of,
-                map=mapped,
-                limit=limit,
-            )
+        at, refused, quiet = at if at > loop.now else 0, recorder.refused, heartbeat_timeout
+        part = seq if mapped is not None else part_of
+        event = events.TaskScheduled(
+            seq, name, plan, timeout, refused, quiet, call, worker, at, undoes, part, mapped, limit
         )
+        recorder.emit(event)
         future = TaskFuture(seq, name, loop=loop, tasks=self)
         if undo is not None:
             future.undo = as_it_is_now(undo)
@@ -247,8 +243,9 @@ class Tasks:
             return None
         if limit is not None:
             see_to_limit(recorder, limit["name"])
+        about = about_function(function)
         if name is None:
-            name = default_name(function)
+            name = about.name
         seq, recorded, codec = recorder.seq + 1, recorder.recorded, recorder.codec
         if recorded is not None and is_lambda(function):
             # In older histories all lambdas have the same name.
@@ -258,21 +255,21 @@ class Tasks:
         if recorded is not None and recorded.stands_next(kinds, seq, name, recorder.refused):
             if seq in recorded.open_tasks:
                 try:
-                    captured = codec.capture(carried, args, kwargs), is_async(function)
+                    captured = codec.capture(carried, args, kwargs), about.is_async
                 except SerializationError as error:
                     recorder.loop.fault = error
                     raise Halt from error
         else:
             try:
-                check_call(function, args, kwargs, options)
-                asynchronous = is_async(function)
-                captured = codec.capture(carried, args, kwargs), asynchronous
+                if about.assigns or options or kwargs:
+                    check_call(function, about.assigns, args, kwargs, options)
+                captured = codec.capture(carried, args, kwargs), about.is_async
             except Exception:
                 recorder.refused += 1
                 raise
         if recorded is not None and not recorded.calls_next():
             return seq, name, captured, ""
-        call = codec.fingerprint(function, args, kwargs)
+        call = codec.fingerprint(function, args, kwargs, captured and captured[0])
         if call.startswith(name) and call[len(name)] == "#":
             call = call[len(name) :]
         return seq, name, captured, call
@@ -329,14 +326,15 @@ class Tasks:
 
     def attempt(self, seq: int) -> RunTask | None:
         """Return the command for the attempt of a task that is to be in flight now, or None."""
-        task, call = self._recorder.state.tasks.get(seq), self._calls.get(seq)
+        state = self._recorder.state
+        task, call = state.tasks.get(seq), self._calls.get(seq)
         if task is None or call is None or task.waits or task.retry_at is not None:
             return None
-        payload, is_asynchronous = call
+        number, name, worker, headers = task.attempt, task.name, task.worker, state.headers
+        timeout, quiet, heartbeat = task.timeout, task.heartbeat_timeout, task.heartbeat
+        (payload, is_async), since = call, task.since
         return RunTask(
-            *(seq, task.attempt, task.name, payload, task.timeout, is_asynchronous),
-            *(task.heartbeat_timeout, task.heartbeat, task.worker),
-            *(self._recorder.state.headers, task.since),
+            seq, number, name, payload, timeout, is_async, quiet, heartbeat, worker, headers, since
         )
 
     def clear(self) -> None:

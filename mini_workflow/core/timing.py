@@ -92,9 +92,7 @@ def moment_text(at: int) -> str:
 def _duration(what: str, name: str, given: float | timedelta) -> int:
     wait = milliseconds(seconds(given))
     if wait > MAXIMUM_DURATION:
-        raise UsageError(
-            f"{what}: {name}={given!r} is more than a hundred years; give seconds or a timedelta"
-        )
+        raise UsageError(f"{what}: {name}={given} is more than a hundred years; give less")
     return wait
 
 
@@ -107,7 +105,7 @@ def _moment(what: str, given: Any) -> int:
     at = milliseconds((given - _EPOCH).total_seconds())
     if not 0 <= at <= MAXIMUM_MOMENT:
         raise UsageError(
-            f"{what}: start_at={given!r} is out of range; give a time in the years 1970 to 2170"
+            f"{what}: start_at={given} is out of range; give a time in the years 1970 to 2170"
         )
     return at
 

@@ -19,9 +19,7 @@ MAXIMUM_NAME: Final = 200
 def check_name(kind: str, name: object) -> None:
     """Raise UsageError unless `name` can be the name of a signal, query or update. `kind` says which."""
     if not isinstance(name, str) or not name or len(name) > MAXIMUM_NAME:
-        raise UsageError(
-            f"{name!r} is not the name of a {kind}: give a text of 1 to {MAXIMUM_NAME} characters"
-        )
+        raise UsageError(f"{kind} {name!r}: give a text of 1 to {MAXIMUM_NAME} characters")
 
 
 def check_reason(reason: object, by: object = "") -> None:

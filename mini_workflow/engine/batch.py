@@ -24,9 +24,9 @@ MESSAGES: Final = 200
 """The number of messages that one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for
 which the others wait. Our own bound."""
 
-OUTCOMES: Final = 500
+OUTCOMES: Final = 1_000
 """The number of messages that a turn may have if the next one is the outcome of a task, for which code takes
-some 30 microseconds. Our own bound."""
+some 30 microseconds: that is 30 ms. Our own bound."""
 
 
 class Batch:
@@ -149,7 +149,7 @@ def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskF
         failure = Failure.from_plain(outcome.failure)
         begun, ran_on = outcome.begun, outcome.ran_on
         return events.TaskFailed(now, seq, attempt, failure, heartbeat, begun, ran_on)
-    result = Payload(text=outcome.result)
+    result = Payload(outcome.result)
     return events.TaskCompleted(now, seq, attempt, result, outcome.begun, outcome.ran_on)
 
 

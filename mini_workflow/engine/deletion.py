@@ -55,7 +55,7 @@ def not_closed(head: Head, again: str = "") -> ExecutionNotClosed | None:
     name = head.execution_id
     return ExecutionNotClosed(
         f"execution {name!r} is {head.status}{again}, and only what has closed can be deleted: wait for "
-        "its end, or terminate() it; nothing was changed",
+        "its end, or call terminate(); nothing was changed",
         execution_id=name,
     )
 

@@ -288,7 +288,7 @@ class Execution(Generic[R_co]):
         self._settled = None
 
     def delete(self, reason: str = "", *, by: str = "") -> None:
-        """Delete an execution that has closed: its history, its tags and what was sent to it. Its children
+        """Delete an execution that has closed: its history, its tags and the messages to it. Its children
         stay. When this returns it is gone, and its id can be used again at once; to keep what it was,
         save its `recording` before. Nothing of it stays in the store: the `reason`, and `by`, who asks for
         it, are logged at INFO with its id.

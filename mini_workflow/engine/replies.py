@@ -93,7 +93,7 @@ def reset_refusal(request: events.ResetRequested, head: Head) -> MiniWorkflowErr
     if head.closed_at is None:
         return ExecutionNotClosed(
             f"execution {name!r} is {head.status} and can be run again once it has closed: wait for its "
-            "end, or terminate() it",
+            "end, or call terminate()",
             execution_id=name,
         )
     if request.how == "retry" and head.status == "completed":
@@ -321,9 +321,10 @@ def not_found(name: str) -> ExecutionNotFound:
 def blocked(head: Head) -> ExecutionBlocked:
     """Return the error about an update of an execution that cannot go on now."""
     name = head.execution_id
+    reason = (head.blocked_reason or "").rstrip(": ")
     return ExecutionBlocked(
-        f"execution {name!r} is blocked: {head.blocked_reason}. The update is kept, and is handled "
-        "once resume() lets the execution go on; ask again with the same id for the answer",
+        f"execution {name!r} is blocked: {reason}. The update is kept. Call resume() to have it handled, "
+        "and ask again with the same id for the answer",
         execution_id=name,
     )
 

@@ -12,12 +12,16 @@ import asyncio.taskgroups
 import asyncio.tasks
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
+from functools import wraps
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from mini_workflow.loop.ordered_set import OrderedSet
 
 T = TypeVar("T")
+
+# By this function an implementation of tasks leaves asyncio's set, see "Extending" in Python's documentation.
+_unregister_task: Callable[[Any], None] = asyncio.tasks._unregister_task  # pyright: ignore[reportPrivateUsage]
 
 _SPREAD: Final = 0x9E3779B97F4A7C15
 _HASH_MASK: Final = (1 << 56) - 1
@@ -26,7 +30,7 @@ _HASH_MASK: Final = (1 << 56) - 1
 def hash_base(identity: str) -> int:
     """Return the number from which the hashes of one execution's tasks and futures are counted.
 
-    The numbers of two executions are far apart, because asyncio keeps the tasks of all loops in one set.
+    The numbers of two executions are far apart, because asyncio enters the tasks of all loops into one set.
     """
     return crc32(identity.encode("utf-8", "surrogatepass")) * _SPREAD & _HASH_MASK
 
@@ -40,7 +44,8 @@ class WorkflowFuture(asyncio.Future[T]):
     __slots__ = ("_mw_hash",)
 
     def __init__(self, *, loop: Any) -> None:
-        super().__init__(loop=loop)
+        # A call of super() would take longer than this one.
+        asyncio.Future.__init__(self, loop=loop)  # pyright: ignore[reportUnknownMemberType]
         self._mw_hash = loop.last_hash = loop.last_hash + 1
 
     def __hash__(self) -> int:
@@ -70,6 +75,9 @@ class WorkflowTask(asyncio.Task[Any]):
         self._numbering = loop
         self.context = copy_context() if context is None else context
         super().__init__(coro, loop=loop, name=name, context=self.context)
+        # asyncio has one set of the tasks of all loops. Each `asyncio.run` of the process would go through
+        # those of all executions in memory. The loop keeps its own, see `install`.
+        _unregister_task(self)
 
     def __hash__(self) -> int:
         return self._mw_hash
@@ -110,8 +118,8 @@ class NumberedGathering(_GatheringFuture):
 
 
 def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None]) -> None:
-    """Replace the names ``set`` and ``_GatheringFuture`` in asyncio's modules. They behave as before unless
-    `in_workflow` returns True.
+    """Replace the names ``set``, ``all_tasks`` and ``_GatheringFuture`` in asyncio's modules. They behave as
+    before unless `in_workflow` returns True, or the loop is that of a workflow.
 
     `refuse` is called for a set of coroutines, which has no order at all.
     """
@@ -131,6 +139,16 @@ def install(in_workflow: Callable[[], bool], refuse: Callable[[str, str], None])
         kind: Any = NumberedGathering if hasattr(loop, "last_hash") else _GatheringFuture
         return kind(children, loop=loop)
 
+    registered = asyncio.all_tasks
+
+    @wraps(registered)
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+        of: Any = asyncio.get_running_loop() if loop is None else loop
+        if not hasattr(of, "last_hash"):
+            return registered(of)
+        return {task for task in of.tasks if not task.done()}
+
+    asyncio.all_tasks = asyncio.tasks.all_tasks = all_tasks
     asyncio.tasks.set = make_set  # type: ignore[attr-defined]
     asyncio.taskgroups.set = make_set  # type: ignore[attr-defined]
     asyncio.tasks._GatheringFuture = make_gathering  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ManualClock:
-    """Implements the port `Clock`. All times are whole milliseconds since the epoch."""
+    """A `Clock` for tests. All times are whole milliseconds since the epoch."""
 
     def __init__(self, start: int = 0) -> None:
         self._now = start

@@ -98,7 +98,7 @@ class Replayed:
 
     @property
     def fits(self) -> bool:
-        """Whether the code can go on where the history ends."""
+        """Return whether the code can go on where the history ends."""
         return self.fault is None
 
 

@@ -54,9 +54,9 @@ class Asked:
 class Action:
     """An action: the text of its button, its call, and its consequence for the execution.
 
-    `fields` are those that a person fills in, of ``reason``, ``name``, ``value``, ``promise``, ``at`` and
-    ``id``; `harms` says that it cannot be taken back, and `reason_is` what becomes of the reason. What `do`
-    answers is shown if the action `answers`, and is the id of the execution to go on with if it is a text.
+    A person fills in the `fields`, of ``reason``, ``name``, ``value``, ``promise``, ``at`` and ``id``;
+    `harms` says that the action cannot be taken back, and `reason_is` what becomes of the reason. The
+    answer of `do` is shown if the action `answers`; a text is the id of the execution to go on with.
     """
 
     name: str
@@ -151,20 +151,20 @@ ACTIONS: Final = {
         Action(
             "resume",
             "Resume",
-            "It goes on where it stopped. If what blocked it is still there, it is blocked again.",
+            "It goes on where it stopped. If the cause is still there, it is blocked again.",
             lambda asked: asked.execution.resume(by=asked.by),
         ),
         Action(
             "retry",
             "Retry",
-            "It goes on from its last good point with today's code: what has failed is made again, and "
-            "results that are recorded stay.",
+            "It goes on from its last good point with today's code: operations that failed run again, and "
+            "recorded results stay.",
             lambda asked: asked.execution.retry(by=asked.by),
         ),
         Action(
             "restart",
             "Restart",
-            "It begins anew with the same id and arguments, in a new run. Every task is made again.",
+            "It begins anew with the same id and arguments, in a new run. Every task runs again.",
             lambda asked: asked.execution.restart(by=asked.by),
         ),
         Action(
@@ -188,8 +188,8 @@ ACTIONS: Final = {
         Action(
             "fork",
             "Fork\N{HORIZONTAL ELLIPSIS}",
-            "A new execution begins with the first events of this one and goes on with today's code: what "
-            "is done stays done, what was open at the cut is begun anew. This one stays as it is.",
+            "A new execution begins with the first events of this one and goes on with today's "
+            "code: recorded results stay, and operations open at the cut begin anew. This one stays.",
             _fork,
             ("at", "id"),
             bulk=False,
@@ -220,8 +220,8 @@ ACTIONS: Final = {
         Action(
             "delete",
             "Delete\N{HORIZONTAL ELLIPSIS}",
-            "Its history, its tags and what was sent to it go; its children stay. To keep what it was, "
-            "download its history before.",
+            "Its history, its tags and the messages to it are deleted; its children stay. To keep the "
+            "history, download it first.",
             lambda asked: asked.execution.delete(asked.why, by=asked.by),
             ("reason",),
             harms=True,

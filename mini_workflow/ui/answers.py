@@ -75,7 +75,7 @@ class Answers:
         do: Callable[[], Any],
         ask: Callable[[str], Awaitable[Response]] | None = None,
     ) -> Any:
-        """Return what an action answers, or the page that says why not: the form that was filled in, as
+        """Return the answer of an action, or the page with its error: the form that was filled in, as
         `ask` returns it for a problem, or else a page of its own.
         """
         try:
@@ -112,7 +112,7 @@ class Answers:
     # What is wrong
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """Report an error: a bad address, no such execution, or a store that does not answer."""
+        """Report an error: a bad address, a missing execution, or a store that does not answer."""
         if isinstance(error, ExecutionNotFound):
             name = request.path_params.get("id", "") if "/executions/" in request.url.path else ""
             return self.page(request, "wrong.html", 404, title=str(error), text="", prefix=name)
@@ -129,7 +129,7 @@ class Answers:
         return self.page(request, "wrong.html", 404, title="There is no such page", text="")
 
     def refused(self, request: Request, why: str = EARLIER) -> Response:
-        """Report that nothing was done, and the reason; by default a form of an earlier page."""
+        """Report that nothing was done, and why: by default, since the form is of an earlier page."""
         return self.page(request, "wrong.html", REFUSED, title="Nothing was done", text=why)
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:

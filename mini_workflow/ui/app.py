@@ -117,7 +117,7 @@ def app(
 
 
 class _Pages(Answers):
-    """Answers requests. Whatever reads the store does so in a thread of the pool."""
+    """The handlers of requests. They read the store in a thread of the pool."""
 
     def __init__(
         self,
@@ -314,7 +314,7 @@ class _Pages(Answers):
     async def _ask(
         self, request: Request, action: Action, given: Mapping[str, str], problem: str = ""
     ) -> Response:
-        """Return the form of an action, with what is `given`, and the problem with it if it was sent."""
+        """Return the form of an action, with the values that are `given`, and the problem with them."""
         name = request.path_params["id"]
 
         def read() -> dict[str, Any]:

@@ -20,20 +20,20 @@ from mini_workflow.ui.forms import number_in
 from mini_workflow.ui.lists import Filter, utc_now
 
 GONE: Final = (
-    "The process that served the page has begun anew, or this was long ago. What was not asked of an "
-    "execution by then was not done, and nothing else goes on: count again what matches."
+    "The process that served the page was restarted, or the action ended long ago. Executions that it had "
+    "not reached by then are as they were: count again."
 )
 
 
 class BulkPages(Answers):
-    """Answers requests that are about many executions."""
+    """The handlers of requests about many executions."""
 
     def __init__(self, client: Client, read_only: bool, user_header: str, name: str) -> None:
         super().__init__(client, read_only, user_header, name)
         self._runs = BulkRuns()
 
     async def bulk(self, request: Request) -> Response:
-        """Do the same to each execution that was selected, and say which were left out, and why."""
+        """Do an action to each selected execution, and show those that were left out, with the reasons."""
         form = await self.form(request)
         if form is None:
             return self.refused(request)
@@ -65,7 +65,7 @@ class BulkPages(Answers):
         action, wanted = _bulk_action(form.get("action", "")), Filter.of(form)
         if request.method == "GET":
             return await self._count(request, action, wanted)
-        counted, until = number_in(form, "counted", "how many were counted"), _moment_in(form)
+        counted, until = number_in(form, "counted", "the number that was counted"), _moment_in(form)
         if form.get("confirmed") != str(counted):
             return await self._count(request, action, wanted)
         matching = _matching(self._client, action, wanted, until)
@@ -81,7 +81,7 @@ class BulkPages(Answers):
     async def _count(
         self, request: Request, action: Action, wanted: Filter, before: int | None = None
     ) -> Response:
-        """Return the form that says how many match, `before` if they were counted."""
+        """Return the form with the number of executions that match; `before` is that of an earlier count."""
         until = utc_now()
         matching = _matching(self._client, action, wanted, until)
         number = await run_in_threadpool(matching.count)
@@ -96,14 +96,16 @@ class BulkPages(Answers):
         )
 
     async def bulk_run(self, request: Request) -> Response:
-        """Show how far one has got."""
+        """Show the progress of a bulk run."""
         one = self._runs.get(request.path_params["key"])
         if one is None:
-            return self.page(request, "wrong.html", 404, title="It is not known here", text=GONE)
+            return self.page(
+                request, "wrong.html", 404, title="No such bulk action here", text=GONE
+            )
         return self.page(request, "bulk_run.html", one=one)
 
     async def live_bulk_run(self, request: Request) -> Response:
-        """Send a line whenever one has got further."""
+        """Send a line at each progress of a bulk run."""
         one = self._runs.get(request.path_params["key"])
         if one is None:
             return await self.missing(request, None)
@@ -124,7 +126,7 @@ def _matching(client: Client, action: Action, wanted: Filter, until: datetime) -
 
 
 def _moment_in(form: Mapping[str, str]) -> datetime:
-    """Return when they were counted. Raises UsageError."""
+    """Return the time of the count. Raises UsageError."""
     try:
         found = datetime.fromisoformat(form.get("until", ""))
     except ValueError:
@@ -137,7 +139,7 @@ def _moment_in(form: Mapping[str, str]) -> datetime:
 def numbers_for(
     actions: list[Action], wanted: Filter, counts: list[tuple[str, int]]
 ) -> list[tuple[Action, int]]:
-    """Return how many of those that are counted by status take each action."""
+    """Return the number of executions that take each action, of those counted by status."""
     shown = [(status, n) for status, n in counts if wanted.status in ("", status)]
     return [
         (action, sum(n for status, n in shown if status in TAKEN_IN[action.name]))

@@ -29,8 +29,8 @@ REMEMBERED: Final = 50
 
 
 class BulkRun:
-    """An action on the executions of these names. It runs on a thread of its own, whatever becomes of the
-    pages that show it, and ends with the process.
+    """An action on the executions of these names, on a thread of its own. The thread goes on when the pages
+    that show it are closed, and ends with the process.
     """
 
     def __init__(self, client: Client, action: Action, names: Sequence[str], form: Form) -> None:
@@ -57,7 +57,7 @@ class BulkRun:
         threading.Thread(target=self.run, name="mini-workflow-bulk", daemon=True).start()
 
     def run(self) -> None:
-        """Ask all of them, until one answer says that nothing can be asked any more."""
+        """Do the action to all executions, until an error says that no other can be reached."""
         try:
             asked = do_each(
                 self._client,
@@ -82,7 +82,7 @@ class BulkRun:
             self._tell()
 
     async def changes(self) -> AsyncIterator[str]:
-        """Return lines for a page that shows it: one for each change, until it has ended."""
+        """Return the lines of an open page: one for each change, until the run has ended."""
         mine = asyncio.get_running_loop(), asyncio.Event()
         with self._lock:
             self._watching.append(mine)
@@ -109,19 +109,19 @@ class BulkRun:
 
 
 class BulkRuns:
-    """The bulk runs of a process: those that go on, and the last that have ended."""
+    """The bulk runs of a process: all that go on, and the last ones that have ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, BulkRun] = {}
 
     def begin(self, one: BulkRun) -> None:
-        """Begin one. Raises UsageError if enough go on."""
+        """Begin a bulk run. Raises UsageError if too many go on."""
         with self._lock:
             going_on = sum(not known.has_ended for known in self._known.values())
             if going_on >= AT_ONCE:
                 raise UsageError(
-                    f"{going_on} others go on: wait until one of them has ended; nothing was changed"
+                    f"{going_on} other bulk actions go on: wait until one has ended; nothing was changed"
                 )
             self._known[one.key] = one
             over = [key for key, known in self._known.items() if known.has_ended]
@@ -130,5 +130,5 @@ class BulkRuns:
         one.begin()
 
     def get(self, key: str) -> BulkRun | None:
-        """Return one, or None if this process has none of that key any more."""
+        """Return a bulk run, or None if this process has none of that key any more."""
         return self._known.get(key)

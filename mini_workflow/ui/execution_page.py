@@ -1,4 +1,4 @@
-"""Execution page: an execution in a sentence, as a timeline, as events, and how it failed."""
+"""Show an execution: a sentence, its timeline, its events, and its failure."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class EventLine:
         )
 
     def matches(self, text: str) -> bool:
-        """Return whether a text stands in it."""
+        """Return whether the line contains a text."""
         where = f"{self.subject} {self.happened} {self.error}".lower()
         return text in where or any(_in_tree(one, text) for one in self.values)
 
@@ -136,8 +136,8 @@ class Stretch:
 
 @frozen
 class Raised:
-    """A failure: what was raised, where, innermost last: in the workflow's code, and in that of the task, or
-    the child, which it comes from.
+    """A failure: its exception, and the calls, innermost last, in the workflow's code and in that of the
+    task or child from which it comes.
     """
 
     title: str
@@ -178,7 +178,7 @@ def _frame(match: re.Match[str], code: str) -> Frame:
 
 @mutable
 class ExecutionPage:
-    """All that the page of an execution shows."""
+    """The content of the page of an execution."""
 
     description: Description
     word: str
@@ -288,12 +288,12 @@ class ExecutionPage:
 
     @property
     def has_logs(self) -> bool:
-        """Whether what its tasks log is kept."""
+        """Return whether the logs of its tasks are kept."""
         return any(one.name == LOGS for one in self.streams)
 
     @property
     def title(self) -> str:
-        """What the tab says."""
+        """The title of the browser's tab."""
         return f"{self.description.id} {self.word}: {self.sentence}"
 
 
@@ -398,7 +398,7 @@ def _result(closing: Entry | None) -> Node | None:
 
 
 def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:
-    """Return what ended an execution that has failed, the errors behind it last."""
+    """Return the errors of a failed execution: the one that ended it first, then its causes."""
     failure: Failure | None = getattr(closing.event, "failure", None) if closing else None
     if failure is None:
         return []
@@ -416,7 +416,7 @@ def _raised(execution: Execution[Any], closing: Entry | None) -> list[Raised]:
 
 
 def _sentence(one: Description, closing: Entry | None, now: datetime) -> tuple[str, str]:
-    """Return what the execution does now, or how it ended, and the line of the user's that awaits it."""
+    """Return the sentence about an execution, and the line of the user's code that waits."""
     if one.status in ("running", "blocked"):
         waits = one.activity.waits
         return one.sentence(now), waits[0].line if waits else ""

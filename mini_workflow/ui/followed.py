@@ -37,7 +37,7 @@ ROUNDS: Final = 3
 
 
 class Followed:
-    """A run as far as it was read: `entries`, the `counts` that a picture is drawn from, and the `usage` of
+    """The part of a run that was read: `entries`, the `counts` for its picture, and the `usage` of
     models. `head` is no older than the entries.
     """
 
@@ -56,7 +56,7 @@ class Followed:
         self.counts: Final = Counts(self.entries.course)
 
     def take(self, lines: Sequence[str], parts: Sequence[LinesPart]) -> None:
-        """Take in the next lines, and what was read of them. Raises WireError if they are no history."""
+        """Take in the next lines, and the entries read of them. Raises WireError if they are no history."""
         self.entries.take(lines, parts)
         self.usage.take(lines)
         self._unseen += parts
@@ -66,7 +66,7 @@ class Followed:
         return self.entries if kind == "all" else self.entries.of_kind(kind)
 
     def describe(self) -> Description:
-        """Return what `Execution.describe` does."""
+        """Return the description, as `Execution.describe` does."""
         started = cast("events.ExecutionStarted", self.entries[0].event)
         codec = self.execution.codec
         activity = Activity.of(self.head, self._look_on)
@@ -88,7 +88,7 @@ class Followed:
 
 
 class AllFollowed:
-    """The executions that were asked for last: of one that is asked for again, only what is new is read."""
+    """The executions that pages asked for last. Of one that is asked for again, only new events are read."""
 
     def __init__(self, client: Client, most: int = MOST_EVENTS) -> None:
         self._client = client
@@ -99,7 +99,7 @@ class AllFollowed:
 
     @contextmanager
     def at(self, name: str) -> Generator[Followed]:
-        """Have an execution, as it is now, for one thread. Raises ExecutionNotFound, or WireError if its
+        """Return an execution, as it is now, for one thread. Raises ExecutionNotFound, or WireError if its
         history cannot be read.
         """
         client = self._client

@@ -64,7 +64,7 @@ def read_arguments(
     """Return the arguments of a message, by position and by name. Raises UsageError.
 
     Fields of parameters are built to their annotations; an empty one that has a default is left out.
-    Typed freely, a JSON list is those by position and an object those by name.
+    Typed freely, a JSON list has the arguments by position, and an object those by name.
     """
     if form.get(TYPED):
         handler = handlers_of(client, name).get((kind, name_in(form)))
@@ -98,7 +98,7 @@ def read_signal(client: Client, name: str, form: Form) -> Any:
 
 
 def read_value(form: Form) -> Any:
-    """Return what was typed, as JSON or else as a text; nothing typed is None."""
+    """Return the value that was typed, as JSON or else as a text; nothing typed is None."""
     text = form.get("value", "").strip()
     if not text:
         return None

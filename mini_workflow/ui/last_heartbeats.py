@@ -1,4 +1,4 @@
-"""Last heartbeats: those of attempts that run, for the rows of a timeline."""
+"""Find the last heartbeats of attempts that run, for the rows of a timeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show the limits: their slots, the holders, those that wait, and the form that changes a limit."""
+"""Show the limits: their slots, the holders, the waiting operations, and the form that changes a limit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SlotShape:
 
 @frozen
 class LimitLine:
-    """A limit on the page. Of one that does not answer there is no description, but why."""
+    """A limit on the page. A limit that does not answer has an error in place of a description."""
 
     name: str
     description: LimitDescription | None
@@ -50,7 +50,7 @@ class LimitLine:
 
     @property
     def fullness(self) -> tuple[int, int]:
-        """What it is sorted by: the most that is waited for, then held."""
+        """The key of the order: the number that wait, then the slots that are held."""
         one = self.description
         return (0, 0) if one is None else (one.waiting, one.held)
 
@@ -84,10 +84,10 @@ def form_of(one: LimitDescription) -> dict[str, str]:
 
 
 def changes_of(form: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a form changes of a limit; an empty field is for any number. Raises UsageError."""
+    """Return the changes of a form to a limit; an empty field removes the number. Raises UsageError."""
     count, span = _number(form, "count"), _number(form, "seconds")
     if (count is None) != (span is None):
-        raise UsageError("a rate is how many, and within how many seconds: give both, or neither")
+        raise UsageError("a rate has two numbers, slots and seconds: give both, or neither")
     return {
         "concurrency": _number(form, "concurrency"),
         "rate": None if count is None else (count, span),
@@ -100,7 +100,9 @@ def _number(form: Mapping[str, str], field: str) -> int | None:
     try:
         return int(text) if text else None
     except ValueError:
-        raise UsageError(f"{field}={text!r}: give a whole number, or nothing for any") from None
+        raise UsageError(
+            f"{field}={text!r}: give a whole number, or leave the field empty for no bound"
+        ) from None
 
 
 def _sentence(about: LimitDescription) -> str:

@@ -30,7 +30,7 @@ SINCE: Final = {
 
 @frozen
 class Filter:
-    """The filter of a list: as the address has it, and as the client is asked."""
+    """The filter of a list: of its address, and as arguments of the client."""
 
     status: str = ""
     workflow: str = ""
@@ -41,7 +41,7 @@ class Filter:
 
     @classmethod
     def of(cls, asked: Mapping[str, str]) -> Filter:
-        """Return what an address asks for. Raises UsageError."""
+        """Return the filter of an address. Raises UsageError."""
         given = {name: asked.get(name, "").strip() for name in defaults_of(Filter)}
         if given["status"] and given["status"] not in STATUSES:
             raise UsageError(f"status={given['status']!r}: choose one of {', '.join(STATUSES)}")
@@ -70,17 +70,17 @@ class Filter:
         return urlencode(replace(self, **changes).parts_of_form())
 
     def parts_of_form(self) -> list[tuple[str, str]]:
-        """Return the fields of a form that asks for the same; an empty part is left out."""
+        """Return the fields of a form with the same filter; an empty part is left out."""
         parts = [(name, getattr(self, name)) for name in defaults_of(Filter)]
         return [(name, value) for name, value in parts if value]
 
     @property
     def is_empty(self) -> bool:
-        """Return whether everything is shown."""
+        """Return whether the filter is empty."""
         return not self.address()
 
     def parts(self) -> list[tuple[str, Filter]]:
-        """Return each part in words, with what the filter is without it."""
+        """Return each part in words, with the filter without it."""
         return [
             (f"{name} {getattr(self, name)}", replace(self, **{name: ""}))
             for name in defaults_of(Filter)
@@ -108,7 +108,7 @@ def lines_of(client: Client, wanted: Filter, after: str, now: datetime) -> tuple
 
 
 def line_of(one: Description, now: datetime) -> Line:
-    """Return an execution as a list shows it."""
+    """Return the line of an execution."""
     word, icon = shape_of(one)
     lasted = (one.closed_at or now) - one.started_at
     bulk = [name for name in possible(one) if ACTIONS[name].bulk]

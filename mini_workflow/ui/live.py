@@ -27,7 +27,7 @@ KEEP_ALIVE: Final = 15.0
 
 
 class Watch:
-    """Looks at what open pages show; for one event loop. `everything` is what a list watches."""
+    """The executions that open pages show, for one event loop. A list watches `everything`."""
 
     def __init__(self, client: Client, known: AllFollowed) -> None:
         self._client = client
@@ -64,7 +64,7 @@ class Watch:
                 del self._pages[name]
 
     async def _look(self) -> None:
-        """Look at what is shown, as long as something is."""
+        """Look at the executions that are shown, as long as there are any."""
         known: dict[str, Hashable] = {}
         while self._pages:
             for name in list(self._pages):
@@ -97,7 +97,7 @@ class Watch:
             _put(page, what)
 
     def _state(self, name: str) -> Hashable:
-        """Return something that differs when a page would."""
+        """Return a state that differs when the page does."""
         if not name:
             return state_of_list(self._client)
         with self._known.at(name) as one:
@@ -107,12 +107,12 @@ class Watch:
 
 
 def state_of_list(client: Client) -> tuple[int, ...]:
-    """Return what differs when a list may: how many executions there are of each status."""
+    """Return the state of a list: the number of executions of each status."""
     return tuple(client.count_executions(status=status) for status in STATUSES)
 
 
 def state_of(one: Followed) -> tuple[Hashable, ...]:
-    """Return what differs when the page of an execution does, but for heartbeats."""
+    """Return the state of the page of an execution, without heartbeats."""
     return one.head, len(one.entries)
 
 

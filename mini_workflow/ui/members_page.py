@@ -1,4 +1,4 @@
-"""Members page: the operations of a group of a timeline, some at a time."""
+"""Show the operations of a group of a timeline, some at a time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ ONLY: Final[Mapping[str, tuple[State, ...]]] = {
 
 @frozen
 class MembersPage:
-    """Some members of a group: `number` of them are what `only` says, and the first `after` are on pages
-    before. `kept` is the part of the address that all its pages have.
+    """Some members of a group: `number` of them match `only`, and the first `after` are on pages before.
+    `kept` is the part of the address that all its pages have.
     """
 
     execution: str
@@ -50,7 +50,7 @@ class MembersPage:
     def read(
         cls, known: AllFollowed, name: str, asked: Mapping[str, str], looks: Looks
     ) -> MembersPage:
-        """Read what an address asks for. Raises ExecutionNotFound or UsageError."""
+        """Read the members that an address asks for. Raises ExecutionNotFound or UsageError."""
         only = asked.get("only", "") or "all"
         if only not in ONLY:
             raise UsageError(f"only={only!r}: choose one of {', '.join(ONLY)}")
@@ -86,7 +86,7 @@ class MembersPage:
 
     @property
     def before(self) -> int:
-        """How many members are before the page before."""
+        """The number of members before the page before."""
         return max(self.after - MEMBERS, 0)
 
     @property

@@ -22,8 +22,8 @@ ANSWER: Final = 10.0
 
 @frozen
 class ScheduleAction:
-    """An action on a schedule: what its button says, what it does, and the fields that a person fills in,
-    of ``reason``, ``start`` and ``end``; without any it is done at once.
+    """An action on a schedule: the text of its button, its call, and the fields that a person fills in, of
+    ``reason``, ``start`` and ``end``; an action without fields is done at once.
     """
 
     label: str
@@ -48,7 +48,7 @@ def _backfill(schedule: Schedule, form: Form) -> None:
 SCHEDULE_ACTIONS: Final = {
     "pause": ScheduleAction(
         "Pause…",
-        "It starts nothing by its plan until it is resumed. What would have been is not made up for.",
+        "It starts nothing by its plan until it is resumed. Times in the pause are not made up for.",
         lambda schedule, form: schedule.pause(form.get("reason", "")),
         ("reason",),
     ),
@@ -62,8 +62,8 @@ SCHEDULE_ACTIONS: Final = {
     ),
     "backfill": ScheduleAction(
         "Backfill…",
-        "It starts what it has planned between two times, one after the other. A time whose execution was "
-        "started before is not started again.",
+        "It starts the executions of its plan between two times, one after the other. A time whose execution "
+        "was started before is left out.",
         _backfill,
         ("start", "end"),
     ),
@@ -73,7 +73,7 @@ SCHEDULE_ACTIONS: Final = {
 
 @frozen
 class ScheduleLine:
-    """A schedule in the list. Of one that does not answer there is no description, but why."""
+    """A schedule in the list. A schedule that does not answer has an error in place of a description."""
 
     id: str
     description: ScheduleDescription | None

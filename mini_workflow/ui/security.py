@@ -1,9 +1,9 @@
 """Check requests for pages and actions.
 
 A page on a developer's machine is reached by every site that the developer's browser visits. So a request
-has to name a host that is expected, which stops a site whose name is pointed at this machine; what acts
-has to come from a page of this one, shown by the browser's Origin and by a token in the form; nothing
-from elsewhere is loaded, run or framed.
+has to name a host that is expected, which stops a site whose name is pointed at this machine. An action
+has to come from a page of this application, shown by the browser's Origin and by a token in the form.
+Nothing from elsewhere is loaded, run or framed.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ FIELD: Final = "form-token"
 
 
 class Guard:
-    """Lets requests through to `inner` that may be answered.
+    """A filter of requests: those that may be answered go on to `inner`.
 
-    `hosts` are those that are expected beside the loopback's own, and `token` is what a visitor has to
-    show, if it is not empty: in the address once, as ``?token=``, or in a header ``Authorization: Bearer``.
+    `hosts` are the names that are expected beside the loopback's own. A visitor has to show the `token`, if
+    it is not empty: in the address once, as ``?token=``, or in a header ``Authorization: Bearer``.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Guard:
         await self._inner(scope, receive, _with_headers(send, cookie))
 
     def form_token(self, browser: str) -> str:
-        """Return what forms have to carry that are made for a browser."""
+        """Return the token of the forms that are made for a browser."""
         return hmac.new(self._key, browser.encode(), sha256).hexdigest()
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
@@ -95,7 +95,7 @@ class Guard:
         return self._stranger(scope, headers) if self._token else None
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
-        """Return what someone gets who has not shown the token."""
+        """Return the answer to a visitor who has not shown the token."""
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_token(shown.strip()):
             return None

@@ -20,8 +20,8 @@ STREAMS: Final = 20
 
 @frozen
 class StreamPart:
-    """A stream on a page: its name, its text from an offset on, and the offset behind that; `more` says
-    that there is more.
+    """A stream on a page: its name, its text from an offset on, and the offset behind that; `more` if the
+    stream goes on there.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Usage: the tokens that a run has spent on models, as the results of its tasks tell."""
+"""Sum the tokens that a run has spent on models, from the results of its tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Value file: one value of a history, to be downloaded as JSON."""
+"""Make a file of JSON of one value of a history."""
 
 from __future__ import annotations
 

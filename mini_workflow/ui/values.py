@@ -1,4 +1,4 @@
-"""Values: decoded values as trees of labelled nodes, cut where they are large."""
+"""Draw decoded values as trees of labelled nodes, cut where they are large."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _AS_TEXT: Final = (Decimal, date, time, timedelta, UUID, PurePath)
 
 @mutable
 class Node:
-    """A value: its name in what holds it, its text, its type where that says more, what it holds, and how
-    much of it is left out. `value` is the value itself, of one that nothing holds, and `place` what an
-    address says to have it downloaded: a query; empty if it stands in no history.
+    """A value: its name in its container, its text, its type where that says more, its parts, and how much of
+    it is left out. `value` is the value itself, if no container holds it. `place` is the query of the
+    address by which it is downloaded; empty for a value that stands in no history.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Node:
 
     @property
     def is_cut(self) -> bool:
-        """Return whether not all of the value is shown."""
+        """Return whether a part of the value is left out."""
         return bool(self.left_out) or any(one.is_cut for one in self.items)
 
 
 def whole_of(value: Any, name: str, place: Mapping[str, str | int] = NOWHERE) -> Node:
-    """Return the tree of a value that nothing holds, and that stands at a `place` of a history."""
+    """Return the tree of a whole value, which stands at a `place` of a history."""
     node = tree_of(value, name)
     node.value = value
     node.place = urlencode(place)
@@ -63,7 +63,7 @@ def whole_of(value: Any, name: str, place: Mapping[str, str | int] = NOWHERE) ->
 
 
 def json_of(value: Any) -> str:
-    """Return a value as JSON, to be copied; what JSON cannot say as text. Empty if it is too long."""
+    """Return a value as JSON, to be copied; parts that JSON cannot hold as text. Empty if it is too long."""
     try:
         text = json.dumps(value, default=_plain, ensure_ascii=False, indent=1)
     except (TypeError, ValueError, RecursionError):
@@ -72,7 +72,7 @@ def json_of(value: Any) -> str:
 
 
 def document_of(value: Any) -> str:
-    """Return all of a value as a JSON document; what JSON cannot say as text."""
+    """Return all of a value as a JSON document; parts that JSON cannot hold as text."""
     try:
         return json.dumps(value, default=_plain, ensure_ascii=False, indent=1, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

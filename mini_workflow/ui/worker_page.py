@@ -48,8 +48,8 @@ class InHand:
 
 @frozen
 class WorkerPage:
-    """The processes (None where the store knows none, as on AWS), and the tasks in hand; `more` says that
-    not all were looked at.
+    """The processes (None where the store knows none, as on AWS), and the tasks in hand; `more` if some
+    executions were not looked at.
     """
 
     owners: Sequence[Owner] | None
@@ -58,7 +58,7 @@ class WorkerPage:
 
     @classmethod
     def read(cls, client: Client) -> WorkerPage:
-        """Read what runs."""
+        """Read the processes, and the tasks in hand."""
         owners = client.owners() if isinstance(client, WithOwners) else None
         running = client.list_executions(status="running", limit=LOOKED_AT)
         busy = [one for one in running if one.busy]

@@ -42,8 +42,8 @@ LONGEST: Final = 30 * 86_400_000.0
 
 @frozen
 class WorkflowLine:
-    """A workflow in the list: how many are open, have failed and have closed of those that were started in
-    the time that is looked at, and how long those took that have completed, in milliseconds.
+    """A workflow in the list: the numbers of executions, of those started in the time that is looked at, that
+    are open, have failed and have closed; and the durations of the completed ones, in milliseconds.
     """
 
     name: str
@@ -57,18 +57,18 @@ class WorkflowLine:
 
     @property
     def rate(self) -> float:
-        """Percent of those that have closed that have failed."""
+        """The failed executions in percent of the closed ones."""
         return 100 * self.failed / self.closed if self.closed else 0.0
 
     @property
     def places(self) -> tuple[float, float]:
-        """Where the durations stand on the scale, in percent."""
+        """The places of the durations on the scale, in percent."""
         return place_of(self.p50 or 0), place_of(self.p95 or 0)
 
 
 @frozen
 class TaskLine:
-    """A task of a workflow: how often it was made, how often it failed, and how long it took, in
+    """A task of a workflow: how many of it were `made` and failed, its attempts, and its durations in
     milliseconds.
     """
 
@@ -85,7 +85,7 @@ class TaskLine:
 
 @frozen
 class WorkflowPage:
-    """One workflow: its line, its slowest tasks, and how many histories were read for them."""
+    """One workflow: its line, its slowest tasks, and the number of histories read for them."""
 
     line: WorkflowLine
     tasks: list[TaskLine]
@@ -103,7 +103,7 @@ def window_of(asked: Mapping[str, str]) -> str:
 def lines_of_workflows(
     client: Client, window: str, now: datetime
 ) -> tuple[list[WorkflowLine], int]:
-    """Return the workflows, by the rate of failures, and how many more there are."""
+    """Return the workflows, by the rate of failures, and the number of other ones."""
     known = dict.fromkeys(one.workflow for one in client.list_executions(limit=NEWEST))
     # One that is defined here and has no executions has nothing to tell, and the library's own are schedules.
     names = [name for name in (*known, *REGISTRY.names()) if not name.startswith("mini_workflow")]
@@ -190,7 +190,7 @@ def quantile(ordered: Sequence[float], part: float) -> float | None:
 
 
 def place_of(milliseconds: float) -> float:
-    """Return where a duration stands on the logarithmic scale, in percent."""
+    """Return the place of a duration on the logarithmic scale, in percent."""
     within = min(max(milliseconds, SHORTEST), LONGEST)
     return 100 * math.log(within / SHORTEST) / math.log(LONGEST / SHORTEST)
 

@@ -254,7 +254,7 @@ def step(
 ) -> None:
     """Something happens."""
     services = world.services
-    what = data.draw(st.sampled_from(["deliver"] * 4 + ["attempt"] * 3 + ["ring", *RARE]), "what")
+    what = data.draw(st.sampled_from(["deliver"] * 4 + ["attempt"] * 3 + ["notify", *RARE]), "what")
     if what == "deliver" and services.queue:
         world.orchestrator = data.draw(st.sampled_from(processes), "process")
         groups = sorted({message.group for message in services.queue})
@@ -269,7 +269,7 @@ def step(
         processes[processes.index(before)] = world.orchestrator
     elif what == "attempt" and services.invoked:
         world.attempt(data.draw(st.integers(0, len(services.invoked) - 1), "attempt"))
-    elif what == "ring":
+    elif what == "notify":
         services.notify()
     elif what == "again" and past:
         services.put(*data.draw(st.sampled_from(past), "message"))

@@ -148,7 +148,7 @@ def test_what_cannot_be_heard_is_looked_for_and_said(
 def test_a_direct_address_is_heard_at(
     postgres: PostgresServer, pooler: Pooler, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With it nobody looks: what is rung through the pooler is heard."""
+    """With it nobody looks: wake-ups through the pooler arrive."""
     monkeypatch.setattr(wakeups, "_LOOK", NEVER_LOOKS)
     with (
         PostgresRuntime(
@@ -164,7 +164,7 @@ def test_a_direct_address_is_heard_at(
 def test_a_pooler_that_keeps_sessions_is_heard_through(
     postgres: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found out by a ring of one's own: then nobody looks."""
+    """A wake-up of its own shows that they arrive: then nobody looks."""
     heard: list[bool] = []
     with pooler(postgres, "session", 20) as own:
         database = Address(own.url, schema)
@@ -172,7 +172,7 @@ def test_a_pooler_that_keeps_sessions_is_heard_through(
         listening = wakeups.Wakeups(database)
         listening.listen(lambda: heard.append(True))
         try:
-            eventually(lambda: len(heard) == 2)  # it listens, and has rung
+            eventually(lambda: len(heard) == 2)  # it listens, and has notified itself
         finally:
             listening.close()
 

@@ -74,7 +74,7 @@ def same(port: Any) -> Any:
 
 
 def result(runtime: Runtime, execution: Any) -> Any:
-    """The result of an execution; nobody is rung in memory."""
+    """The result of an execution; nobody is notified in memory."""
 
     def look() -> bool:
         runtime.look_around()

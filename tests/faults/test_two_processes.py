@@ -22,7 +22,7 @@ LEASE = 3
 """Seconds of a lease that is meant to end. A third of it is how often the other process is looked at,
 and enough to be in time with, on a machine that is busy too."""
 LONG_LEASE = 3600
-"""Seconds. With it nobody looks around by itself within a test: what is noticed was rung for."""
+"""Seconds. With it nobody looks around by itself within a test: a change is noticed by a wake-up."""
 
 GATED = f"""
 with LocalRuntime(path, lease={LONG_LEASE}) as runtime:

@@ -89,7 +89,7 @@ def test_law_15_stale_engine_starts_anew_and_works_on(make: MakeState) -> None:
         second.run()
         assert first.outcome("other") == [0, 1, 2, 3]
         assert second.outcome(ID) in ("ExecutionTerminated", [0, 1, 4, 9, 16])
-        assert first.rings + second.rings >= 1
+        assert first.wakeups + second.wakeups >= 1
 
 
 def test_law_15_termination_reaches_the_one_who_holds_it(make: MakeState) -> None:
@@ -99,7 +99,7 @@ def test_law_15_termination_reaches_the_one_who_holds_it(make: MakeState) -> Non
         end = second.terminate(ID, "from the other process")
         second.settle()
         assert end.reply.wait(0).status == "running"
-        assert second.rings == 1
+        assert second.wakeups == 1
         first.clock.advance(LEASE // 2)
         second.settle()
         first.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from mini_workflow.engine.takeover import LeaseRenewal
 from mini_workflow.engine.turn import DEADLY
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, StoreUnavailable
+from mini_workflow.loop.ordered import WorkflowTask
 from tests.unit.local import flows
 from tests.unit.local.child import Child
 from tests.waiting import WAIT, eventually
@@ -368,3 +370,38 @@ def test_a_finally_block_that_cannot_be_interrupted_is_named(
         eventually(lambda: runtime._engine.hangs() is None)
         assert runtime.start_execution(flows.steps, 4, id="mine").result(WAIT) == 6
     assert "cannot be interrupted" in caplog.records[0].getMessage()
+
+
+def test_what_waits_in_memory_costs_the_loops_of_the_application_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.run` goes through the tasks of the process at its end, and so does `asyncio.all_tasks`."""
+    asked: list[WorkflowTask] = []
+
+    def get_loop(task: WorkflowTask) -> asyncio.AbstractEventLoop:
+        asked.append(task)
+        return asyncio.Task.get_loop(task)
+
+    async def application() -> int:
+        return len(asyncio.all_tasks())
+
+    BEGUN.clear()
+    with LocalRuntime(path) as runtime:
+        for _ in range(3):
+            runtime.start_execution(waits_at_two_places)
+        eventually(lambda: len(BEGUN) == 6)
+        monkeypatch.setattr(WorkflowTask, "get_loop", get_loop)
+        assert asyncio.run(application()) == 1
+        assert asked == []
+
+
+BEGUN: list[str] = []
+
+
+@workflow
+async def waits_at_two_places(ctx: Context) -> None:
+    async def wait() -> None:
+        BEGUN.append("wait")
+        await ctx.sleep(3_600)
+
+    await asyncio.gather(asyncio.create_task(wait()), asyncio.create_task(wait()))

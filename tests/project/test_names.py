@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -20,8 +21,13 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[A-Z]|[a-z]+", name)]
 
 
-def names() -> Iterator[tuple[str, str]]:
+@cache  # reading all modules takes seconds
+def names() -> tuple[tuple[str, str], ...]:
     """(name, place) of each module, class and public function."""
+    return tuple(_names())
+
+
+def _names() -> Iterator[tuple[str, str]]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             place = path.relative_to(ROOT).as_posix()

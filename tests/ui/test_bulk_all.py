@@ -189,7 +189,7 @@ def test_an_address_or_a_form_that_says_nothing_sensible_is_refused(
 def test_one_of_an_earlier_process_is_said_to_be_unknown(browser: TestClient) -> None:
     answer = browser.get("/bulk/lost")
     assert answer.status_code == 404
-    assert "was not done" in answer.text
+    assert "are as they were: count again" in answer.text
     assert browser.get("/bulk/lost/live").status_code == 404
 
 
@@ -227,5 +227,5 @@ def test_no_more_than_a_few_go_on_at_a_time(runtime: LocalRuntime) -> None:
     runs = BulkRuns()
     for _ in range(AT_ONCE):
         runs.begin(Held(runtime, ACTIONS["resume"], ["x"], {}))
-    with pytest.raises(UsageError, match="others go on"):
+    with pytest.raises(UsageError, match="other bulk actions go on"):
         runs.begin(Held(runtime, ACTIONS["resume"], ["x"], {}))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.failures import NotDone, using
+from mini_workflow.cli.failures import NotDone, reason_of, using
 from mini_workflow.cli.output import (
     at_second,
     description_json,
@@ -61,7 +61,7 @@ COLUMNS: Final[dict[str, Callable[[Description], str]]] = {
     "busy": lambda d: "busy" if d.busy else "",
     "parent": lambda d: d.parent or "",
     "tags": lambda d: " ".join(f"{name}={value}" for name, value in d.tags.items()),
-    "reason": lambda d: d.blocked_reason or "",
+    "reason": reason_of,
     "now": lambda d: d.sentence(datetime.now(UTC)),
     "progress": lambda d: "; ".join(map(progress_text, d.progress)),
 }
@@ -251,7 +251,7 @@ def _print_head(description: Description) -> None:
     if description.next_wake_at is not None:
         say(f"wakes at {at_second(description.next_wake_at)}")
     if description.blocked_reason:
-        say(f"blocked: {description.blocked_reason}")
+        say(f"blocked: {reason_of(description)}")
     if description.mismatch is not None:
         say(f"  the history says    {description.mismatch.recorded or 'nothing more'}")
         say(f"  the code asks for   {description.mismatch.asked or 'nothing more'}")

@@ -104,8 +104,11 @@ def limits(
             session.remark_unserved(client, saved=True)
             try:
                 limit.update(**changes)
-            except TimeoutError as error:
-                raise NotDone(str(error)) from None
+            except TimeoutError:
+                raise NotDone(
+                    f"the change of limit {limit_name!r} is not done after {timeout:g} s, and stays "
+                    f"sent; `mini-workflow limits {limit_name}` shows when it is done"
+                ) from None
             about = limit.describe()
     else:
         with session.backend.reader() as client:

@@ -8,15 +8,18 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from copy import copy
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, Unpack
 
 import click
 
+from mini_workflow import settings
 from mini_workflow.cli.arguments import find_workflow, read_arguments
 from mini_workflow.cli.live_tree import follow_on_terminal
 from mini_workflow.cli.output import console, note, say, say_json
+from mini_workflow.cli.remedy import translate
 from mini_workflow.cli.session import (
     Moment,
     Seconds,
@@ -28,7 +31,7 @@ from mini_workflow.cli.session import (
     pass_session,
 )
 from mini_workflow.cli.timelines import print_outcome, print_timeline
-from mini_workflow.core.retry import RetryPolicy
+from mini_workflow.core.retry import MAXIMUM_ATTEMPTS, RetryPolicy
 from mini_workflow.core.start_options import BoundWorkflow, StartOptions
 from mini_workflow.core.validation import worker_of
 from mini_workflow.engine.client import Client
@@ -45,13 +48,20 @@ id_option = click.option(
 )
 
 
+def _worker_name(option: str, name: str) -> str:
+    try:
+        return worker_of(name)
+    except UsageError:
+        raise UsageError(f"{option} {name!r}: give {settings.WORKER_NAME_RULE}") from None
+
+
 def _read_workers(
     _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, int]:
     found: dict[str, int] = {}
     for text in given:
         name, _, count = text.partition("=")
-        if not worker_of(name) or not (count or "0").isdecimal():
+        if not _worker_name("--worker", name) or not (count or "0").isdecimal():
             raise UsageError(
                 f"--worker {text}: give NAME or NAME=PROCESSES, as in gpu=1; --processes is for tasks "
                 "that name no worker"
@@ -81,7 +91,7 @@ worker_option = click.option(
 def _read_labels(
     _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str, ...]:
-    return tuple(name for name in map(worker_of, given) if name)
+    return tuple(name for name in (_worker_name("--label", one) for one in given) if name)
 
 
 label_option = click.option(
@@ -116,7 +126,7 @@ def _start_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--retry",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MAXIMUM_ATTEMPTS),
             metavar="ATTEMPTS",
             help="Try again after a failure, up to so many runs in all.",
         ),
@@ -337,9 +347,25 @@ def worker(
     note("stopped; executions that are not done stay in the store")
 
 
+class _Formatter(logging.Formatter):
+    """Writes a log record with commands in the place of the library's calls."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._ctx = click.get_current_context(silent=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines, of a record."""
+        if record.name.startswith("mini_workflow") and isinstance(record.msg, str):
+            record = copy(record)  # other handlers have the original
+            name = getattr(record, "execution_id", "")
+            record.msg = translate(record.msg, self._ctx, name)
+        return super().format(record)
+
+
 def prepare_logging() -> None:
     """Write log records from INFO on to the standard error stream, with times in UTC."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
+    formatter = _Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)

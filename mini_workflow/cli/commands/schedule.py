@@ -248,8 +248,11 @@ def _opened(session: Session, schedule_id: str, timeout: float) -> Generator[Sch
         session.remark_unserved(client, saved=True)
         try:
             yield found
-        except TimeoutError as error:
-            raise NotDone(str(error)) from None
+        except TimeoutError:
+            raise NotDone(
+                f"the request to schedule {schedule_id!r} is not done after {timeout:g} s, and stays "
+                f"sent; `mini-workflow schedule show {schedule_id}` shows when it is done"
+            ) from None
 
 
 def _said(schedule_id: str, done: str, as_json: bool) -> None:

@@ -255,8 +255,8 @@ class DeadLetters:
     def _decoded(self, letter: DeadLetter) -> DeadLetter:
         """Return the letter with its execution, its content in words, and the reason why it is here."""
         reasons = _REASONS[letter.queue.kind]
-        told = [_attribute(letter, name) for name in ("reason", "ERROR_CODE", "ERROR_MESSAGE")]
-        reason = ": ".join(word for word in told if word) or reasons
+        texts = [_attribute(letter, name) for name in ("reason", "ERROR_CODE", "ERROR_MESSAGE")]
+        reason = ": ".join(text for text in texts if text) or reasons
         named = letter.execution_id or _attribute(letter, "executionId")
         body = letter.body
         if letter.queue.kind == "schedules":
@@ -277,21 +277,21 @@ class DeadLetters:
                 }
             )
         try:
-            mail = self._parts.post.read(body)
+            message = self._parts.post.read(body)
         except (WireError, SignatureInvalid, SettingMissing, StoreError) as error:
             about = f"a message that cannot be read here: {type(error).__name__}: {error}"
             named = named or _named_in(body)
         else:
-            named = mail.execution_id
-            if isinstance(mail, Lost):
-                why = f": {mail.why}" if mail.why else ""
-                about = f"attempt {mail.attempt} of task #{mail.seq} is lost{why}"
-            elif mail.kind == "messages":
-                about = ", ".join(_event_in(line) for line in mail.content.split("\n") if line)
-            elif mail.kind == "wake":
-                about = f"a timer that is due at {_moment(mail.content):%Y-%m-%d %H:%M:%S}Z"
+            named = message.execution_id
+            if isinstance(message, Lost):
+                why = f": {message.why}" if message.why else ""
+                about = f"attempt {message.attempt} of task #{message.seq} is lost{why}"
+            elif message.kind == "messages":
+                about = ", ".join(_event_in(line) for line in message.content.split("\n") if line)
+            elif message.kind == "wake":
+                about = f"a timer that is due at {_moment(message.content):%Y-%m-%d %H:%M:%S}Z"
             else:
-                about = mail.kind
+                about = message.kind
         return replace(letter, execution_id=named, about=about, reason=reason)
 
     # Sending again and deleting

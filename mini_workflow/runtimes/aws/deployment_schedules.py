@@ -47,8 +47,8 @@ class DeploymentSchedules:
             return self._of_cloudformation(event)
         lifecycle: dict[str, Any] = event.get("tf") or {}
         old: dict[str, Any] = lifecycle.get("prev_input") or {}
-        told, before = event["schedules"], old.get("schedules", {})
-        return self._keep(told, before, ends=lifecycle.get("action") == "delete")
+        declared, before = event["schedules"], old.get("schedules", {})
+        return self._keep(declared, before, ends=lifecycle.get("action") == "delete")
 
     def _of_cloudformation(self, event: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = {
@@ -57,10 +57,10 @@ class DeploymentSchedules:
         answer["PhysicalResourceId"] = event["LogicalResourceId"]
         answer["Status"] = "SUCCESS"
         try:
-            told = json.loads(event["ResourceProperties"]["Input"])["schedules"]
+            declared = json.loads(event["ResourceProperties"]["Input"])["schedules"]
             old = json.loads(event.get("OldResourceProperties", {}).get("Input", "{}"))
             ends = event["RequestType"] == "Delete"
-            self._keep(told, old.get("schedules", {}), ends=ends)
+            self._keep(declared, old.get("schedules", {}), ends=ends)
         except Exception as error:
             log.exception("the schedules of the deployment could not be changed as it declares")
             answer |= {"Status": "FAILED", "Reason": f"{type(error).__name__}: {error}"[:1_000]}
@@ -75,13 +75,13 @@ class DeploymentSchedules:
         with urlopen(asked, timeout=_ANSWERS_WITHIN):
             return answer
 
-    def _keep(self, told: Declared, before: Declared, *, ends: bool) -> dict[str, Any]:
+    def _keep(self, declared: Declared, before: Declared, *, ends: bool) -> dict[str, Any]:
         if ends:
-            for name in {**before, **told}:
+            for name in {**before, **declared}:
                 self._end(name, wait=True)
             return {"schedules": []}
         # All plans are checked before any schedule is changed.
-        plans = {name: self._plan(name, options) for name, options in told.items()}
+        plans = {name: self._plan(name, options) for name, options in declared.items()}
         for name in before:
             if name not in plans:
                 self._end(name, wait=False)

@@ -161,18 +161,20 @@ class EventBatch:
         return (arrival if ids else None), left
 
     def _read(self, name: str, record: dict[str, Any], arrival: QueueDelivery) -> None:
-        mail = self._parts.post.read(record["body"])
-        if mail.execution_id != name:
-            raise WireError(f"a message to execution {mail.execution_id!r} in the group {name!r}")
+        message = self._parts.post.read(record["body"])
+        if message.execution_id != name:
+            raise WireError(
+                f"a message to execution {message.execution_id!r} in the group {name!r}"
+            )
         check_id(name)
-        if isinstance(mail, Lost):
-            arrival.messages += self._lost(mail)
-        elif mail.kind == "wake":
-            arrival.woken.append(int(mail.content))
-        elif mail.kind == "resume":
+        if isinstance(message, Lost):
+            arrival.messages += self._lost(message)
+        elif message.kind == "wake":
+            arrival.woken.append(int(message.content))
+        elif message.kind == "resume":
             arrival.resume = True
         else:
-            arrival.messages += _messages_of(mail)
+            arrival.messages += _messages_of(message)
 
     def _lost(self, news: Lost) -> list[Any]:
         """Return the messages about an attempt whose invocation has failed: its outcome if that was kept, or
@@ -229,8 +231,8 @@ class EventBatch:
         return True
 
 
-def _messages_of(mail: SqsMessage) -> list[Any]:
-    return [decode_message(line) for line in mail.content.split("\n") if line]
+def _messages_of(message: SqsMessage) -> list[Any]:
+    return [decode_message(line) for line in message.content.split("\n") if line]
 
 
 def _group_of(record: dict[str, Any]) -> str:

@@ -25,8 +25,8 @@ class TimeLeft:
         self._is_limited = most is not None
 
     @property
-    def told(self) -> bool:
-        """Whether Lambda tells the time, and it is no guess."""
+    def is_known(self) -> bool:
+        """Return whether Lambda tells the time, so that it is no guess."""
         return self._remaining is not None
 
     def __call__(self) -> int:

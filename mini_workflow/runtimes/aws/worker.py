@@ -258,12 +258,12 @@ class Worker:
         Raises StoreUnavailable.
         """
         key = "/".join(map(str, ("outcome", *outcome.key)))
-        message = wire.encode(ended(outcome, self._parts.clock.now()))
-        mail = SqsMessage(outcome.execution_id, "messages", message, key)
+        line = wire.encode(ended(outcome, self._parts.clock.now()))
+        message = SqsMessage(outcome.execution_id, "messages", line, key)
         pause, kept = FIRST_PAUSE, False
         while True:
             try:
-                self._parts.post.send([mail])
+                self._parts.post.send([message])
                 return
             except StoreError as error:
                 log.warning(
@@ -271,7 +271,7 @@ class Worker:
                     *(outcome.execution_id, outcome.seq, error),
                 )
                 problem = error
-            kept = kept or self._keep(outcome, mail)
+            kept = kept or self._keep(outcome, message)
             seconds = random.uniform(0, pause)
             pause = min(LONGEST_PAUSE, pause * 2)
             if is_refused(problem) or seconds * 1000 > left() - MARGIN:
@@ -282,10 +282,10 @@ class Worker:
                 ) from problem
             self._parts.sleep(seconds)
 
-    def _keep(self, outcome: TaskOutcome, mail: SqsMessage) -> bool:
+    def _keep(self, outcome: TaskOutcome, message: SqsMessage) -> bool:
         """Put the outcome into the bucket. Answers whether it is there."""
         try:
-            self._parts.outcomes.keep(*outcome.key[1:], mail)
+            self._parts.outcomes.keep(*outcome.key[1:], message)
         except StoreError as error:
             log.warning(
                 "[%s] the outcome of task #%d cannot be kept in the bucket: %s",
@@ -354,7 +354,7 @@ class _HeartbeatThread:
 
 def _within(request: TaskRequest, left: TimeLeft) -> TaskRequest:
     """Return the request with a timeout before Lambda's own."""
-    if not left.told:
+    if not left.is_known:
         return request
     longest = max(1, left() - MARGIN)
     if request.timeout is not None and request.timeout <= longest:

@@ -52,7 +52,7 @@ class PostgresSharedTasks:
                 texts(task.heartbeat for task in tasks),
             ),
         )
-        self._ring_serving({task.worker for task in tasks})
+        self._notify_serving({task.worker for task in tasks})
 
     def take(self, worker: str, limit: int) -> int:
         """See `SharedTasks.take`."""
@@ -65,7 +65,7 @@ class PostgresSharedTasks:
     def hand_back(self, tasks: Sequence[SharedTask]) -> None:
         """See `SharedTasks.hand_back`."""
         self._change(_HAND_BACK, tasks)
-        self._ring_serving({task.worker for task in tasks})
+        self._notify_serving({task.worker for task in tasks})
 
     def beat(self, tasks: Sequence[SharedTask]) -> None:
         """See `SharedTasks.beat`."""
@@ -79,7 +79,7 @@ class PostgresSharedTasks:
         tasks = [task for task, _ in outcomes]
         digests = texts(digest(f"task {task.seq} {task.attempt}") for task in tasks)
         self._rows(_SETTLE, (*_keys(tasks), texts(body for _, body in outcomes), digests))
-        self._ring_all(_HOLDERS, (texts({task.execution_id for task in tasks}),))
+        self._notify_all(_HOLDERS, (texts({task.execution_id for task in tasks}),))
 
     def lost(self) -> list[SharedTask]:
         """See `SharedTasks.lost`."""
@@ -104,11 +104,11 @@ class PostgresSharedTasks:
         """See `SharedTasks.waiting`."""
         return self._rows(_WAITING, (execution_id, execution_id))
 
-    def _ring_serving(self, workers: set[str]) -> None:
+    def _notify_serving(self, workers: set[str]) -> None:
         rows = self._rows(_SERVING)
         self._notify({row[1] for row in rows if not workers.isdisjoint(row[6].split())})
 
-    def _ring_all(self, sql: str, parameters: Sequence[Any]) -> None:
+    def _notify_all(self, sql: str, parameters: Sequence[Any]) -> None:
         self._notify({address for (address,) in self._rows(sql, parameters)})
 
     def _tasks(self, sql: str, parameters: Sequence[Any]) -> list[SharedTask]:

@@ -65,9 +65,9 @@ class Wakeups:
         self._listener: threading.Thread | None = None
         self._ends: tuple[socket.socket, socket.socket] | None = None
         """A pair of sockets that ends the listener: a byte sent to the second one arrives at the first."""
-        self._ringer: threading.Thread | None = None
-        self._to_ring: set[str] = set()
-        self._rings = threading.Condition()
+        self._notifier: threading.Thread | None = None
+        self._to_notify: set[str] = set()
+        self._condition = threading.Condition()
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Call `heard`, on a thread of its own, after each wake-up, and if one may have been lost."""
@@ -85,16 +85,16 @@ class Wakeups:
         if self._borrowed is not None:
             self._borrowed.rows(_NOTIFY_WITH, (texts(sorted(set(addresses))),))
             return
-        with self._rings:
-            self._to_ring.update(one for one in addresses if one and one != self.address)
-            if not self._to_ring or self._closed.is_set():
+        with self._condition:
+            self._to_notify.update(one for one in addresses if one and one != self.address)
+            if not self._to_notify or self._closed.is_set():
                 return
-            if self._ringer is None:
-                self._ringer = threading.Thread(
-                    target=self._send, name="mini-workflow-ringer", daemon=True
+            if self._notifier is None:
+                self._notifier = threading.Thread(
+                    target=self._send, name="mini-workflow-notifier", daemon=True
                 )
-                self._ringer.start()
-            self._rings.notify()
+                self._notifier.start()
+            self._condition.notify()
 
     def close(self) -> None:
         """Send pending wake-ups, and stop listening. Harmless if that has happened."""
@@ -103,9 +103,9 @@ class Wakeups:
         self._closed.set()
         if self._ends is not None:
             self._ends[1].send(b"\0")
-        with self._rings:
-            self._rings.notify()
-        for thread in (self._listener, self._ringer):
+        with self._condition:
+            self._condition.notify()
+        for thread in (self._listener, self._notifier):
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
         for end in self._ends or ():
@@ -115,12 +115,12 @@ class Wakeups:
         connection = Connection(self._database)
         try:
             while True:
-                with self._rings:
-                    while not self._to_ring:
+                with self._condition:
+                    while not self._to_notify:
                         if self._closed.is_set():
                             return
-                        self._rings.wait()
-                    addresses, self._to_ring = self._to_ring, set()
+                        self._condition.wait()
+                    addresses, self._to_notify = self._to_notify, set()
                 try:
                     connection.rows(_NOTIFY, (texts(sorted(addresses)),))
                 except StoreError as error:
@@ -151,11 +151,11 @@ class Wakeups:
         allowance = Allowance(BURST, INTERVAL)
         hears, looks = not self._heard_at.is_pooled, 0
         if not hears:
-            ringer = Connection(self._database)
+            notifier = Connection(self._database)
             try:
-                ringer.rows(_NOTIFY, (texts([self.address]),))
+                notifier.rows(_NOTIFY, (texts([self.address]),))
             finally:
-                ringer.close()
+                notifier.close()
         with selectors.DefaultSelector() as selector:
             selector.register(raw.fileno(), selectors.EVENT_READ)
             selector.register(ends, selectors.EVENT_READ)
@@ -169,10 +169,10 @@ class Wakeups:
                     if looks == _UNHEARD:
                         log.warning(_DEAF, self._heard_at.place)
                 raw.pgconn.consume_input()
-                rung = False
+                notified = False
                 while raw.pgconn.notifies() is not None:
-                    rung = True
-                if rung:
+                    notified = True
+                if notified:
                     hears = True
                     heard()
                     pause = allowance.take(time.monotonic())
@@ -187,7 +187,7 @@ _DEAF: Final = (
 
 # A crash of the server may lose a wake-up, so that the transaction need not wait for the disk.
 _NOTIFY: Final = """
-    SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address),
+    SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS given (address),
         set_config('synchronous_commit', 'off', true)
 """
-_NOTIFY_WITH: Final = "SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS rung (address)"
+_NOTIFY_WITH: Final = "SELECT pg_notify(address, '') FROM unnest(%s::text[]) AS given (address)"

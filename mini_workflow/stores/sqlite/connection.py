@@ -19,7 +19,7 @@ from mini_workflow.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from mini_workflow.stores.sqlite import forking
+from mini_workflow.stores.sqlite import forking, lock_holder
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -288,8 +288,8 @@ class Connection:
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
                 return StoreUnavailable(
-                    f"{self._path}: locked by another process for more than "
-                    f"{self._patience:g} s; find the process that keeps a transaction open, and end it"
+                    f"{self._path}: locked for more than {self._patience:g} s "
+                    f"{lock_holder.describe(self._path)}"
                 )
             case sqlite3.SQLITE_NOTADB:
                 return StoreCorrupt(

@@ -8,7 +8,7 @@ from mini_workflow.testing.contracts.backend import BackendContract, change, cre
 
 
 class AgendaContract(BackendContract):
-    """Inherit it, and override `open_backend`."""
+    """The contract of `Agenda`. Inherit it, and override `open_backend`."""
 
     def test_what_is_due_earliest_first(self) -> None:
         one = self.owner()

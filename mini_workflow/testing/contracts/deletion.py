@@ -28,7 +28,7 @@ def deleted_events(opened: Opened, execution_id: str) -> int:
 
 
 class DeletionContract(StoreCase):
-    """Inherit it, and override `open_store`."""
+    """The contract about deletions. Inherit it, and override `open_store`."""
 
     def delete(self, opened: Opened, execution_id: str, expected: int) -> bool:
         deletion = Commit(execution_id, expected, deleted_at=self.clock.now())

@@ -19,7 +19,7 @@ _CLOSED = {"status": "completed", "closed_at": 2_000, "tags": tags_as_text({"cus
 
 
 class FencedDeletionContract:
-    """Inherit it beside `FencedStoreContract`, whose methods open the stores."""
+    """The contract about deletions. Inherit it beside `FencedStoreContract`, which opens the stores."""
 
     def open_store(self) -> FencedStore:
         """See `FencedStoreContract.open_store`."""

@@ -41,7 +41,7 @@ TEXTS: Final = ("{}", '"', "two\nlines\r\n", "],", "\u2028\u0085", "e\u0301 é",
 
 
 class FencedStoreContract:
-    """Inherit it, and override the four methods below."""
+    """The contract of `FencedStore`. Inherit it, and override the four methods below."""
 
     ROUND_TRIPS: ClassVar[Mapping[str, int]] = {}
     """How many calls of the outside each operation takes, by the names of `measure`; to be overridden

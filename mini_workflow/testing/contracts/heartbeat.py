@@ -17,7 +17,7 @@ SILENCE = 500
 
 
 class HeartbeatContract(RunnerCase):
-    """Inherit it beside `TaskRunnerContract`."""
+    """The contract about heartbeats. Inherit it beside `TaskRunnerContract`."""
 
     def test_the_last_details_of_an_attempt_are_in_its_outcome(self) -> None:
         last = (2, {3: b"three"}, datetime(2024, 5, 6, tzinfo=UTC))

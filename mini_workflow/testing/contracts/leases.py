@@ -21,7 +21,7 @@ from mini_workflow.testing.contracts.backend import (
 
 
 class LeasesContract(BackendContract):
-    """Inherit it, and override `open_backend`."""
+    """The contract of `Leases`. Inherit it, and override `open_backend`."""
 
     def acquire(self, backend: Backend) -> bool:
         """Acquire a lease now."""
@@ -297,7 +297,7 @@ class LeasesContract(BackendContract):
 
 
 class ShareContract(BackendContract):
-    """Stores that share free partitions among the owners with an address.
+    """The contract of stores that share free partitions among the owners with an address.
 
     Inherit it, and override `open_backend` so that each owner has an address.
     """

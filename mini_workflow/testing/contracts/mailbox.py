@@ -25,7 +25,7 @@ from mini_workflow.testing.contracts.fenced_store import at_once
 
 
 class MailboxContract(BackendContract):
-    """Inherit it, and override `open_backend`."""
+    """The contract of `Mailbox`. Inherit it, and override `open_backend`."""
 
     def take_all(self, backend: Backend) -> None:
         """Take all messages."""

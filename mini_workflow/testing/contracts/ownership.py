@@ -1,4 +1,4 @@
-"""Hold every store to its contract to which the owner of each execution alone writes. Needs pytest."""
+"""Hold every store to which the owner of an execution alone writes to its contract. Needs pytest."""
 
 # ruff: noqa: D102 - the name of a test says what it pins
 

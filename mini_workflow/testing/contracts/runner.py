@@ -26,8 +26,8 @@ from mini_workflow.testing.contracts.runner_tasks import Gate
 
 
 class TaskRunnerContract(RunnerCase):
-    """Inherit it and `HeartbeatContract`, override `make_runner`, and set `is_async` for a runner of
-    async functions.
+    """The contract of `TaskRunner`. Inherit it and `HeartbeatContract`, override `make_runner`, and set
+    `is_async` for a runner of async functions.
     """
 
     # Results

@@ -25,7 +25,7 @@ def shared(backend: Backend) -> SharedTasks:
 
 
 class SharedTaskContract(BackendContract):
-    """Inherit it. The opened backend has `shared_tasks`, over the state of its `store`."""
+    """The contract of `SharedTasks`. Inherit it, for a backend that has `shared_tasks`."""
 
     def pair(self) -> tuple[Backend, Backend]:
         """Return an owner that holds two executions, and another one that runs tasks of a worker."""

@@ -39,7 +39,7 @@ TEXTS = ("", "'; --", "two\nlines\r\n", "\u2028\u0085", "e\u0301 é", "\U0001f9e
 
 
 class StoreContract(StoreCase):
-    """Inherit it, and override `open_store`."""
+    """The contract of `Store`. Inherit it, and override `open_store`."""
 
     def test_what_is_created_can_be_read_in_every_way(self) -> None:
         one = self.writer()
@@ -284,7 +284,7 @@ class StoreContract(StoreCase):
 
 
 class ListingContract(StoreCase):
-    """`Store.list` and `Store.count`: filters and pages. Inherit it, and override `open_store`.
+    """The contract of `Store.list` and `Store.count`. Inherit it, and override `open_store`.
 
     `unanswered` are the fields of a query that the store's indexes do not answer, and that it has to
     refuse.

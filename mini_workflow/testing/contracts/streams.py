@@ -55,7 +55,7 @@ def everything(streams: StreamStore, execution_id: str = "a", stream: str = "s")
 
 
 class StreamContract(StoreCase):
-    """Inherit it. The opened store has `streams`, over the state of its `store`."""
+    """The contract of `StreamStore`. Inherit it. The store has `streams`, over the state of its `store`."""
 
     @cached_property
     def opened(self) -> Opened:

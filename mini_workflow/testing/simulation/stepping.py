@@ -75,7 +75,7 @@ class Stepper:
         self.record = Record()
         self.outside: Outside | None = None
         """The senders of requests to executions between two steps."""
-        self.rings = 0
+        self.wakeups = 0
         self.owners = 0
         self.backend: Backend
         self.engine: Engine
@@ -345,7 +345,7 @@ class Stepper:
         self.settled[turn.head.execution_id] = turn
 
     def _on_post(self) -> None:
-        self.rings += 1
+        self.wakeups += 1
 
 
 class _Watched:

@@ -44,4 +44,4 @@ def test_limits_are_listed_shown_and_changed(served: World) -> None:
         "no limit 'unknown' is declared" in served(*start[:-4], "--queue", "unknown", status=2).err
     )
     wrong = served("limits", "narrow", "--rate", "none", status=2).err
-    assert "give concurrency=, rate= or both" in wrong
+    assert "give --concurrency, --rate or both" in wrong

@@ -9,22 +9,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 import mini_workflow
+from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Query
 from mini_workflow.stores.process import Process
-from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.sqlite import SQLiteBackend, lock_holder
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create
 from tests.waiting import WAIT
 
 PRELUDE = """
 import sys
-from mini_workflow.stores.sqlite import SQLiteBackend
+from mini_workflow.stores.sqlite import SQLiteBackend, lock_holder
 from mini_workflow.ports import Commit, QueuedMessage, Query
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create, creation
@@ -334,3 +335,55 @@ def test_which_processes_are_certainly_dead():
 def test_a_number_that_was_given_to_another_process():
     current = Process.current()
     assert Process(current.host, current.pid, "1").is_dead()
+
+
+HOLDER = """
+import sqlite3
+
+connection = sqlite3.connect(path, isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+say("holds")
+sys.stdin.read()
+"""
+
+
+def test_the_process_that_keeps_the_write_lock_is_named(run: Scripts, tmp_path: Path):
+    path = tmp_path / "state.db"
+    with closing(SQLiteBackend(path, owner="one", clock=ManualClock(), patience=0.05)) as one:
+        one.leases.acquire(0)
+        create(one, "a")
+        held = run(HOLDER, path)
+        assert held.line() == "holds"
+        pid = held.process.pid
+        listed = Path("/proc/locks").exists()  # where it is not, nobody tells
+
+        with pytest.raises(StoreUnavailable) as running:
+            one.mailbox.post("a", "message", "key")
+        assert (f"0.05 s by process {pid}: find out why" in str(running.value)) is listed
+
+        held.process.send_signal(signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+        with pytest.raises(StoreUnavailable) as stopped:
+            one.mailbox.post("a", "message", "key")
+        remedy = f"by process {pid}, which is stopped: continue it (kill -CONT {pid})"
+        assert (remedy in str(stopped.value)) is listed
+        assert listed or "find the one that keeps a transaction open" in str(stopped.value)
+
+        held.process.send_signal(signal.SIGCONT)
+        assert held.rest() == []
+        one.mailbox.post("a", "message", "key")
+
+
+def test_a_transaction_of_this_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, table = tmp_path / "state.db", tmp_path / "locks"
+    shared = Path(f"{path}-shm")
+    shared.touch()
+    device = shared.stat()
+    place = f"{os.major(device.st_dev):02x}:{os.minor(device.st_dev):02x}:{device.st_ino}"
+    monkeypatch.setattr(lock_holder, "_LOCKS", table)
+    assert lock_holder.describe(path).startswith("by another process")
+    for pid, kind, first in ((7, "READ ", 120), (8, "WRITE", 123), (0, "WRITE", 120)):
+        table.write_text(f"1: POSIX  ADVISORY  {kind} {pid} {place} {first} {first}\n")
+        assert lock_holder.find(path) is None
+    table.write_text(f"9: POSIX  ADVISORY  WRITE {os.getpid()} {place} 120 120\n")
+    assert lock_holder.describe(path).startswith("by this process: find the thread")
