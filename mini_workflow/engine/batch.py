@@ -41,6 +41,8 @@ class Batch:
         self.starts: list[Start] = []
         self.queries: list[Ask] = []
         self.again: list[Input] = []
+        self.awake: Mapping[str, bool] = {}
+        """The executions that get a turn without a message, and whether they are to be resumed."""
         # One look at the store for all that starts may find.
         self._found: Mapping[str, Found] = {}
         if Start in map(type, requests):
