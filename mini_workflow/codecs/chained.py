@@ -182,10 +182,14 @@ class ChainedCodec:
         return ENCODED_CALL + json.dumps(labels).encode() + b"\n" + data if labels else call
 
     def fingerprint(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        captured: CapturedCall | None = None,
     ) -> str:
         """See `Codec.fingerprint`. The checksum of the values cannot be guessed without the key."""
-        call = self._inner.fingerprint(function, args, kwargs)
+        call = self._inner.fingerprint(function, args, kwargs, captured)
         salt = self._salt
         if salt is None:
             return call

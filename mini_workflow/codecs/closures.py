@@ -14,7 +14,7 @@ import importlib.util
 import pickle
 import sys
 from binascii import crc32
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any, Final
@@ -84,6 +84,9 @@ def capture_call(
             raise _complaint(call, failure) from failure
 
 
+_NO_KWARGS: Final[dict[str, Any]] = {}
+
+
 class SharedCall(CallInProcess):
     """A call that is not written as bytes, since it stays in this process and nothing in it can change. Each
     restored call has a function and variables of its own, unless it is the function of a module.
@@ -96,7 +99,7 @@ class SharedCall(CallInProcess):
         function: FunctionType | PlainFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        contents: Sequence[Any] = (),
+        contents: list[Any] | tuple[()] = (),
     ) -> None:
         """Take a function of a module; or a plain one, which is made anew for each attempt, with the
         `contents` of its captured variables.
@@ -104,7 +107,7 @@ class SharedCall(CallInProcess):
         self.function = function
         self.contents = contents
         self.args = args
-        self.kwargs = kwargs
+        self.kwargs = kwargs or _NO_KWARGS
 
 
 SHARE: Final = "__mini_workflow_share__"
@@ -146,11 +149,12 @@ def share_call(
         and (not args or leaves.issuperset(map(type, args)))
         and (not kwargs or leaves.issuperset(map(type, kwargs.values())))
     ):
-        module = sys.modules.get(function.__module__)
-        # A short way for functions of a module; is_importable also finds those of a class.
-        is_global = module is not None and module.__dict__.get(function.__qualname__) is function
-        if is_global or ("<" not in function.__qualname__ and is_importable(function)):
-            return SharedCall(function, args, kwargs)
+        if "<" not in (qualname := function.__qualname__):
+            module = sys.modules.get(function.__module__)
+            # A short way for functions of a module; is_importable also finds those of a class.
+            is_global = module is not None and module.__dict__.get(qualname) is function
+            if is_global or is_importable(function):
+                return SharedCall(function, args, kwargs)
         plain = plain_function(function)
         if plain is not None:
             contents: list[Any] = []
@@ -188,7 +192,7 @@ def restore_call(payload: CapturedCall) -> Call:
     if isinstance(payload, SharedCall):
         function = payload.function
         if isinstance(function, PlainFunction):
-            cells = tuple([CellType(content) for content in payload.contents])
+            cells = tuple(map(CellType, payload.contents))
             function = FunctionType(function.code, function.space, None, None, cells)
         return function, payload.args, dict(payload.kwargs)
     if isinstance(payload, HandedCall):

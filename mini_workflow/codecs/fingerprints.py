@@ -17,48 +17,48 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, Final
 from zlib import crc32
 
+from mini_workflow.codecs.closures import SharedCall
 from mini_workflow.codecs.encoding import Encoder
-from mini_workflow.codecs.functions import LEAVES
+from mini_workflow.codecs.functions import LEAVES, PlainFunction
 from mini_workflow.codecs.names import type_of
 from mini_workflow.codecs.pickled import DILL, PICKLE
 from mini_workflow.codecs.picklers import type_name
 from mini_workflow.core.calls import LAMBDA, about_code, inner_function, name_of_call
+from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.payload import Payload
 
 _MARSHAL_WITHOUT_REFERENCES: Final = 2
 """The version of marshal's format in which equal values are equal bytes."""
 _REMEMBERED: Final = 2048
 _known: dict[int, tuple[CodeType, str, int]] = {}
+"""By the id() of a code: the code, the beginning of its fingerprints, and the first checksum in it."""
 _last: tuple[CodeType, str, int] | None = None
 """The last of them, as in `calls.about_function`."""
 
 
 def fingerprint_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    captured: CapturedCall | None = None,
 ) -> str:
-    """Return the fingerprint of a call. Never raises."""
+    """Return the fingerprint of a call, which may have been `captured` just now. Never raises."""
+    if type(captured) is SharedCall and type(plain := captured.function) is PlainFunction:
+        # Its values are known, and such as marshal takes.
+        known = _last
+        if known is not None and known[0] is plain.code and not kwargs:
+            found = [*captured.contents, args] if args else captured.contents
+            checksum = crc32(marshal.dumps(found, _MARSHAL_WITHOUT_REFERENCES)) if found else 0
+            return f"{known[1]}{checksum:x}"
     values: list[Any] = []
     if type(function) is FunctionType:
         known = _last
         if known is None or known[0] is not function.__code__:
             known = _about(function)
-        code, calls, details = known
+        code, start, _ = known
         inner: Any = function
     else:
-        inner = inner_function(function)
-        code, calls, details = None, name_of_call(function), 0
-        outer: Any = function
-        while isinstance(outer, partial):
-            values.append(outer.args)  # pyright: ignore[reportUnknownMemberType]
-            values.append(outer.keywords)  # pyright: ignore[reportUnknownMemberType]
-            outer = outer.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if isinstance(inner, MethodType):
-            values.append(inner.__self__)
-            inner = inner.__func__
-        elif not isinstance(inner, (FunctionType, BuiltinFunctionType, type)):
-            values.append(inner)
-        if isinstance(inner, FunctionType):
-            code, _, details = _about(inner)
+        inner, code, start = _look_inside(function, values)
     if isinstance(inner, FunctionType):
         for cell in inner.__closure__ or ():
             try:
@@ -71,7 +71,29 @@ def fingerprint_call(
         values.append(args)
     if kwargs:
         values.append(kwargs)
-    return f"{calls}#{details:x}.{_checksum(values) if values else 0:x}"
+    return f"{start}{_checksum(values) if values else 0:x}"
+
+
+def _look_inside(function: Any, values: list[Any]) -> tuple[Any, CodeType | None, str]:
+    """Return the function inside of a callable, its code if it has one, and the beginning of the fingerprint.
+    Adds what the callable is bound to.
+    """
+    code: CodeType | None = None
+    inner = inner_function(function)
+    calls, details = name_of_call(function), 0
+    outer: Any = function
+    while isinstance(outer, partial):
+        values.append(outer.args)  # pyright: ignore[reportUnknownMemberType]
+        values.append(outer.keywords)  # pyright: ignore[reportUnknownMemberType]
+        outer = outer.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(inner, MethodType):
+        values.append(inner.__self__)
+        inner = inner.__func__
+    elif not isinstance(inner, (FunctionType, BuiltinFunctionType, type)):
+        values.append(inner)
+    if isinstance(inner, FunctionType):
+        code, _, details = _about(inner)
+    return inner, code, f"{calls}#{details:x}."
 
 
 def _about(function: FunctionType) -> tuple[CodeType, str, int]:
@@ -88,7 +110,7 @@ def _about(function: FunctionType) -> tuple[CodeType, str, int]:
         details = crc32(PurePath(code.co_filename).stem.encode("utf-8", "replace"))
     if len(_known) >= _REMEMBERED:
         _known.clear()
-    _last = known = _known[id(code)] = (code, calls, details)
+    _last = known = _known[id(code)] = (code, f"{calls}#{details:x}.", details)
     return known
 
 

@@ -97,12 +97,17 @@ class Codec(Protocol):
         ...
 
     def fingerprint(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        captured: CapturedCall | None = None,
     ) -> str:
         """Return the name of the called function and two checksums: ``charge#0c1f22aa.9b2d11c0``.
 
         The first checksum is of the rest of the call's source, the second of its arguments and captured
-        values. The text is the same in every process. Never raises.
+        values. The text is the same in every process, and with the call as it was `captured` just before,
+        which saves a second look at it, or without. Never raises.
         """
         ...
 

@@ -7,6 +7,7 @@ that could not be taken. `advance` is a whole turn as a pure function: history a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
@@ -54,6 +55,9 @@ Sent = (
 """The events that record messages to other executions."""
 
 NOBODY: Final[dict[str, Failure]] = {}
+
+_ENDS: Final = frozenset({events.TaskCompleted, events.TaskFailed})
+"""Messages between which no code of the workflow runs but that which they wake."""
 
 
 @record
@@ -138,43 +142,45 @@ def decide(
     if recorder.out and (loop.fault is None or _is_cut(run)):
         taken.extend(recorder.take())
     if loop.fault is None:
-        for index, message in enumerate(messages):
-            if type(message) is Tick and index and _notice_the_clock(run, messages, now):
-                # Durations that began with a message before this one, such as a delayed start.
-                stale = True
-                taken += recorder.take()
-            if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
-                stale = True
-                continue
-            before = len(taken)
-            for event in _events_of(run, message, refusals, refused, said):
-                if stale:
-                    summary = state.summary()
-                stale = True
-                streams = recorder.streams
-                written = 0 if streams is None else len(streams.out)
-                run.deliver(event)
+        alike = len(messages) > 1 and _ENDS.issuperset(map(type, messages))
+        with loop.with_hooks() if alike else nullcontext():
+            for index, message in enumerate(messages):
+                if type(message) is Tick and index and _notice_the_clock(run, messages, now):
+                    # Durations that began with a message before this one, such as a delayed start.
+                    stale = True
+                    taken += recorder.take()
+                if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
+                    stale = True
+                    continue
+                before = len(taken)
+                for event in _events_of(run, message, refusals, refused, said):
+                    if stale:
+                        summary = state.summary()
+                    stale = True
+                    streams = recorder.streams
+                    written = 0 if streams is None else len(streams.out)
+                    run.deliver(event)
+                    if loop.fault is not None:
+                        counts, after = _before_the_stop(run, event, written)
+                        taken.extend(counts)
+                        summary = after or summary
+                        left.extend(messages[index + bool(counts) :])
+                        break
+                    taken += recorder.out
+                    recorder.out.clear()
                 if loop.fault is not None:
-                    counts, after = _before_the_stop(run, event, written)
-                    taken.extend(counts)
-                    summary = after or summary
-                    left.extend(messages[index + bool(counts) :])
                     break
-                taken += recorder.out
-                recorder.out.clear()
-            if loop.fault is not None:
-                break
-            if loop.touched:
-                return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
-            if state.condition == "continued":
-                # The other messages are for the next run, except those for promises of this one.
-                _hand_on(messages[index + 1 :], left, ignored)
+                if loop.touched:
+                    return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
+                if state.condition == "continued":
+                    # The other messages are for the next run, except those for promises of this one.
+                    _hand_on(messages[index + 1 :], left, ignored)
+                    summary = state.summary()
+                    break
+                if len(taken) == before:
+                    ignored.append(message)
+            else:
                 summary = state.summary()
-                break
-            if len(taken) == before:
-                ignored.append(message)
-        else:
-            summary = state.summary()
     else:
         left.extend(messages)
     condition, busy, wake_at, deadline = summary
@@ -261,10 +267,10 @@ def _events_of(
         return _due(run.state, message)
     if type(message) is events.Asked:
         event = _asked(run, message, refusals, refused, said)
-        return () if event is None else (event,)
-    event = admit(run.state, message)
-    if event is not None and type(message) is events.UpdateRequested:
-        event = _validated(event, run, message, refusals, refused)
+    else:
+        event = admit(run.state, message)
+        if event is not None and type(message) is events.UpdateRequested:
+            event = _validated(event, run, message, refusals, refused)
     return () if event is None else (event,)
 
 

@@ -42,8 +42,9 @@ def repeat(run: Run, history: Sequence[Event]) -> None:
         recorded = recorder.recorded = RecordedEvents(
             history, python, run.place, recorder.begin_comparison()
         )
-        while run.fault is None and (event := recorded.next_incoming()) is not None:
-            run.deliver(event)
+        with run.loop.with_hooks():
+            while run.fault is None and (event := recorded.next_incoming()) is not None:
+                run.deliver(event)
     except (NonDeterminismError, WireError) as error:
         run.loop.fault = error
     recorder.recorded = None

@@ -86,8 +86,11 @@ class ExecutionState:
     durations: OpenDurations
     cancelled_tasks: dict[int, int]
     """The attempts in flight whose task was cancelled, by its number, until they are reported."""
+    _cancelled_tasks: dict[int, int] | None
+    """The same, None if it was not made."""
     released: dict[int, None]
     """The numbers of the tasks whose attempts were handed back by a runtime that closed."""
+    _released: dict[int, None] | None
     promises: OpenPromises
     children: dict[int, OpenChild]
     child_ids: dict[int, str]
@@ -284,9 +287,7 @@ class ExecutionState:
         if self.length:
             raise WireError("ExecutionStarted twice in one history")
         self.condition = "running"
-        self.seed = event.seed
-        self.key = event.key
-        self.started_at = event.at
+        self.seed, self.key, self.started_at = event.seed, event.key, event.at
         if event.tags:
             self.tags = dict(event.tags)
         self.headers = event.headers
@@ -363,26 +364,26 @@ class ExecutionState:
 
     def _task_ended(self, event: events.TaskCompleted | events.TaskFailed) -> None:
         seq = event.seq
-        if seq in self.cancelled_tasks:
-            del self.cancelled_tasks[seq]
+        if (cancelled := self._cancelled_tasks) and seq in cancelled:
+            del cancelled[seq]
             return
         task = self.tasks.pop(seq)
         if task.retry_at is None:
             self.in_flight -= 1
-            self._give_back(task)
+            if task.limit is not None:
+                self._give_back(task)
         else:
             self.durations.end(seq)
         if task.part_of:
             count_ended(self.maps, task.part_of, event)
         if self.deadlines.open:
             self.deadlines.drop(seq)
-        self.released.pop(seq, None)
+        if self._released:
+            self._released.pop(seq, None)
 
     def _task_retry_scheduled(self, event: events.TaskRetryScheduled) -> None:
         task = self.tasks[event.seq]
-        task.attempt = event.attempt
-        task.retry_at = event.retry_at
-        task.since = event.at
+        task.attempt, task.retry_at, task.since = event.attempt, event.retry_at, event.at
         self.deadlines.drop(event.seq)
         if event.heartbeat is not None:
             task.heartbeat = event.heartbeat
@@ -438,8 +439,7 @@ class ExecutionState:
             self.signal_ids[event.id] = None
 
     def _cancel_requested(self, event: events.CancelRequested) -> None:
-        self.cancel_requested = True
-        self.cancelled_by = event.id or self.cancelled_by
+        self.cancel_requested, self.cancelled_by = True, event.id or self.cancelled_by
 
     def wait_for_promise(self, seq: int) -> None:
         """Set the timer of a promise to the time at which the promise ends without a value."""

@@ -24,9 +24,9 @@ MESSAGES: Final = 200
 """The number of messages that one turn of an execution takes: with handlers of 0.2 ms that is 40 ms, for
 which the others wait. Our own bound."""
 
-OUTCOMES: Final = 500
+OUTCOMES: Final = 1_000
 """The number of messages that a turn may have if the next one is the outcome of a task, for which code takes
-some 30 microseconds. Our own bound."""
+some 30 microseconds: that is 30 ms. Our own bound."""
 
 
 class Batch:
@@ -41,6 +41,8 @@ class Batch:
         self.starts: list[Start] = []
         self.queries: list[Ask] = []
         self.again: list[Input] = []
+        self.awake: Mapping[str, bool] = {}
+        """The executions that get a turn without a message, and whether they are to be resumed."""
         # One look at the store for all that starts may find.
         self._found: Mapping[str, Found] = {}
         if Start in map(type, requests):
@@ -76,7 +78,9 @@ class Batch:
 
     def take_outcome(self, outcome: TaskOutcome, now: int) -> None:
         """Take the outcome of an attempt."""
-        delivery = self.delivery_of(outcome)
+        delivery = self.deliveries.get(outcome.execution_id)
+        if delivery is None or len(delivery.messages) >= OUTCOMES:
+            delivery = self.delivery_of(outcome)
         if delivery is not None:
             delivery.requests.append(outcome)
             delivery.messages.append(ended(outcome, now))
@@ -142,13 +146,12 @@ def message_of(request: Post | Update | Release, now: int) -> Message:
 def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskFailed:
     """Return the message about the outcome of an attempt."""
     seq, attempt = outcome.seq, outcome.attempt
+    begun, ran_on = outcome.begun, outcome.ran_on
     if outcome.failure is not None:
         heartbeat = None if outcome.heartbeat is None else Payload(text=outcome.heartbeat)
         failure = Failure.from_plain(outcome.failure)
-        begun, ran_on = outcome.begun, outcome.ran_on
         return events.TaskFailed(now, seq, attempt, failure, heartbeat, begun, ran_on)
-    result = Payload(text=outcome.result)
-    return events.TaskCompleted(now, seq, attempt, result, outcome.begun, outcome.ran_on)
+    return events.TaskCompleted(now, seq, attempt, Payload(outcome.result), begun, ran_on)
 
 
 def is_full(delivery: Delivery, request: Input) -> bool:

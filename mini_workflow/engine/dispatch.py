@@ -87,7 +87,7 @@ class Dispatcher:
 
     def begin(self, execution_id: str, command: RunTask) -> None:
         """Run an attempt, unless it is in hand already."""
-        key = (execution_id, command.seq, command.attempt)
+        key = execution_id, command.seq, command.attempt
         if self.draining:
             self._again(Release(*key, request_of(execution_id, command).heartbeat))
         elif key not in self._in_hand and self._runner is not None:
@@ -138,16 +138,16 @@ class Dispatcher:
 def request_of(execution_id: str, command: RunTask) -> TaskRequest:
     """Return the attempt of a command, for a runner."""
     return TaskRequest(
-        execution_id=execution_id,
-        seq=command.seq,
-        attempt=command.attempt,
-        name=command.name,
-        payload=command.payload,
-        timeout=command.timeout,
-        is_async=command.is_async,
-        heartbeat_timeout=command.heartbeat_timeout,
-        heartbeat=None if command.heartbeat is None else command.heartbeat.text,
-        worker=command.worker,
-        headers=command.headers,
-        scheduled_at=command.scheduled_at,
+        execution_id,
+        command.seq,
+        command.attempt,
+        command.name,
+        command.payload,
+        command.timeout,
+        command.is_async,
+        command.heartbeat_timeout,
+        None if command.heartbeat is None else command.heartbeat.text,
+        command.worker,
+        command.headers,
+        command.scheduled_at,
     )

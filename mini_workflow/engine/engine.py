@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core.codec import Codec
-from mini_workflow.core.commands import CancelTask, RunTask, StartChild
+from mini_workflow.core.commands import CancelTask, RunTask
 from mini_workflow.engine import clock_steps
 from mini_workflow.engine.batch import AT_ONCE, Batch, brings_a_message, message_of
 from mini_workflow.engine.cache import Cache
@@ -35,6 +35,7 @@ from mini_workflow.engine.requests import (
     Waited,
     WakeUp,
 )
+from mini_workflow.engine.share_commit import ShareCommit, may_divide
 from mini_workflow.engine.takeover import Ports, Takeover
 from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_nobody
@@ -59,9 +60,6 @@ Closed = Callable[[Turn], None]
 
 _OPENINGS: Final = 5
 """How often an opening begins anew that was paused for longer than its lease each time."""
-
-
-_OUTCOMES: Final = frozenset({TaskOutcome})
 
 
 class Engine:
@@ -103,6 +101,9 @@ class Engine:
         )
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._group_commit = GroupCommit(ports, self._parts, self._dispatcher, self._cache)
+        self._share_commit = ShareCommit(
+            self._group_commit, self._make, self._settle, self._discard
+        )
         self.counts, self.closed_here = self._group_commit.counts, self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
         self._notify_peers = notify_peers
@@ -219,23 +220,34 @@ class Engine:
         if self._retry_at is not None and now >= self._retry_at:
             requests = [*self._held_back, *requests]
             self._held_back, self._retry_at = [], None
+        left = list(requests)
         try:
             if now >= self._renew_at:
                 self._renew_at = self._ports.leases.renew(now)
-                requests = [*requests, WakeUp()]
-            self._process(requests, now)
+                left.append(WakeUp())
+            if self._ports.begin_commit and may_divide(left) and not self._has_more_to_do(now):
+                self._share_commit.process(left, now)
+            else:
+                batch = self._make(left, now)
+                try:
+                    answers = self._group_commit.commit(batch, now)
+                except BaseException:
+                    self._discard(batch)
+                    raise
+                self._settle(batch, answers, now)
+                left.clear()
             if now >= self._cleanup.due:
                 self._cleanup.sweep(now, busy=bool(requests) or self._dispatcher.draining)
         except LeaseLost as error:
             log.warning("the lease was lost; executions are taken over anew: %s", error)
-            self._start_anew(requests)
+            self._start_anew(left)
         except StoreError as error:
-            self._refused(requests, error, now)
+            self._refused(left, error, now)
         except Exception as error:
             # A fault of the library: callers that wait must hear of it, and the others go on.
             log.exception("the engine failed at some requests, and goes on with the others")
             self._cache.clear()
-            self._refused(requests, error, now)
+            self._refused(left, error, now)
 
     def _look_at_clock(self) -> int:
         now, steps = self._ports.clock.now(), self._clock_steps
@@ -248,11 +260,21 @@ class Engine:
             self._retry_at = None if self._retry_at is None else now
         return now
 
-    def _process(self, requests: Sequence[Input], now: int) -> None:
+    def _has_more_to_do(self, now: int) -> bool:
+        """Return whether executions get a turn that the requests are not about."""
+        waits = self._awake or self._mailbox_due or self._clock_steps.to_tell
+        is_due = self._next_wake is not None and self._next_wake <= now
+        return bool(waits) or is_due or now >= self._cleanup.due
+
+    def _make(self, requests: Sequence[Input], now: int, *, shared: bool = False) -> Batch:
+        """Return a batch with the turns of the requests, and of what else is to be done, unless it is
+        `shared`: then the requests are some of many.
+        """
         batch = Batch(requests, self._ports.store)
         # While this engine ends, executions that go on by themselves are left to the next one.
-        awake = {} if self._dispatcher.draining else dict(islice(self._awake.items(), AT_ONCE))
-        for name, resume in awake.items():
+        if not (shared or self._dispatcher.draining):
+            batch.awake = dict(islice(self._awake.items(), AT_ONCE))
+        for name, resume in batch.awake.items():
             del self._awake[name]
             batch.delivery(name).resume = resume
         try:
@@ -260,8 +282,9 @@ class Engine:
             kinds = frozenset(map(type, requests))
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
-            elif self._mailbox_due or (
-                not kinds <= _OUTCOMES and any(map(brings_a_message, requests))
+            elif not shared and (
+                self._mailbox_due
+                or (kinds - {TaskOutcome} and any(map(brings_a_message, requests)))
             ):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
@@ -269,24 +292,22 @@ class Engine:
                     batch.take_outcome(request, now)
                 else:
                     self._take(request, batch, now)
-            self._take_due(batch, now)
+            if not shared:
+                self._take_due(batch, now)
             for delivery in batch.deliveries.values():
                 self._advance(delivery, batch, now)
-            for turn in batch.turns.values():
-                if turn.commit.outbox or StartChild in turn.commands:
-                    self._parts.children.see_to_others(batch, now)
-                    break
             if self.interrupted:
                 raise KeyboardInterrupt
-            # Also without any: deliveries that have no effect may mean that the lease is lost.
-            idle = not batch.turns and not batch.deliveries
-            answers = [] if idle else self._group_commit.commit(batch)
         except BaseException:
-            for turn in batch.turns.values():
-                self._parts.turns.discard(turn)
-            self._awake = {**awake, **self._awake}
+            self._discard(batch)
             raise
-        self._settle(batch, answers, now)
+        return batch
+
+    def _discard(self, batch: Batch) -> None:
+        """Forget the turns of a batch that was not committed."""
+        for turn in batch.turns.values():
+            self._parts.turns.discard(turn)
+        self._awake = {**batch.awake, **self._awake}
 
     def _take_due(self, batch: Batch, now: int) -> None:
         """Add the executions that are due, and those that the retention deletes."""

@@ -32,6 +32,10 @@ _OURS: Final = (
 """Modules whose frames lead to the user's code, and are left out of its tracebacks."""
 
 
+_NO_AWAITABLES: Final = frozenset({int, str, float, bool, bytes, type(None), dict, list, tuple})
+"""Types of most results: to look for a method that a type lacks takes longer."""
+
+
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 """Runs one attempt of a task on the calling thread."""
 
@@ -105,7 +109,7 @@ async def execute_async(
                 value = await _within_timeout(request, value)
         if task.streams is not None:
             await task.streams.close_async()
-        return _completed(request, codec, value)
+        return _completed(task, codec, value)
     except asyncio.CancelledError as error:
         if _is_cancelled():
             raise
@@ -138,8 +142,11 @@ async def _failed_async(request: TaskRequest, codec: Codec, error: BaseException
 def _execute(
     request: TaskRequest, codec: Codec, sink: StreamSink | None, around: AroundTask | None
 ) -> TaskOutcome:
-    _enter(request, sink)
-    task = CURRENT.get()
+    task = CURRENT.get(None)
+    if task is None or task.request is not request:
+        task = CurrentTask(request)
+        CURRENT.set(task)  # in a context of its own
+    task.sink = task.sink or sink
     task.codec = codec = codec.for_execution(request.execution_id)
     try:
         function, args, kwargs = codec.restore(request.payload)
@@ -150,7 +157,7 @@ def _execute(
                 value = _value_of(request, function, args, kwargs)
         if task.streams is not None:
             task.streams.close()
-        return _completed(request, codec, value)
+        return _completed(task, codec, value)
     except BaseException as error:
         if task.streams is not None:
             with suppress(Exception):  # of what was not stored: the attempt has failed before
@@ -172,7 +179,9 @@ def _value_of(
     """Return the result of the function, which is awaited if it is an awaitable."""
     value: Any = function(*args, **kwargs)
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return value if getattr(kind, "__await__", None) is None else _run(request, value)
+    if kind in _NO_AWAITABLES or getattr(kind, "__await__", None) is None:
+        return value
+    return _run(request, value)
 
 
 def _enter(request: TaskRequest, sink: StreamSink | None) -> Token[CurrentTask] | None:
@@ -245,14 +254,14 @@ def _is_cancellation(error: BaseException) -> bool:
     return isinstance(error, CancelledError)
 
 
-def _completed(request: TaskRequest, codec: Codec, value: object) -> TaskOutcome:
-    task = CURRENT.get()
+def _completed(task: CurrentTask, codec: Codec, value: object) -> TaskOutcome:
+    request = task.request
     if task.stops_early:
         return cancelled(request, task.details)
     payload = codec.encode(value, f"result of task {request.name!r}")
-    text = text_at_hand(payload) or payload.text
-    key = request.execution_id, request.seq, request.attempt
-    return TaskOutcome(*key, text, None, None, task.begun, task.ran_on)
+    text, name = text_at_hand(payload) or payload.text, request.execution_id
+    begun, ran_on = task.begun, task.ran_on
+    return TaskOutcome(name, request.seq, request.attempt, text, None, None, begun, ran_on)
 
 
 def _failed(request: TaskRequest, codec: Codec, error: BaseException) -> TaskOutcome:

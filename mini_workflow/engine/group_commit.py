@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from mini_workflow.core.commands import StartChild
 from mini_workflow.engine.batch import Batch
 from mini_workflow.engine.cache import Cache
 from mini_workflow.engine.dispatch import Dispatcher
@@ -37,28 +38,55 @@ class GroupCommit:
     ) -> None:
         self._store = ports.store
         self._mailbox = ports.mailbox
+        self._begin: Final = ports.begin_commit
         self._keeps_streams = ports.streams is not None
         self._parts = parts
         self._heard_of = dispatcher.acknowledge
         self.closed_here: Final = ClosedHere()
         self.counts: Final = TurnCounts(cache)
 
-    def commit(self, batch: Batch) -> list[bool]:
+    def commit(self, batch: Batch, now: int) -> list[bool]:
         """Write the turns of the batch; one answer each, in order, as by `Store.commit`.
 
         If the store refuses the values of one turn, each is written alone, with the children that begin
         in it. A turn that is refused then is replaced in the batch by one that blocks its execution;
         a start is failed with the error. Raises other errors of the store, and has written nothing then.
         """
+        if not batch.turns and not batch.deliveries:
+            return []
+        # Deliveries that have no effect may mean that the lease is lost: the store says so.
+        concerns_others = False
         for turn in batch.turns.values():
+            concerns_others |= bool(turn.commit.outbox) or StartChild in turn.commands
             for message in turn.final_messages:  # a commit that deletes posts nothing
                 with contextlib.suppress(ExecutionNotFound):  # the asker was deleted, too
                     self._mailbox.post(message.execution_id, message.body, message.key)
+        if concerns_others:
+            self._parts.children.see_to_others(batch, now)
         try:
             return self._write(list(batch.turns.values()))
         except REFUSALS as error:
-            groups = _groups(batch)
-            refusal: Exception = error
+            return self._write_alone(batch, error)
+
+    def begin(self, batch: Batch) -> Callable[[], list[bool]]:
+        """Begin to write the turns of the batch, which have neither final messages nor chunks. The function
+        that is returned waits for the end; it answers and raises as `commit` does.
+        """
+        assert self._begin is not None
+        turns = list(batch.turns.values())
+        begun = self._begin([turn.commit for turn in turns])
+
+        def finish() -> list[bool]:
+            try:
+                return self._write(turns, begun)
+            except REFUSALS as error:
+                return self._write_alone(batch, error)
+
+        return finish
+
+    def _write_alone(self, batch: Batch, refusal: Exception) -> list[bool]:
+        """Write each turn alone, after the store has refused the values of one."""
+        groups = _groups(batch)
         if len(groups) > 1:
             log.warning("the store refused a commit, each turn is written alone: %s", refusal)
         answers: dict[str, bool] = {}
@@ -81,11 +109,16 @@ class GroupCommit:
             self._refuse(group, batch, answers, refusal)
         return [answers[name] for name in batch.turns]
 
-    def _write(self, group: list[Turn]) -> list[bool]:
-        commits = [turn.commit for turn in group]
-        if not self._keeps_streams and any(commit.chunks for commit in commits):
-            raise StoreRefused("it keeps no streams, and the code of a workflow writes to one")
-        answers = self._store.commit(commits)
+    def _write(
+        self, group: list[Turn], begun: Callable[[], list[bool]] | None = None
+    ) -> list[bool]:
+        if begun is None:
+            commits = [turn.commit for turn in group]
+            if not self._keeps_streams and any(commit.chunks for commit in commits):
+                raise StoreRefused("it keeps no streams, and the code of a workflow writes to one")
+            answers = self._store.commit(commits)
+        else:
+            answers = begun()
         self.counts.commits += 1
         self.counts.turns += answers.count(True)
         closed = self.closed_here

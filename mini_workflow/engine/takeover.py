@@ -22,6 +22,7 @@ from mini_workflow.engine.turn_data import (
 from mini_workflow.errors import ExecutionNotFound, StoreError, WireError
 from mini_workflow.ports import (
     Agenda,
+    BeginCommit,
     Clock,
     Leases,
     Mailbox,
@@ -52,6 +53,7 @@ class Ports:
     leases: Leases
     clock: Clock
     streams: StreamStore | None = None
+    begin_commit: BeginCommit | None = None
 
 
 class Takeover:

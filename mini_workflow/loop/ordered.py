@@ -44,7 +44,8 @@ class WorkflowFuture(asyncio.Future[T]):
     __slots__ = ("_mw_hash",)
 
     def __init__(self, *, loop: Any) -> None:
-        super().__init__(loop=loop)
+        # A call of super() would take longer than this one.
+        asyncio.Future.__init__(self, loop=loop)  # pyright: ignore[reportUnknownMemberType]
         self._mw_hash = loop.last_hash = loop.last_hash + 1
 
     def __hash__(self) -> int:

@@ -10,7 +10,7 @@ thread" may be called on any thread, at any time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal, Protocol
 
 from mini_workflow.core.records import frozen, record, replace
@@ -294,6 +294,13 @@ class Store(Reader, Protocol):
         lease. It also gives space back, and forgets deletions (see `Found`).
         """
         ...
+
+
+BeginCommit = Callable[[Sequence[Commit]], Callable[[], list[bool]]]
+"""Begins a commit as `Store.commit`, which a store may have beside it as `begin_commit`.
+
+The function that is returned waits for its end, answers, and raises, as `Store.commit` does: call it once,
+and before another commit begins. Meanwhile the store may be read, as of before or after that commit."""
 
 
 class Agenda(Protocol):

@@ -60,6 +60,7 @@ class ThreadRunner:
             raise UsageError(f"threads must be at least 1, not {threads}")
         self._execute: Final = execute
         self._hand_in: Final = hand_in
+        self._hand_in_more: Final = None if hand_in is None else partial(hand_in, more=True)
         self._kept: Final[dict[int, _Attempt | None]] = {}
         """By the threads that are handing in: the attempt that each keeps for itself."""
         self._queue: Final[SimpleQueue[_Attempt | None]] = SimpleQueue()
@@ -188,7 +189,7 @@ class ThreadRunner:
             elif self._hand_in is None or surplus:
                 self._attempts.report(report)
             elif not self._queue.empty():
-                self._attempts.report(report, partial(self._hand_in, more=True))
+                self._attempts.report(report, self._hand_in_more)
             else:
                 self._kept[number] = None
                 self._attempts.report(report, self._hand_in)

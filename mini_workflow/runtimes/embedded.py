@@ -99,6 +99,7 @@ def embed(
             backend.leases,
             ticking,
             getattr(backend, "streams", None),
+            getattr(backend.store, "begin_commit", None),
         ),
         codec=carrying,
         interceptors=around,

@@ -133,6 +133,7 @@ class EmbeddedRuntime(Runtime):
             Ports(
                 *(backend.store, backend.agenda, backend.mailbox, backend.leases, backend.clock),
                 streams=getattr(backend, "streams", None),
+                begin_commit=getattr(backend.store, "begin_commit", None),
             ),
             codec=carrying,
             interceptors=around,

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import count
 from typing import Any, Final
 
 import psycopg
+from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import error_from_result
+from psycopg.generators import fetch_many, send
+from psycopg.pq import ExecStatus
 from psycopg.rows import tuple_row
 
 from mini_workflow.errors import (
@@ -183,6 +189,8 @@ class Connection:
         self._is_borrowed = borrowed is not None
         self._closed = False
         self._statements: dict[str, bytes] = {}
+        self._sent: _Sent | None = None
+        """A statement whose rows have not arrived yet."""
         self.trips = 0
         """The number of round trips to the server."""
 
@@ -210,6 +218,49 @@ class Connection:
                 return self._once_more(sql, parameters)
             raise self.translated(error) from error
 
+    def begin(self, sql: str, parameters: Sequence[str | int]) -> Callable[[], list[Any]]:
+        """Send a statement as `once` does, and return a function that waits for its rows.
+
+        All errors are raised by that function, but for a UnicodeEncodeError. Statements that are run before
+        it is called wait for this one.
+        """
+        values = [str(value).encode() for value in parameters]
+        sent = _Sent()
+        try:
+            raw = self._connected()
+            self.trips += 1
+            sent.send(raw, self._numbered(sql), values)
+            self._sent = sent
+        except (psycopg.Error, StoreError) as error:
+            self._failed(sent, error)
+        return partial(self._finish, sent, sql, parameters)
+
+    def _finish(self, sent: _Sent, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        if sent is self._sent:
+            self._receive()
+        if sent.error is None:
+            return sent.rows
+        if getattr(sent.error.__cause__, "sqlstate", None) in _AGAIN:
+            return self.once(sql, parameters)
+        raise sent.error
+
+    def _receive(self) -> None:
+        """Wait for the rows of the statement that was sent last, if they have not arrived yet."""
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return
+        try:
+            sent.receive()
+        except psycopg.Error as error:
+            self._failed(sent, error)
+
+    def _failed(self, sent: _Sent, error: psycopg.Error | StoreError) -> None:
+        if isinstance(error, StoreError):
+            sent.error = error
+            return
+        sent.error = self.translated(error)
+        sent.error.__cause__ = error
+
     def _once_more(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         try:
             return self._run(sql, parameters)
@@ -231,6 +282,15 @@ class Connection:
         """Return the rows of a statement within a transaction."""
         return self._run(sql, parameters)
 
+    def _numbered(self, sql: str) -> bytes:
+        """Return a statement with the placeholders of the server itself: $1, $2 and so on."""
+        statement = self._statements.get(f"begin {sql}")
+        if statement is None:
+            numbers = count(1)
+            numbered = re.sub("%s", lambda found: f"${next(numbers)}", sql)
+            statement = self._statements[f"begin {sql}"] = self._address.qualified(numbered)
+        return statement
+
     def _run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         raw = self._connected()
         statement = self._statements.get(sql)
@@ -248,6 +308,7 @@ class Connection:
         return self._connected()
 
     def _connected(self) -> Raw:
+        self._receive()
         raw = self._raw
         if raw is None or raw.closed:
             if self._closed:
@@ -279,6 +340,36 @@ class Connection:
         """Close for good. Harmless if it was closed before."""
         self._closed = True
         self.drop()
+
+
+class _Sent:
+    """A statement that was sent; its rows, or the error, once they have arrived."""
+
+    def __init__(self) -> None:
+        self._raw: Raw | None = None
+        self.rows: list[Any] = []
+        self.error: StoreError | None = None
+
+    def send(self, raw: Raw, statement: bytes, values: Sequence[bytes]) -> None:
+        """Send the statement. Raises the errors of the driver."""
+        if any(b"\0" in value for value in values):
+            raise psycopg.DataError("a text of Postgres cannot contain NUL")
+        self._raw = raw
+        raw.pgconn.send_query_params(statement, values)
+        raw.wait(send(raw.pgconn))
+
+    def receive(self) -> None:
+        """Wait for the rows. Raises the errors of the driver."""
+        raw = self._raw
+        assert raw is not None
+        results = raw.wait(fetch_many(raw.pgconn))
+        for result in results:
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise error_from_result(result)
+        found = results[-1]
+        reader = Transformer(raw)
+        reader.set_pgresult(found)
+        self.rows = list(reader.load_rows(0, found.ntuples, tuple))
 
 
 def _fetched(raw: Raw, statement: bytes, parameters: Sequence[Any]) -> list[Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
-from mini_workflow.errors import StoreError
+from mini_workflow.errors import StoreError, UsageError
 from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Found, Head, Page, Query, Stored
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import texts
@@ -127,28 +128,41 @@ class PostgresStore:
 
     def commit(self, commits: Sequence[Commit]) -> list[bool]:
         """See `Store.commit`."""
-        holding = self._holding
         if self._is_client:
             return self._create(commits)
-        holding.require()
-        batch = Batch(holding, self._received, self._found(commits), keep_runs=self._keep_runs)
+        self._holding.require()
+        batch = self._batch(commits)
+        try:
+            sql, parameters = _call_of(batch)
+            values = self._fenced(parameters)
+            rows = self._outcome(partial(self._writer.once, sql, values), sql, values)
+        except StoreError as error:
+            if getattr(error.__cause__, "sqlstate", None) != UNREAD:
+                raise
+            others = iter(self.commit([one for one in commits if one.deleted_at is None]))
+            return [one.deleted_at is None and next(others) for one in commits]
+        return self._settle(batch, rows)
+
+    def begin_commit(self, commits: Sequence[Commit]) -> Callable[[], list[bool]]:
+        """See `BeginCommit`. The server works on the commit while this process does something else."""
+        if self._is_client or any(item.deleted_at is not None for item in commits):
+            return partial(self.commit, commits)
+        try:
+            self._holding.require()
+            batch = self._batch(commits)
+            sql, parameters = _call_of(batch)
+            values = self._fenced(parameters)
+            begun = self._writer.begin(sql, values)
+        except (StoreError, UsageError, UnicodeEncodeError):
+            return partial(self.commit, commits)  # nothing was sent: this raises it again
+        return lambda: self._settle(batch, self._outcome(begun, sql, values))
+
+    def _batch(self, commits: Sequence[Commit]) -> Batch:
+        found = self._found(commits)
+        batch = Batch(self._holding, self._received, found, keep_runs=self._keep_runs)
         for item in commits:
             batch.add(item)
-        if not commits:
-            self._call("SELECT @append_1(%s, %s, %s, %s, %s)", ("{}", "{}", "{}"))
-            return []
-        if batch.only_appends():
-            self._call("SELECT @append_1(%s, %s, %s, %s, %s)", batch.events.literals())
-            made: list[int | None] = []
-        else:
-            try:
-                made = self._write(batch)
-            except StoreError as error:
-                if getattr(error.__cause__, "sqlstate", None) != UNREAD:
-                    raise
-                others = iter(self.commit([one for one in commits if one.deleted_at is None]))
-                return [one.deleted_at is None and next(others) for one in commits]
-        return batch.settle(made)
+        return batch
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
         """Create executions for other owners to run; a client can write nothing else."""
@@ -175,25 +189,11 @@ class PostgresStore:
         first = self._writer.rows(_FIRST, (texts([item.execution_id for item in commits]),))
         return [(item.execution_id, item.events[0]) in first for item in commits]
 
-    def _write(self, batch: Batch) -> list[int | None]:
-        parameters = batch.literals()
-        function = "commit_1"
-        if batch.needs_messages():
-            function = "commit_4"
-            parameters = [
-                *batch.asked_for(),
-                *batch.chunks(),
-                *batch.removed(),
-                *parameters,
-            ]
-        elif batch.writes_chunks():
-            function, parameters = "commit_3", [*batch.chunks(), *batch.removed(), *parameters]
-        elif batch.removes():
-            function, parameters = "commit_2", [*batch.removed(), *parameters]
-        rows = self._call(
-            f"SELECT * FROM @{function}(%s, %s, {', '.join(['%s'] * len(parameters))})", parameters
-        )
-        if rows is None:  # the commit was done, and its answer was lost
+    def _settle(self, batch: Batch, rows: list[Any] | None) -> list[bool]:
+        """Return the answers for a commit that was done, and wake others; None if its rows were lost."""
+        if batch.only_appends():
+            return batch.settle([])
+        if rows is None:
             row = self._writer.row(
                 "SELECT made FROM @owners WHERE id = %s", (self._holding.require(),)
             )
@@ -204,21 +204,24 @@ class PostgresStore:
             made, addresses = rows[0]
         if addresses:
             self._notify(addresses)
-        return made or []
+        return batch.settle(made or [])
 
-    def _call(self, sql: str, parameters: Sequence[str]) -> list[Any] | None:
-        """Call a function that commits; None if it was done and its answer was lost."""
-        holding = self._holding
-        lease = holding.require()
+    def _fenced(self, parameters: Sequence[str]) -> tuple[Any, ...]:
+        """Return the parameters of a function that commits, with those of the fence."""
+        lease = self._holding.require()
         self._fence.settle()
+        return (lease, self._holding.commits, *parameters)
+
+    def _outcome(
+        self, finish: Callable[[], list[Any]], sql: str, values: Sequence[Any]
+    ) -> list[Any] | None:
+        """Wait for a call of a function that commits; None if it was done and its answer was lost."""
+        holding = self._holding
         try:
-            rows = self._writer.once(sql, (lease, holding.commits, *parameters))
+            rows = finish()
         except ConnectionLost:
             holding.unconfirmed = True
-            if self._fence.is_done():
-                rows = None
-            else:
-                rows = self._writer.once(sql, (lease, holding.commits, *parameters))
+            rows = None if self._fence.is_done() else self._writer.once(sql, values)
             holding.unconfirmed = False
         except StoreError as error:
             if getattr(error.__cause__, "sqlstate", None) == LOST:
@@ -246,6 +249,23 @@ class PostgresStore:
             name: (key, length) if partition in held else _ELSEWHERE
             for name, key, partition, length in self._writer.rows(_FIND, (texts(names),))
         }
+
+
+def _call_of(batch: Batch) -> tuple[str, Sequence[str]]:
+    """Return the call of the function that writes a batch, and its parameters but for the lease."""
+    if batch.only_appends():
+        return "SELECT @append_1(%s, %s, %s, %s, %s)", batch.events.literals()
+    parameters = batch.literals()
+    function = "commit_1"
+    if batch.needs_messages():
+        function = "commit_4"
+        parameters = [*batch.asked_for(), *batch.chunks(), *batch.removed(), *parameters]
+    elif batch.writes_chunks():
+        function, parameters = "commit_3", [*batch.chunks(), *batch.removed(), *parameters]
+    elif batch.removes():
+        function, parameters = "commit_2", [*batch.removed(), *parameters]
+    places = ", ".join(["%s"] * (2 + len(parameters)))
+    return f"SELECT * FROM @{function}({places})", parameters
 
 
 def _head_of(row: Sequence[Any]) -> Head:

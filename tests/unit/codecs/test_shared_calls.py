@@ -6,8 +6,7 @@ import functools
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -17,6 +16,7 @@ from mini_workflow.codecs.closures import SharedCall, capture_call, restore_call
 from mini_workflow.codecs.fingerprints import fingerprint_call
 from mini_workflow.core.calls import about_function
 from mini_workflow.errors import ClosureNotSerializable
+from tests.audited import audited
 
 
 def at_module(a: int, b: int = 2) -> tuple[int, int]:
@@ -156,34 +156,9 @@ def test_functions_of_one_code_are_looked_at_once() -> None:
     function = captures(1)
     with audited() as events:
         about_function(function)
-        share_call(function, (), {})
-        fingerprint_call(function, (), {})
-    assert sorted(events) == ["marshal.dumps", *["object.__getattr__"] * 3]
-
-
-_events: list[str] | None = None
-
-
-def _note(event: str, _arguments: object) -> None:
-    if _events is not None and threading.current_thread() is threading.main_thread():
-        _events.append(event)
-
-
-@contextmanager
-def audited() -> Iterator[list[str]]:
-    """The audit events of the main thread meanwhile."""
-    global _events
-    if _note not in _hooks:
-        _hooks.append(_note)
-        sys.addaudithook(_note)  # it stays for ever
-    _events = events = []
-    try:
-        yield events
-    finally:
-        _events = None
-
-
-_hooks: list[Any] = []
+        captured = share_call(function, (), {})
+        fingerprint_call(function, (), {}, captured)
+    assert sorted(events) == ["marshal.dumps", *["object.__getattr__"] * 2]
 
 
 def test_a_variable_that_is_not_set_yet() -> None:
@@ -198,7 +173,26 @@ def test_a_variable_that_is_not_set_yet() -> None:
 
 
 def test_what_cannot_leave_the_process_is_refused_all_the_same() -> None:
-    import threading
 
     with pytest.raises(ClosureNotSerializable, match="value"):
         share_call(captures(threading.Lock()), (), {})
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((), {}), ((1, "a"), {}), ((), {"b": 2}), ((None,), {"b": 2.5})]
+)
+@pytest.mark.parametrize("value", [0, -1, 2**70, "ä", 1.5, None, True, b"x"])
+def test_a_captured_call_has_the_fingerprint_of_the_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], value: object
+) -> None:
+    calls: list[Callable[..., Any]] = [
+        lambda *args, **kwargs: (value, args, kwargs),
+        lambda *args, **kwargs: (args, kwargs),
+    ]
+    for call in calls:
+        expected = fingerprint_call(call, args, kwargs)
+        captured = share_call(call, args, kwargs)
+        assert isinstance(captured, SharedCall)
+        assert fingerprint_call(call, args, kwargs, captured) == expected
+        fingerprint_call(at_module, (), {})  # another function comes in between
+        assert fingerprint_call(call, args, kwargs, captured) == expected

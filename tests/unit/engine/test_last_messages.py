@@ -27,7 +27,7 @@ class Posts:
 
 def test_an_asker_that_is_gone_keeps_nobody_from_the_deletion() -> None:
     posts = Posts()
-    ports: Any = SimpleNamespace(store=posts, mailbox=posts, streams=None)
+    ports: Any = SimpleNamespace(store=posts, mailbox=posts, streams=None, begin_commit=None)
     nothing: Any = SimpleNamespace(acknowledge=None)
     group = GroupCommit(ports, nothing, nothing, Cache(1))
     head = Head("e", "w", "completed", 1, closed_at=2)
@@ -36,6 +36,6 @@ def test_an_asker_that_is_gone_keeps_nobody_from_the_deletion() -> None:
         QueuedMessage("deleted before", "a", "1"),
         QueuedMessage("there", "b", "2"),
     )
-    batch: Any = SimpleNamespace(turns={"e": turn})
-    assert group.commit(batch) == [True]
+    batch: Any = SimpleNamespace(turns={"e": turn}, deliveries={})
+    assert group.commit(batch, 4) == [True]
     assert posts.posted == ["b"]
