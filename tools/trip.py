@@ -2,12 +2,14 @@
 
 Run a workflow of a few sequential tasks on a LocalRuntime, watch the calls of the later ones with a
 profile hook on every thread, and count how often the trip changes module and package. The numbers
-say how straight the way is: ``python tools/trip.py`` prints them, ``--steps`` each step.
+say how straight the way is: ``python tools/trip.py`` prints them, ``--steps`` each step, and ``--gather``
+the calls and commits of many tasks under one gather.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import tempfile
 import threading
@@ -38,6 +40,14 @@ async def trip(ctx: Context, recorder: str, tasks: int) -> int:
 
 def one() -> int:
     return 1
+
+
+GATHERED = 1_000
+
+
+@workflow("gathered")
+async def gathered(ctx: Context, tasks: int) -> int:
+    return sum(await asyncio.gather(*[ctx.task(lambda: number) for number in range(tasks)]))  # noqa: B023
 
 
 class Recorder:
@@ -88,6 +98,28 @@ def record() -> list[CodeType]:
     return min(recorder.trips, key=len)
 
 
+def record_gather() -> tuple[list[CodeType], int]:
+    """Return the calls of a gather of `GATHERED` tasks, those of all threads together, and its commits."""
+    recorder = Recorder()
+    threading.setprofile(recorder.hook)
+    sys.setprofile(recorder.hook)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            LocalRuntime(Path(folder) / "gather.db") as runtime,
+        ):
+            runtime.start_execution(gathered, 10).result(timeout=60)
+            before = runtime.metrics().commits
+            recorder.begin()
+            runtime.start_execution(gathered, GATHERED).result(timeout=60)
+            recorder.end()
+            commits = runtime.metrics().commits - before
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    return recorder.trips[0], commits
+
+
 def changes(names: list[str]) -> int:
     return sum(1 for before, after in pairwise(names) if before != after)
 
@@ -99,7 +131,12 @@ def main() -> None:
     parser.add_argument(
         "--steps", action="store_true", help="print each call where the module changes"
     )
+    parser.add_argument("--gather", action="store_true", help="count what a gather takes")
     options = parser.parse_args()
+    if options.gather:
+        calls, commits = record_gather()
+        print(f"{len(calls) / GATHERED:.1f} calls for each of {GATHERED} tasks, {commits} commits")
+        return
     calls = record()
     if options.steps:
         before = ""

@@ -84,6 +84,9 @@ def capture_call(
             raise _complaint(call, failure) from failure
 
 
+_NO_KWARGS: Final[dict[str, Any]] = {}
+
+
 class SharedCall(CallInProcess):
     """A call that is not written as bytes, since it stays in this process and nothing in it can change. Each
     restored call has a function and variables of its own, unless it is the function of a module.
@@ -104,7 +107,7 @@ class SharedCall(CallInProcess):
         self.function = function
         self.contents = contents
         self.args = args
-        self.kwargs = kwargs
+        self.kwargs = kwargs or _NO_KWARGS
 
 
 SHARE: Final = "__mini_workflow_share__"
@@ -189,7 +192,7 @@ def restore_call(payload: CapturedCall) -> Call:
     if isinstance(payload, SharedCall):
         function = payload.function
         if isinstance(function, PlainFunction):
-            cells = tuple([CellType(content) for content in payload.contents])
+            cells = tuple(map(CellType, payload.contents))
             function = FunctionType(function.code, function.space, None, None, cells)
         return function, payload.args, dict(payload.kwargs)
     if isinstance(payload, HandedCall):

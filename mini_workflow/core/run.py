@@ -231,7 +231,8 @@ class Run:
         recorder.out.append(event)
         recorder.refused, recorder.reason = 0, ""
         self.delivered += 1
-        loop.now = max(loop.now, state.now)
+        if state.now > loop.now:
+            loop.now = state.now
         arrival = _ARRIVALS.get(type(event))
         if closed:
             if isinstance(event, (events.TaskCompleted, events.TaskFailed)):

@@ -53,7 +53,7 @@ class TaskFuture(WorkflowFuture[Any]):
 
     __slots__ = ("_tasks", "name", "seq", "undo")
 
-    def __init__(self, seq: int, name: str, *, loop: WorkflowLoop, tasks: Tasks) -> None:
+    def __init__(self, seq: int, name: str, loop: WorkflowLoop, tasks: Tasks) -> None:
         WorkflowFuture.__init__(self, loop=loop)  # pyright: ignore[reportUnknownMemberType]
         self.undo: Callable[..., Any] | None = None
         self.seq = seq
@@ -81,8 +81,9 @@ class Tasks:
         self._recorder = recorder
         self._inline = inline
         self._futures: dict[int, TaskFuture] = {}
-        self._calls: dict[int, tuple[CapturedCall, bool]] = {}
-        """The captured calls of open tasks, and whether they are asynchronous."""
+        self._calls: dict[int, CapturedCall | tuple[CapturedCall]] = {}
+        """The captured calls of open tasks. One that is asynchronous is in a tuple, since few are, and each
+        object that is kept takes time of the garbage collector."""
         self._undos: list[tuple[int, str, Callable[..., Any], tuple[Any, ...]]] | tuple[()] = ()
         """The undos of the tasks that have succeeded, in the order of the successes: (number of the task,
         name of the undo, function, its arguments)."""
@@ -94,7 +95,6 @@ class Tasks:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
         name: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: int | None = None,
@@ -120,7 +120,7 @@ class Tasks:
         recorder, judge = self._recorder, None if retry is None else retry.retry_if
         begun = self._begin(_SCHEDULED, function, args, kwargs, name, options, judge, limit)
         if begun is None:
-            return TaskFuture(0, name or "", loop=recorder.loop, tasks=self)
+            return TaskFuture(0, name or "", recorder.loop, self)
         seq, name, captured, call = begun
         if captured is not None:
             self._calls[seq] = captured
@@ -136,7 +136,7 @@ class Tasks:
             seq, name, plan, timeout, refused, quiet, call, worker, at, undoes, part, mapped, limit
         )
         recorder.emit(event)
-        future = TaskFuture(seq, name, loop=loop, tasks=self)
+        future = TaskFuture(seq, name, loop, self)
         if undo is not None:
             future.undo = as_it_is_now(undo)
         self._futures[seq] = future
@@ -158,7 +158,7 @@ class Tasks:
         recorder = self._recorder
         begun = self._begin(INLINE, function, args, kwargs, name, options)
         if begun is None:
-            return TaskFuture(0, name, loop=recorder.loop, tasks=self)
+            return TaskFuture(0, name, recorder.loop, self)
         seq, name, captured, call = begun
         refused, recorded = recorder.refused, recorder.recorded
         written: list[StreamWrite] = []
@@ -171,7 +171,8 @@ class Tasks:
                 raise Halt
             try:
                 with recorder.loop.outside():
-                    about = (recorder.execution_id, seq, name, captured[0])
+                    call_only = captured[0] if isinstance(captured, tuple) else captured
+                    about = (recorder.execution_id, seq, name, call_only)
                     outcome = self._inline(*about, written, recorder.state.headers)
             except OutOfTime as error:
                 recorder.loop.fault = error
@@ -184,7 +185,7 @@ class Tasks:
         event = recorder.emit(asked)
         if written:
             streams_of(recorder).out += written
-        future = TaskFuture(seq, name, loop=recorder.loop, tasks=self)
+        future = TaskFuture(seq, name, recorder.loop, self)
         try:
             if isinstance(event, events.InlineTaskFailed):
                 self._fail(future, event.failure)
@@ -229,8 +230,8 @@ class Tasks:
         options: set[str],
         judge: Callable[[Exception], bool] | None = None,
         limit: dict[str, Any] | None = None,
-    ) -> tuple[int, str, tuple[CapturedCall, bool] | None, str] | None:
-        """Return the number, the name, the captured call (with whether it is asynchronous) and the
+    ) -> tuple[int, str, CapturedCall | tuple[CapturedCall] | None, str] | None:
+        """Return the number, the name, the captured call (in a tuple if it is asynchronous) and the
         fingerprint of a task that begins; None if the run starts nothing any more. A task that is recorded
         and has ended has no captured call.
 
@@ -251,11 +252,11 @@ class Tasks:
             # In older histories all lambdas have the same name.
             name = recorded.name_before(name)
         carried = function if judge is None else JudgedCall(function, judge)
-        captured: tuple[CapturedCall, bool] | None = None
+        captured: CapturedCall | None = None
         if recorded is not None and recorded.stands_next(kinds, seq, name, recorder.refused):
             if seq in recorded.open_tasks:
                 try:
-                    captured = codec.capture(carried, args, kwargs), about.is_async
+                    captured = codec.capture(carried, args, kwargs)
                 except SerializationError as error:
                     recorder.loop.fault = error
                     raise Halt from error
@@ -263,16 +264,17 @@ class Tasks:
             try:
                 if about.assigns or options or kwargs:
                     check_call(function, about.assigns, args, kwargs, options)
-                captured = codec.capture(carried, args, kwargs), about.is_async
+                captured = codec.capture(carried, args, kwargs)
             except Exception:
                 recorder.refused += 1
                 raise
+        kept = (captured,) if captured is not None and about.is_async else captured
         if recorded is not None and not recorded.calls_next():
-            return seq, name, captured, ""
-        call = codec.fingerprint(function, args, kwargs, captured and captured[0])
+            return seq, name, kept, ""
+        call = codec.fingerprint(function, args, kwargs, captured)
         if call.startswith(name) and call[len(name)] == "#":
             call = call[len(name) :]
-        return seq, name, captured, call
+        return seq, name, kept, call
 
     # Events that arrive
 
@@ -332,7 +334,8 @@ class Tasks:
             return None
         number, name, worker, headers = task.attempt, task.name, task.worker, state.headers
         timeout, quiet, heartbeat = task.timeout, task.heartbeat_timeout, task.heartbeat
-        (payload, is_async), since = call, task.since
+        since, is_async = task.since, type(call) is tuple
+        payload = call[0] if isinstance(call, tuple) else call
         return RunTask(
             seq, number, name, payload, timeout, is_async, quiet, heartbeat, worker, headers, since
         )

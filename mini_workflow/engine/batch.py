@@ -78,7 +78,9 @@ class Batch:
 
     def take_outcome(self, outcome: TaskOutcome, now: int) -> None:
         """Take the outcome of an attempt."""
-        delivery = self.delivery_of(outcome)
+        delivery = self.deliveries.get(outcome.execution_id)
+        if delivery is None or len(delivery.messages) >= OUTCOMES:
+            delivery = self.delivery_of(outcome)
         if delivery is not None:
             delivery.requests.append(outcome)
             delivery.messages.append(ended(outcome, now))
@@ -150,13 +152,12 @@ def message_of(request: Post | Update | Release, now: int) -> Message:
 def ended(outcome: TaskOutcome, now: int) -> events.TaskCompleted | events.TaskFailed:
     """Return the message about the outcome of an attempt."""
     seq, attempt = outcome.seq, outcome.attempt
+    begun, ran_on = outcome.begun, outcome.ran_on
     if outcome.failure is not None:
         heartbeat = None if outcome.heartbeat is None else Payload(text=outcome.heartbeat)
         failure = Failure.from_plain(outcome.failure)
-        begun, ran_on = outcome.begun, outcome.ran_on
         return events.TaskFailed(now, seq, attempt, failure, heartbeat, begun, ran_on)
-    result = Payload(outcome.result)
-    return events.TaskCompleted(now, seq, attempt, result, outcome.begun, outcome.ran_on)
+    return events.TaskCompleted(now, seq, attempt, Payload(outcome.result), begun, ran_on)
 
 
 def is_full(delivery: Delivery, request: Input) -> bool:

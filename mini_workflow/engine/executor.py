@@ -32,6 +32,10 @@ _OURS: Final = (
 """Modules whose frames lead to the user's code, and are left out of its tracebacks."""
 
 
+_NO_AWAITABLES: Final = frozenset({int, str, float, bool, bytes, type(None), dict, list, tuple})
+"""Types of most results: to look for a method that a type lacks takes longer."""
+
+
 Execute = Callable[[TaskRequest, Codec], TaskOutcome]
 """Runs one attempt of a task on the calling thread."""
 
@@ -175,7 +179,9 @@ def _value_of(
     """Return the result of the function, which is awaited if it is an awaitable."""
     value: Any = function(*args, **kwargs)
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return value if getattr(kind, "__await__", None) is None else _run(request, value)
+    if kind in _NO_AWAITABLES or getattr(kind, "__await__", None) is None:
+        return value
+    return _run(request, value)
 
 
 def _enter(request: TaskRequest, sink: StreamSink | None) -> Token[CurrentTask] | None:

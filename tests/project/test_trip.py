@@ -9,7 +9,7 @@ from pathlib import Path
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "trip.py"
 
-CALLS = 104
+CALLS = 98
 """Calls of functions of the library, of all threads together."""
 
 MODULES = 60
@@ -25,3 +25,22 @@ def test_one_task_takes_no_detours() -> None:
     assert counted, done.stdout
     calls, modules, packages = map(int, counted.groups())
     assert (calls <= CALLS, modules <= MODULES, packages <= PACKAGES) == (True,) * 3, done.stdout
+
+
+CALLS_OF_A_GATHER = 65
+"""Calls for each task, of all threads together."""
+
+
+def test_tasks_of_a_gather_share_what_they_can() -> None:
+    """One commit has all that are scheduled. Their outcomes need one more, unless a thread is late."""
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "--gather"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    counted = re.match(r"([\d.]+) calls for each of \d+ tasks, (\d+) commits", done.stdout)
+    assert counted, done.stdout
+    assert float(counted[1]) <= CALLS_OF_A_GATHER, done.stdout
+    assert 2 <= int(counted[2]) <= 20, done.stdout
