@@ -45,8 +45,8 @@ def divide(requests: Sequence[Input]) -> list[Sequence[Input]]:
 
 
 Make = Callable[[Sequence[Input], int, Mapping[str, Found] | None], Batch]
-"""Makes a batch with the turns of requests at a time. If it is told what starts have found, the requests are a
-share of many, and nothing else gets a turn."""
+"""Makes a batch with the turns of requests at a time. If it is told what starts have found, the requests are
+a share of many, and nothing else gets a turn."""
 
 
 @frozen
