@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from importlib import import_module
 from typing import (
     TYPE_CHECKING,
@@ -159,10 +160,8 @@ class Workflow(Generic[P, R]):
 
     def begin(self, run: Run, args: list[Any], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine of a new run. Raises InvalidArguments."""
-        from mini_workflow.context import Context
-
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
-        run.loop.workflow = context = Context(run)
+        run.loop.workflow = context = _context_class()(run)
         try:
             return handler(context, *args, **kwargs)
         except TypeError:
@@ -365,6 +364,14 @@ def _register(
     REGISTRY.add(registered)
     declare_for(name, slot)
     return registered
+
+
+@cache
+def _context_class() -> type[Context]:
+    # The module of the context imports this one. An import statement takes as long as several calls.
+    from mini_workflow.context import Context
+
+    return Context
 
 
 def _check_schedule(name: str, schedule: Any) -> None:

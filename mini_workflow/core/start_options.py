@@ -76,7 +76,7 @@ def unbind(
     was given more arguments.
     """
     if not isinstance(workflow, BoundWorkflow):
-        if hasattr(workflow, "check_options"):
+        if options and hasattr(workflow, "check_options"):
             workflow.check_options(options, args)
         return workflow, args, kwargs
     if args or kwargs:

@@ -78,7 +78,7 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
     """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
-        # A short way for the two kinds that most histories mainly consist of.
+        # A short way for the kinds that most histories mainly consist of.
         if type(event) is events.TaskCompleted:
             begun = f',"begun":{event.begun}' if event.begun else ""
             if place := event.ran_on:
@@ -87,6 +87,8 @@ def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
                 f'{{"event":"TaskCompleted","at":{event.at},"seq":{event.seq},"attempt":{event.attempt}'
                 f'{begun},"result":{text_at_hand(event.result) or event.result.text}}}'
             )
+        if type(event) is events.ExecutionCompleted:
+            return f'{{"event":"ExecutionCompleted","result":{event.result.text}}}'
         if (
             type(event) is events.TaskScheduled
             and event.retry is event.timeout is event.heartbeat_timeout is None

@@ -247,9 +247,10 @@ class EngineRole:
             if not self._open:
                 raise RuntimeClosed("the runtime was closed; open a new one")
             self._inbox.extend(items)
-        if timeout is not None or not may_lead():
+        in_main = is_main()
+        if timeout is not None or not may_lead(in_main=in_main):
             self._wake_unless_led()
-        elif is_main():
+        elif in_main:
             with self._interrupt:
                 self._lead_once()
         else:

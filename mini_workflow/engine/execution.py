@@ -381,7 +381,7 @@ class Execution(Generic[R_co]):
                 execution_id=self.id,
             )
         closing = settled.closing or self._client.closing(self.id)
-        self._settled = Settled(settled.head, closing)
+        self._settled = settled if settled.closing is closing else Settled(settled.head, closing)
         if isinstance(closing, events.ExecutionCompleted):
             return self._codec.decode(closing.result)
         if isinstance(closing, events.ExecutionFailed):

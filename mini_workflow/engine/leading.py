@@ -24,8 +24,9 @@ _SIGNALS: Final = sorted(
     for number in signal.valid_signals()
     if number not in {getattr(signal, "SIGKILL", None), getattr(signal, "SIGSTOP", None)}
 )
-_PLAIN: Final = frozenset({None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler})
-"""The handlers of a signal that Python code does not handle, and Python's own for Ctrl-C."""
+_PLAIN: Final = frozenset({None, _C.SIG_DFL, _C.SIG_IGN, signal.default_int_handler})
+"""The handlers of a signal that Python code does not handle, and Python's own for Ctrl-C: the very
+objects that the C module has, since others that are equal would take longer to find."""
 NO_HOOKS: Final = (None, None)
 """The hooks that `sys.get_asyncgen_hooks` returns on a thread that runs no event loop."""
 
@@ -42,8 +43,9 @@ def is_main() -> bool:
     return get_ident() == main_thread().ident
 
 
-def may_lead() -> bool:
+def may_lead(*, in_main: bool) -> bool:
     """Return whether the calling thread, which waits for an answer, may do the engine's work meanwhile.
+    `in_main` is the answer of `is_main`.
 
     False on an event loop, since other coroutines wait for it, in a task, since its time would pass, and deep
     in a recursion, where workflow code would have less stack than elsewhere. In the main thread False if a
@@ -51,7 +53,7 @@ def may_lead() -> bool:
     """
     if runs_a_loop() or CURRENT.get(None) is not None or _is_deep():
         return False
-    if not is_main():
+    if not in_main:
         return True
     try:
         return _PLAIN.issuperset(map(_GET_HANDLER, _SIGNALS))

@@ -398,14 +398,14 @@ class Turns:
             live.length,
             tuple(map(wire.encode, taken)),
             after if is_new else None,
-            park=park,
-            unpark=unpark,
-            taken=tuple(delivery.entries),
-            outbox=outbox(decision.commands) if SendMessage in kinds else (),
-            tries=0 if live.tries else None,
-            chunks=decision.chunks,
+            park,
+            unpark,
+            tuple(delivery.entries),
+            outbox(decision.commands) if SendMessage in kinds else (),
+            0 if live.tries else None,
+            decision.chunks,
         )
-        turn = Turn(delivery, commit, after, live, decision, closing, continues=continues)
+        turn = Turn(delivery, commit, after, live, decision, closing, None, continues)
         begins = bool(known) or waits or live.length == 0
         turn.first, turn.failed = begins and run.state.has_begun(), names
         turn.cut, turn.commands = decision.cut, kinds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,4 +16,4 @@ class Halt(BaseException):
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs on the calling thread, if there is one."""
     find: Any = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
-    return None if find is None else cast("asyncio.AbstractEventLoop | None", find())
+    return None if find is None else find()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mini_workflow.core.payload import Payload
-from mini_workflow.engine import engine_role
+from mini_workflow.engine import engine_role, leading
 from mini_workflow.engine.batch import OUTCOMES
 from mini_workflow.engine.engine_role import BACKLOG, EngineRole
 from mini_workflow.engine.leading import may_lead
@@ -249,13 +249,21 @@ class TestWhoLeads:
         try:
             for number in before:
                 signal.signal(number, signal.SIG_DFL)
-            assert may_lead()
+            assert may_lead(in_main=True)
             for handler, leads in ((print, False), (signal.SIG_IGN, True)):
                 signal.signal(signal.SIGTERM, handler)
-                assert may_lead() == leads
+                assert may_lead(in_main=True) == leads
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def test_handlers_of_signals_are_known_by_identity(self) -> None:
+        # Each start looks at those of all signals, and to find equal ones takes longer.
+        plain, handler_of = vars(leading)["_PLAIN"], vars(leading)["_GET_HANDLER"]
+        found = [handler_of(number) for number in signal.valid_signals()]
+        usual = [handler for handler in found if handler in (signal.SIG_DFL, signal.SIG_IGN)]
+        assert usual
+        assert set(map(id, usual)) <= set(map(id, plain))
 
     def test_who_only_reports_does_not(self, case: Case) -> None:
         report = outcome()

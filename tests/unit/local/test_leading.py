@@ -393,7 +393,7 @@ SWEEP = """
     import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from mini_workflow.engine.leading import may_lead
-    assert may_lead()
+    assert may_lead(in_main=True)
     first, step = map(int, arguments)
     with LocalRuntime(path, lease=3600, synchronous="NORMAL") as runtime:
         runtime.start_execution(flows.steps, 1).result()
