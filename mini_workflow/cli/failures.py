@@ -128,10 +128,14 @@ def in_one_line(error: BaseException, *, execution_id: str = "", of_workflow: bo
 
 def _with_commands(error: BaseException, text: str, execution_id: str) -> str:
     name = execution_id or (error.execution_id if isinstance(error, ExecutionError) else "")
+    kind, short, command = _parted(name)
     if isinstance(error, ExecutionNotFound) and name:
-        kind, name, command = _parted(name)
-        return f"there is no {kind} {name!r}; `mini-workflow {command}` lists those there are"
+        return f"there is no {kind} {short!r}; `mini-workflow {command}` lists those there are"
+    if isinstance(error, SettingMissing) and " is not set: " in text:
+        return f"{text.partition('. ')[0]}. Give --stack NAME, whose outputs have it, or set it yourself"
     text = translate(text, failed_context(), name)
+    if kind != "execution":
+        text = text.replace(f"execution {name!r}", f"{kind} {short!r}")
     if isinstance(error, UnknownWorkflow):
         return f"{text}; name that module before the command, as in `mini-workflow -m MODULE ...`"
     if isinstance(error, ExecutionClosed) and name:

@@ -32,10 +32,12 @@ some 30 microseconds: that is 30 ms. Our own bound."""
 class Batch:
     """The deliveries of one commit, the turns made of them, and the requests to answer.
 
-    `again` are requests for the batch after this one.
+    `again` are requests for the batch after this one. `found` is what was looked up before for its starts.
     """
 
-    def __init__(self, requests: Sequence[Input], store: Store) -> None:
+    def __init__(
+        self, requests: Sequence[Input], store: Store, found: Mapping[str, Found] | None = None
+    ) -> None:
         self.deliveries: dict[str, Delivery] = {}
         self.turns: dict[str, Turn] = {}
         self.starts: list[Start] = []
@@ -43,11 +45,9 @@ class Batch:
         self.again: list[Input] = []
         self.awake: Mapping[str, bool] = {}
         """The executions that get a turn without a message, and whether they are to be resumed."""
-        # One look at the store for all that starts may find.
-        self._found: Mapping[str, Found] = {}
-        if Start in map(type, requests):
-            names = {one.execution_id for one in requests if type(one) is Start and not one.fresh}
-            self._found = store.lookup(names) if names else {}
+        if found is None and Start in map(type, requests):
+            found = look_up(requests, store)
+        self._found: Mapping[str, Found] = found or {}
         self.is_asked = False
         """Whether the batch has requests of callers, and not only outcomes."""
 
@@ -131,6 +131,12 @@ class Batch:
                         answer_head(request, delivery, turn, store)
                 except MiniWorkflowError as error:
                     request.reply.fail(error)
+
+
+def look_up(requests: Sequence[Input], store: Store) -> Mapping[str, Found]:
+    """Return what starts may find, after one look at the store for all; nothing for ids that were made up."""
+    names = {one.execution_id for one in requests if type(one) is Start and not one.fresh}
+    return store.lookup(names) if names else {}
 
 
 def message_of(request: Post | Update | Release, now: int) -> Message:

@@ -7,7 +7,7 @@ what the time brings, commits it in one step, and only then dispatches.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -41,7 +41,7 @@ from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_nobody
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, MiniWorkflowError, RuntimeClosed, StoreError
-from mini_workflow.ports import Report, TaskOutcome, TaskRunner
+from mini_workflow.ports import Found, Report, TaskOutcome, TaskRunner
 
 if TYPE_CHECKING:
     from mini_workflow.core.run import Definition
@@ -102,7 +102,7 @@ class Engine:
         self._takeover = Takeover(ports, known=known, notify_peers=notify_peers)
         self._group_commit = GroupCommit(ports, self._parts, self._dispatcher, self._cache)
         self._share_commit = ShareCommit(
-            self._group_commit, self._make, self._settle, self._discard
+            self._group_commit, ports.store, self._make, self._settle, self._discard
         )
         self.counts, self.closed_here = self._group_commit.counts, self._group_commit.closed_here
         self._pending_updates = PendingUpdates()
@@ -266,11 +266,13 @@ class Engine:
         is_due = self._next_wake is not None and self._next_wake <= now
         return bool(waits) or is_due or now >= self._cleanup.due
 
-    def _make(self, requests: Sequence[Input], now: int, *, shared: bool = False) -> Batch:
-        """Return a batch with the turns of the requests, and of what else is to be done, unless it is
-        `shared`: then the requests are some of many.
+    def _make(
+        self, requests: Sequence[Input], now: int, found: Mapping[str, Found] | None = None
+    ) -> Batch:
+        """Return a batch with the turns of the requests, and of what else is to be done, unless they are a
+        share of many, whose starts have `found` something.
         """
-        batch = Batch(requests, self._ports.store)
+        batch, shared = Batch(requests, self._ports.store, found), found is not None
         # While this engine ends, executions that go on by themselves are left to the next one.
         if not (shared or self._dispatcher.draining):
             batch.awake = dict(islice(self._awake.items(), AT_ONCE))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from mini_workflow.core.commands import StartChild
 from mini_workflow.core.records import frozen
-from mini_workflow.engine.batch import Batch, brings_a_message
+from mini_workflow.engine.batch import Batch, brings_a_message, look_up
 from mini_workflow.engine.group_commit import GroupCommit
 from mini_workflow.engine.requests import Input, Start
-from mini_workflow.ports import TaskOutcome
+from mini_workflow.ports import Found, Store, TaskOutcome
 
 SHARE: Final = 200
 """The number of executions in one of several batches: their turns take some 20 ms, and most commits less. Our
@@ -44,12 +44,9 @@ def divide(requests: Sequence[Input]) -> list[Sequence[Input]]:
     ]
 
 
-class Make(Protocol):
-    """Returns a batch with the turns of requests; with `shared` of nothing else."""
-
-    def __call__(self, requests: Sequence[Input], now: int, *, shared: bool) -> Batch:
-        """See the class."""
-        ...
+Make = Callable[[Sequence[Input], int, Mapping[str, Found] | None], Batch]
+"""Makes a batch with the turns of requests at a time. If it is told what starts have found, the requests are
+a share of many, and nothing else gets a turn."""
 
 
 @frozen
@@ -71,11 +68,13 @@ class ShareCommit:
     def __init__(
         self,
         group_commit: GroupCommit,
+        store: Store,
         make: Make,
         settle: Callable[[Batch, Sequence[bool], int], None],
         discard: Callable[[Batch], None],
     ) -> None:
         self._begin, self._write = group_commit.begin, group_commit.commit
+        self._store = store
         self._make, self._settle, self._discard = make, settle, discard
 
     def process(self, left: list[Input], now: int) -> None:
@@ -85,9 +84,11 @@ class ShareCommit:
         in_flight: CommitInFlight | None = None
         shares = divide(left)
         several = len(shares) > 1
+        # One look will do: of what is created after it, the fence of the commit tells.
+        found = look_up(left, self._store) if several else None
         try:
             for share in shares:
-                batch = self._make(share, now, shared=several)
+                batch = self._make(share, now, found)
                 before, in_flight = in_flight, None
                 try:
                     answers = () if before is None else self._end(before)

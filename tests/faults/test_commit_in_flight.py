@@ -123,6 +123,10 @@ def test_many_starts_are_committed_while_others_are_made(
         assert backend.trips - before == MANY / 3
         assert done == ["begin", "receive"] * 4
         assert [execution.result(WAIT) for execution in executions] == [None] * MANY
+        before = backend.trips
+        names = [f"named-{number}" for number in range(MANY)]
+        runtime.start_executions(flows.echo, [()] * MANY, ids=names)
+        assert backend.trips - before == 1 + MANY / 3  # all are looked up at once
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -71,7 +71,9 @@ class PullWorker:
                 f'Give the component workers={{{name!r}: {{"pull": true}}}}, and deploy'
             )
         if type(concurrency) is not int or not 1 <= concurrency <= 1_000:
-            raise UsageError(f"concurrency={concurrency!r}: give a whole number from 1 to 1,000")
+            raise UsageError(
+                f"worker {name!r} runs 1 to 1,000 tasks at a time, a whole number, not {concurrency!r}"
+            )
         self._parts = parts
         self._url = url
         self._stopped = threading.Event()

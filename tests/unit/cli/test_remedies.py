@@ -54,6 +54,11 @@ def test_options_of_a_schedule(mw: World) -> None:
         assert told in error
         assert not PYTHON.search(error)
     mw("schedule", "create", "often", *GREET, "--every", "60")
+    again = mw("schedule", "create", "often", *GREET, "--every", "61", status=2).err
+    assert (
+        again
+        == "error: schedule 'often' exists and was started with other arguments; choose another id"
+    )
     late = mw("schedule", "trigger", "often", "--timeout", "0.05", status=5).err
     assert "`mini-workflow schedule show often` shows when it is done" in late
     turned = ("schedule", "backfill", "often", "2026-02-01", "2026-01-01")
@@ -83,6 +88,15 @@ def test_options_of_a_fork(mw: World) -> None:
         (("--at", "2", "--id", "done"), "error: --id 'done': children are named after"),
     ):
         assert told in mw("fork", "done", *options, status=2).err
+
+
+def test_a_missing_setting(mw: World) -> None:
+    mw.environment["AWS_DEFAULT_REGION"] = "eu-central-1"
+    error = mw("--backend", "aws", "ls", status=6).err
+    assert error.endswith(
+        "BUCKET_NAME is not set: it holds the bucket with the histories. Give --stack NAME, whose outputs "
+        "have it, or set it yourself"
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "worker"])

@@ -30,9 +30,9 @@ class Doing:
         if what in self._fails:
             raise self._fails[what]
 
-    def make(self, requests: Sequence[Any], now: int, *, shared: bool) -> Any:
+    def make(self, requests: Sequence[Any], now: int, found: Any = None) -> Any:
         name = requests[0].execution_id
-        self._do(f"make {name}" if shared else f"make {name} alone")
+        self._do(f"make {name}" if found is not None else f"make {name} alone")
         outbox: Any = ("a message",) if name in self._others else ()
         turn = SimpleNamespace(commit=Commit(name, 1, outbox=outbox), deletes=False, commands=())
         return SimpleNamespace(name=name, turns={name: turn})
@@ -62,7 +62,7 @@ class Doing:
         patch.setattr(share_commit, "SHARE", 1)
         group: Any = self
         left: list[Any] = [outcome(name) for name in names]
-        commit = ShareCommit(group, self.make, self.settle, self.discard)
+        commit = ShareCommit(group, group, self.make, self.settle, self.discard)
         try:
             commit.process(left, 1)
         finally:
