@@ -176,6 +176,8 @@ class EngineRole:
         self._inbox.append(outcome)
         if more:
             self._more_until = time.monotonic() + QUIET
+            if self._rung:  # many come before the own thread has woken up
+                return
             if self._waits_since is None or len(self._inbox) >= OUTCOMES:
                 self._wake_unless_led()
         elif self._is_shared or len(self._inbox) > BACKLOG or sys.get_asyncgen_hooks() != NO_HOOKS:

@@ -146,6 +146,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.generators = OpenGenerators()
         self._has_hooks = False
         """Whether the hooks of asynchronous generators are those of this loop already."""
+        self._outer: asyncio.AbstractEventLoop | None = None
+        """The loop that runs on the thread between the deliveries meanwhile."""
 
     def refuse(self, what: str, instead: str) -> NoReturn:
         """Raise NotAllowedInWorkflow, which becomes the `fault`. `what` names the refused action, `instead`
@@ -167,7 +169,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         Then `idle` is tried, which may make more ready. Stop early at a `fault` or the end of the
         workflow. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
-        outer, outer_hooks = running_loop(), None
+        outer_hooks = None
+        outer = self._outer if self._has_hooks else running_loop()
         outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
         if not self._has_hooks:
@@ -223,15 +226,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     @contextmanager
     def with_hooks(self) -> Generator[None]:
         """Surround calls of `drain` that follow each other, so that they set the hooks of asynchronous
-        generators once: that takes four audit events. No other code of a workflow runs in between.
+        generators once, which takes four audit events, and ask for the outer loop once, which takes a system
+        call. No other code of a workflow runs in between.
         """
         outer_hooks = sys.get_asyncgen_hooks()
         try:
             sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
-            self._has_hooks = True
+            self._outer, self._has_hooks = running_loop(), True
             yield
         finally:
-            self._has_hooks = False
+            self._outer, self._has_hooks = None, False
             sys.set_asyncgen_hooks(*outer_hooks)
 
     def inside(self) -> _Inside:

@@ -310,7 +310,10 @@ class _Batch:
 
     def look_up(self, names: list[str]) -> None:
         """Find out at once which executions of those that are to be created are not there."""
-        if len(names) > 1:
+        if len(names) == 1:
+            self._last_key, found = self._raw.execute(_LAST_KEY_AND, names).fetchone()
+            self._missing = set() if found else set(names)
+        elif names:
             found = self._raw.execute(_THERE, (json.dumps(names),)).fetchall()
             self._missing = set(names).difference([name for (name,) in found])
 
@@ -414,6 +417,7 @@ _LAST_KEY = """
         coalesce((SELECT max(execution) FROM leftovers), 0)
     )
 """
+_LAST_KEY_AND = f"SELECT ({_LAST_KEY}), EXISTS (SELECT 1 FROM executions WHERE id = ?)"
 _ENTER_DELETED = """
     INSERT INTO deleted (id, events, at) VALUES (?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET events = events + excluded.events, at = excluded.at

@@ -13,7 +13,7 @@ from mini_workflow.errors import LeaseLost, StoreRefused
 from mini_workflow.ports import Commit, QueuedMessage
 from mini_workflow.stores.sqlite import SQLiteBackend
 from mini_workflow.testing import ManualClock
-from mini_workflow.testing.contracts.backend import create, head
+from mini_workflow.testing.contracts.backend import create, creation, head
 
 FEW = 8
 """So many events are few."""
@@ -101,6 +101,29 @@ def test_anything_else_is_a_transaction(
     assert backend.store.commit([step]) == [True]
     assert kinds(statements)[0] == "BEGIN"
     assert kinds(statements)[-1] == "COMMIT"
+
+
+def test_a_new_execution_takes_two_queries(backend: SQLiteBackend, statements: list[str]) -> None:
+    new = creation("c")
+    assert backend.store.commit([new]) == [True]
+    assert kinds(statements).count("SELECT") == 2  # for the lease, and for the id and the key
+    assert backend.store.history("c") == list(new.events)
+    assert backend.store.commit([new]) == [False]
+    assert backend.store.commit([Commit("c", len(new.events), deleted_at=1)]) == [True]
+    assert backend.store.commit([new]) == [True]
+    assert backend.store.history("c") == list(new.events)
+
+
+def test_an_execution_that_is_there_is_found_before_it_is_held(
+    backend: SQLiteBackend, path: Path
+) -> None:
+    backend.store.commit([append(backend, "a", "x")])
+    before = backend.store.history("a")
+    with closing(SQLiteBackend(path, owner="two", clock=ManualClock())) as other:
+        other.leases.acquire(0)
+        assert other.store.commit([creation("a")]) == [False]
+        create(other, "d")
+    assert backend.store.history("a") == before
 
 
 def test_twice_in_one_commit_the_second_is_refused(backend: SQLiteBackend) -> None:
