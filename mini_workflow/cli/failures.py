@@ -133,7 +133,8 @@ def _with_commands(error: BaseException, text: str, execution_id: str) -> str:
         return f"there is no {kind} {short!r}; `mini-workflow {command}` lists those there are"
     if isinstance(error, SettingMissing) and " is not set: " in text:
         return f"{text.partition('. ')[0]}. Give --stack NAME, whose outputs have it, or set it yourself"
-    text = translate(text, failed_context(), name)
+    own = isinstance(error, ExecutionBlocked)  # its reason may be an error of the user's code
+    text = translate(text, failed_context(), name, arguments=not own)
     if kind != "execution":
         text = text.replace(f"execution {name!r}", f"{kind} {short!r}")
     if isinstance(error, UnknownWorkflow):
@@ -145,7 +146,8 @@ def _with_commands(error: BaseException, text: str, execution_id: str) -> str:
 
 def reason_of(description: Description) -> str:
     """Return why an execution is blocked, with commands in the place of the library's calls."""
-    return translate(description.blocked_reason or "", failed_context(), description.id)
+    reason, name = description.blocked_reason or "", description.id
+    return translate(reason, failed_context(), name, arguments=False)
 
 
 def _parted(execution_id: str) -> tuple[str, str, str]:

@@ -23,13 +23,16 @@ _OTHER_CALLS: Final = {"ls": "list_executions"}
 """Calls of the library that are called differently as commands."""
 
 
-def translate(text: str, ctx: click.Context | None, execution_id: str = "") -> str:
+def translate(
+    text: str, ctx: click.Context | None, execution_id: str = "", *, arguments: bool = True
+) -> str:
     """Return an error's text with the commands and options of the command line in it.
 
     A call without arguments, such as ``resume()``, becomes the command of that name, and an argument,
     such as ``start_at=``, the option of the command that was given. Other text stays, also calls that
     no command makes: their remedy is in the user's code. `execution_id` is the execution that commands
-    are to name, if the command itself names none.
+    are to name, if the command itself names none. Without `arguments` only calls are translated: for a
+    text that is in part the user's own.
     """
     if ctx is None:
         return text
@@ -56,7 +59,8 @@ def translate(text: str, ctx: click.Context | None, execution_id: str = "") -> s
     if place is not None and place[1] in commands:
         inside = f"{place[2]}: " if place[2] else ""
         text = inside + text[place.end() :]
-    return _ARGUMENT.sub(to_option, _CALL.sub(to_command, text))
+    text = _CALL.sub(to_command, text)
+    return _ARGUMENT.sub(to_option, text) if arguments else text
 
 
 def _commands(ctx: click.Context) -> dict[str, tuple[str, click.Command]]:

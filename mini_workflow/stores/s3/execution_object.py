@@ -29,7 +29,7 @@ _WITHOUT_TAGS: Final = 2
 """The versions that are written where they are enough, so that older processes can read the object."""
 
 _HEAD: Final = '{"head":'
-_ERRANDS: Final = '"errands":'
+_EFFECTS: Final = '"errands":'
 _PARKED: Final = '"parked":['
 _EVENTS: Final = '"events":['
 _END: Final = "]}"
@@ -184,7 +184,7 @@ def encode(document: ExecutionObject) -> bytes:
     return "\n".join(
         (
             f"{_HEAD}{_dump(header)},",
-            f"{_ERRANDS}{_dump(plain)},",
+            f"{_EFFECTS}{_dump(plain)},",
             _PARKED,
             *_listed(document.parked),
             "],",
@@ -199,7 +199,7 @@ def decode(body: bytes, etag: str) -> ExecutionObject:
     """Return the document in an object. Raises StoreCorrupt or StoreTooNew."""
     try:
         lines = _lines(body)
-        plain = json.loads(lines[1][len(_ERRANDS) : -1])
+        plain = json.loads(lines[1][len(_EFFECTS) : -1])
         document = _noted(_header(lines[0]), plain)
         end = lines.index("],", 3)
         if lines[2] != _PARKED or lines[end + 1] != _EVENTS or lines[-1] != _END:
@@ -239,7 +239,7 @@ def decode_header(body: bytes) -> ExecutionObject | None:
         return None
     second, whole, _ = rest.partition(b"\n")
     try:
-        plain: dict[str, Any] = json.loads(second.decode()[len(_ERRANDS) : -1]) if whole else {}
+        plain: dict[str, Any] = json.loads(second.decode()[len(_EFFECTS) : -1]) if whole else {}
         return _noted(_header(first.decode()), plain)
     except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(body, error) from error

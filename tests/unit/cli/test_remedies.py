@@ -134,6 +134,7 @@ def test_the_command_of_a_group_comes_first_and_options_of_groups_are_known() ->
     assert translate("call resume()", schedule, "x") == "run `mini-workflow schedule resume x`"
     assert translate("`terminate()`", schedule) == "`mini-workflow terminate ID`"
     assert translate("give codec=.", schedule) == "give --codec."
+    assert translate("ValueError: codec=5", schedule, arguments=False) == "ValueError: codec=5"
     assert translate("list_executions() shows all", schedule, "x") == "`mini-workflow ls` shows all"
 
 
