@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from mini_workflow import Execution, LeaseLost, PostgresRuntime, StoreRefused, StoreUnavailable
 from mini_workflow.core import events
 from mini_workflow.engine import share_commit
+from mini_workflow.engine.runtime import Runtime
 from mini_workflow.ports import Commit
 from mini_workflow.stores.postgres import PostgresBackend
 from mini_workflow.stores.postgres.connection import Connection, _Sent
@@ -36,7 +38,23 @@ def _small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(share_commit, "SHARE", 3)
 
 
+HEARS = threading.Event()
+"""Set once the runtime that was opened last can hear others, and so has been told to look around."""
+
+
+@pytest.fixture(autouse=True)
+def _notice_who_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_around = Runtime.look_around
+
+    def noticed(runtime: Runtime) -> None:
+        look_around(runtime)
+        HEARS.set()
+
+    monkeypatch.setattr(Runtime, "look_around", noticed)
+
+
 def opened(postgres: PostgresServer, schema: str) -> PostgresRuntime:
+    HEARS.clear()
     return PostgresRuntime(postgres.url, schema=schema, lease=NEVER_LOOKS)
 
 
@@ -57,6 +75,7 @@ def check(executions: list[Execution[int]], ledger: Path, repeated: int = 0) -> 
 
 def quiet(runtime: PostgresRuntime) -> None:
     """Wait until the runtime has looked around after its opening."""
+    assert HEARS.wait(WAIT)
     runtime.start_execution(flows.steps, 1).result(WAIT)
 
 
@@ -119,14 +138,17 @@ def test_many_starts_are_committed_while_others_are_made(
         monkeypatch.setattr(_Sent, "receive", received)
         backend = runtime._opened.backend  # type: ignore[attr-defined]
         before = backend.trips
-        executions = runtime.start_executions(flows.echo, [()] * MANY)
+        # They wait: what else they did could be committed before this thread looks at the count.
+        executions = runtime.start_executions(flows.waits_for_go, [()] * MANY)
         assert backend.trips - before == MANY / 3
         assert done == ["begin", "receive"] * 4
-        assert [execution.result(WAIT) for execution in executions] == [None] * MANY
         before = backend.trips
         names = [f"named-{number}" for number in range(MANY)]
-        runtime.start_executions(flows.echo, [()] * MANY, ids=names)
+        executions += runtime.start_executions(flows.waits_for_go, [()] * MANY, ids=names)
         assert backend.trips - before == 1 + MANY / 3  # all are looked up at once
+        for execution in executions:
+            execution.signal("go")
+        assert {execution.result(WAIT) for execution in executions} == {"went"}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -209,6 +231,7 @@ def test_a_value_that_the_server_refuses_in_one_of_the_commits(
 
 KILLED = """
     from mini_workflow.engine import share_commit
+from mini_workflow.engine.runtime import Runtime
     from mini_workflow.ports import Commit
 from mini_workflow.stores.postgres import PostgresBackend
 from mini_workflow.stores.postgres.connection import _Sent
