@@ -20,8 +20,6 @@ _IDS: Final = ("execution_id", "schedule_id")
 _OTHER_CALLS: Final = {"ls": "list_executions"}
 """Commands whose calls have another name."""
 
-"""Calls of the library that are called differently as commands."""
-
 
 def translate(
     text: str, ctx: click.Context | None, execution_id: str = "", *, arguments: bool = True
