@@ -411,12 +411,14 @@ class EngineRole:
                 self._sleep()
 
     def _is_due(self, engine: Engine) -> bool:
+        # Before the inbox is looked at: what a runner holds no more has been put there.
+        idle = self._pace is not None and engine.idle
         if self._inbox and not self._waits_for_more(engine):
             return True
         until = engine.deadline()
         if until <= self._clock.now():
             return True
-        return self._pace is not None and self._pace.is_due(until, engine.idle)
+        return self._pace is not None and self._pace.is_due(until, idle)
 
     def _waits_for_more(self, engine: Engine) -> bool:
         """Return whether the outcomes in the inbox are left there, since more are about to come."""

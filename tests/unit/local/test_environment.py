@@ -3,6 +3,8 @@
 # ruff: noqa: B023 - ctx.task captures the loop's variable when it is called
 
 import asyncio
+import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ from mini_workflow import (
     current_task,
     workflow,
 )
+from mini_workflow.engine.engine import Engine
 from mini_workflow.testing import WorkflowEnvironment
 from tests.unit.local import flows
 from tests.waiting import WAIT, eventually
@@ -233,3 +236,47 @@ class TestMisuse:
 
 async def wait_for(execution: Any) -> Any:
     return await execution
+
+
+@workflow("env.held_beside_a_timer")
+async def held_beside_a_timer(ctx: Context) -> datetime:
+    timer = asyncio.create_task(sleeping(ctx))
+    await ctx.task(hold)
+    timer.cancel()
+    return ctx.now()
+
+
+async def sleeping(ctx: Context) -> None:
+    await ctx.sleep(DAY)
+
+
+HELD, FREE = threading.Event(), threading.Event()
+
+
+def hold() -> None:
+    HELD.set()
+    assert FREE.wait(WAIT)
+
+
+def test_time_stands_while_an_outcome_is_brought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for one that comes while the clock asks whether tasks run: it jumps only after that is taken."""
+    HELD.clear()
+    FREE.clear()
+    with WorkflowEnvironment() as environment:
+        is_idle = Engine.idle.fget
+        assert is_idle is not None
+
+        def brought_meanwhile(engine: Engine) -> bool:
+            asked_by_the_clock = sys._getframe(1).f_code.co_name == "_is_due"
+            if HELD.is_set() and not FREE.is_set() and asked_by_the_clock:
+                FREE.set()
+                eventually(lambda: environment._role._inbox and is_idle(engine))
+            return is_idle(engine)
+
+        monkeypatch.setattr(Engine, "idle", property(brought_meanwhile))
+        before = environment.now()
+        execution = environment.start_execution(held_beside_a_timer)
+        assert HELD.wait(WAIT)
+        environment.look_around()  # has the clock ask
+        assert execution.result(WAIT) == before
+        assert FREE.is_set()
