@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
-from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, Unpack
 
@@ -375,19 +375,35 @@ def prepare_logging() -> None:
 class Stop:
     """A request to stop, which a signal handler may make.
 
-    A signal handler must not set a threading.Event: it may interrupt the thread that holds its lock.
+    It is waited for at a socket, to which Python writes each signal as it comes: one that comes just before
+    the main thread begins to wait, or to another thread, would not end the wait for a lock.
     """
 
     def __init__(self) -> None:
-        self._requests: SimpleQueue[None] = SimpleQueue()
+        self._requested = False
+        self._waits, self._tells = socket.socketpair()
+        self._tells.setblocking(False)
+
+    @property
+    def fileno(self) -> int:
+        """The descriptor to which signals are written."""
+        return self._tells.fileno()
 
     def request(self) -> None:
         """End the wait."""
-        self._requests.put(None)
+        self._requested = True
+        with suppress(OSError):  # full, and then the wait has much to read; or closed meanwhile
+            self._tells.send(b"\0")
 
     def wait(self) -> None:
         """Wait for a request."""
-        self._requests.get()
+        while not self._requested:
+            self._waits.recv(1024)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._waits.close()
+        self._tells.close()
 
 
 @contextmanager
@@ -398,12 +414,15 @@ def until_stopped() -> Generator[Stop]:
     def request(_number: int, _frame: FrameType | None) -> None:
         stop.request()
 
+    known = signal.set_wakeup_fd(stop.fileno, warn_on_full_buffer=False)
     before = {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(known)
+        stop.close()
 
 
 COMMANDS: Final = (run, start, worker)

@@ -46,3 +46,37 @@ def test_a_signal_ends_the_wait_wherever_it_comes() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ended ")
+
+
+ELSEWHERE = """
+import pathlib, signal, threading
+from mini_workflow.cli.commands.run import until_stopped
+
+status = pathlib.Path(f"/proc/self/task/{threading.get_native_id()}/stat")  # of the main thread
+
+def end():
+    sleeps = 0 if status.exists() else 100
+    while sleeps < 100:  # in a row: once it waits for a signal, and not only for this thread
+        state = status.read_text().rpartition(")")[2].split()[0]
+        sleeps = sleeps + 1 if state == "S" else 0
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+with until_stopped() as stop:
+    threading.Thread(target=end).start()
+    stop.wait()
+print("ended")
+"""
+
+
+def test_a_signal_that_another_thread_gets_ends_the_wait() -> None:
+    """So does one that comes before the main thread waits: Python runs its handler in the main thread, which
+    nothing wakes from waiting for a lock.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("ended\n", "")
