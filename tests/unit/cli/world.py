@@ -117,7 +117,7 @@ class World:
             yield
         finally:
             sys.path[:] = path
-            for name, module in [*sys.modules.items()]:
+            for name, module in sys.modules.copy().items():  # other threads import meanwhile
                 if str(getattr(module, "__file__", None)).startswith(f"{self.folder}{os.sep}"):
                     del sys.modules[name]
             REGISTRY._workflows = known
