@@ -381,19 +381,14 @@ class Stop:
 
     def __init__(self) -> None:
         self._requested = False
-        self._waits, self._tells = socket.socketpair()
-        self._tells.setblocking(False)
-
-    @property
-    def fileno(self) -> int:
-        """The descriptor to which signals are written."""
-        return self._tells.fileno()
+        self._waits, self.told = socket.socketpair()
+        self.told.setblocking(False)
 
     def request(self) -> None:
         """End the wait."""
         self._requested = True
         with suppress(OSError):  # full, and then the wait has much to read; or closed meanwhile
-            self._tells.send(b"\0")
+            self.told.send(b"\0")
 
     def wait(self) -> None:
         """Wait for a request."""
@@ -403,7 +398,7 @@ class Stop:
     def close(self) -> None:
         """Close the socket."""
         self._waits.close()
-        self._tells.close()
+        self.told.close()
 
 
 @contextmanager
@@ -414,7 +409,7 @@ def until_stopped() -> Generator[Stop]:
     def request(_number: int, _frame: FrameType | None) -> None:
         stop.request()
 
-    known = signal.set_wakeup_fd(stop.fileno, warn_on_full_buffer=False)
+    known = signal.set_wakeup_fd(stop.told.fileno(), warn_on_full_buffer=False)
     before = {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

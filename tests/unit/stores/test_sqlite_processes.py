@@ -344,6 +344,7 @@ connection = sqlite3.connect(path, isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
 say("holds")
 sys.stdin.read()
+connection.close()
 """
 
 
