@@ -381,24 +381,24 @@ class Stop:
 
     def __init__(self) -> None:
         self._requested = False
-        self._waits, self.told = socket.socketpair()
-        self.told.setblocking(False)
+        self._receiver, self.sender = socket.socketpair()
+        self.sender.setblocking(False)
 
     def request(self) -> None:
         """End the wait."""
         self._requested = True
         with suppress(OSError):  # full, and then the wait has much to read; or closed meanwhile
-            self.told.send(b"\0")
+            self.sender.send(b"\0")
 
     def wait(self) -> None:
         """Wait for a request."""
         while not self._requested:
-            self._waits.recv(1024)
+            self._receiver.recv(1024)
 
     def close(self) -> None:
         """Close the socket."""
-        self._waits.close()
-        self.told.close()
+        self._receiver.close()
+        self.sender.close()
 
 
 @contextmanager
@@ -409,7 +409,7 @@ def until_stopped() -> Generator[Stop]:
     def request(_number: int, _frame: FrameType | None) -> None:
         stop.request()
 
-    known = signal.set_wakeup_fd(stop.told.fileno(), warn_on_full_buffer=False)
+    known = signal.set_wakeup_fd(stop.sender.fileno(), warn_on_full_buffer=False)
     before = {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
