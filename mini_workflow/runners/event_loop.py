@@ -346,13 +346,25 @@ class EventLoopRunner:
             for task in leftovers:
                 task.cancel()
             if leftovers:
-                loop.run_until_complete(asyncio.wait(leftovers, timeout=CLEANUP_GRACE))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
+                _complete(loop, asyncio.wait(leftovers, timeout=CLEANUP_GRACE))
+            _complete(loop, loop.shutdown_asyncgens())
+            _complete(loop, loop.shutdown_default_executor())
         finally:
             # A task that resists even now is dropped without a message.
             loop.set_exception_handler(lambda _loop, _context: None)
             loop.close()
+
+
+def _complete(loop: asyncio.AbstractEventLoop, last: Coroutine[Any, Any, Any]) -> None:
+    """Run the loop until this is done, also if it was asked to stop before.
+
+    `run_until_complete` would raise then, and leave the rest of what is to be cleaned up.
+    """
+    task = loop.create_task(last)
+    task.add_done_callback(lambda _: loop.stop())
+    while not task.done():
+        loop.run_forever()
+    task.result()
 
 
 def _held_up(request: TaskRequest) -> UsageError:

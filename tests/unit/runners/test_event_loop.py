@@ -15,7 +15,7 @@ from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload
 from mini_workflow.errors import UsageError, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
-from mini_workflow.runners.event_loop import EventLoopRunner
+from mini_workflow.runners.event_loop import EventLoopRunner, _complete
 from mini_workflow.runners.loop_monitor import LoopMonitor
 from mini_workflow.task import current_task
 from mini_workflow.testing.contracts.runner_tasks import Gate
@@ -504,3 +504,18 @@ def test_the_thread_of_the_limits_looks(loop: Loop, caplog: pytest.LogCaptureFix
     finally:
         Block.goes_on.set()
         runner.close(0)
+
+
+def test_a_loop_that_was_asked_to_stop_once_more_is_still_cleaned_up() -> None:
+    """An attempt may end, and ask for it, in the moment in which its runner is closed."""
+    loop, done = asyncio.new_event_loop(), []
+
+    async def clean_up() -> None:
+        await asyncio.sleep(0)
+        await loop.run_in_executor(None, done.append, "cleaned up")
+
+    loop.call_soon(loop.stop)
+    _complete(loop, clean_up())
+    _complete(loop, loop.shutdown_default_executor())
+    assert done == ["cleaned up"]
+    loop.close()
