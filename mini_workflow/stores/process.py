@@ -98,13 +98,25 @@ def _host() -> str:
     return " ".join(parts)
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a process of this machine was stopped, by a signal or by a debugger."""
+    return _state(pid)[:1] in ([b"T"], [b"t"])
+
+
 def _born(pid: int) -> str:
     """Return the time of birth in ticks since boot, `_GONE` or `_UNKNOWN`."""
+    fields = _state(pid)
+    if not fields:
+        return _UNKNOWN
+    # A zombie is dead, although it keeps its number until its parent waits for it.
+    return _GONE if fields[0] in {b"Z", b"X"} else fields[19].decode()
+
+
+def _state(pid: int) -> list[bytes]:
+    """Return the fields of a process from its state on; none where the system does not tell."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return _UNKNOWN
+        return []
     # The name of the program, in parentheses, may contain anything: count the fields behind it.
-    fields = stat[stat.rindex(b")") + 1 :].split()
-    # A zombie is dead, although it keeps its number until its parent waits for it.
-    return _GONE if fields[0] in {b"Z", b"X"} else fields[19].decode()
+    return stat[stat.rindex(b")") + 1 :].split()

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from mini_workflow.stores.process import is_stopped
+
 _LOCKS: Final = Path("/proc/locks")
 
 _LINE: Final = re.compile(
@@ -38,16 +40,6 @@ def find(path: Path) -> int | None:
         if int(lock["first"]) <= _WRITER_BYTE <= int(lock["last"]) and int(lock["pid"]) > 0:
             return int(lock["pid"])
     return None
-
-
-def is_stopped(process: int) -> bool:
-    """Say whether the process was stopped, by a signal or by a debugger."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    # The state follows the name of the program, which is in parentheses and may have some itself.
-    return status.rpartition(")")[2].split()[0] in "Tt"
 
 
 def describe(path: Path) -> str:
