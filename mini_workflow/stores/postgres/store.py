@@ -130,11 +130,8 @@ class PostgresStore:
         """See `Store.commit`."""
         if self._is_client:
             return self._create(commits)
-        self._holding.require()
-        batch = self._batch(commits)
+        batch, sql, values = self._prepared(commits)
         try:
-            sql, parameters = _call_of(batch)
-            values = self._fenced(parameters)
             rows = self._outcome(partial(self._writer.once, sql, values), sql, values)
         except StoreError as error:
             if getattr(error.__cause__, "sqlstate", None) != UNREAD:
@@ -148,21 +145,22 @@ class PostgresStore:
         if self._is_client or any(item.deleted_at is not None for item in commits):
             return partial(self.commit, commits)
         try:
-            self._holding.require()
-            batch = self._batch(commits)
-            sql, parameters = _call_of(batch)
-            values = self._fenced(parameters)
+            batch, sql, values = self._prepared(commits)
             begun = self._writer.begin(sql, values)
         except (StoreError, UsageError, UnicodeEncodeError):
             return partial(self.commit, commits)  # nothing was sent: this raises it again
         return lambda: self._settle(batch, self._outcome(begun, sql, values))
 
-    def _batch(self, commits: Sequence[Commit]) -> Batch:
-        found = self._found(commits)
-        batch = Batch(self._holding, self._received, found, keep_runs=self._keep_runs)
+    def _prepared(self, commits: Sequence[Commit]) -> tuple[Batch, str, tuple[Any, ...]]:
+        """Return the batch of the commits and the call that writes it, with the fence in its parameters."""
+        holding = self._holding
+        lease = holding.require()
+        batch = Batch(holding, self._received, self._found(commits), keep_runs=self._keep_runs)
         for item in commits:
             batch.add(item)
-        return batch
+        sql, parameters = _call_of(batch)
+        self._fence.settle()
+        return batch, sql, (lease, holding.commits, *parameters)
 
     def _create(self, commits: Sequence[Commit]) -> list[bool]:
         """Create executions for other owners to run; a client can write nothing else."""
@@ -205,12 +203,6 @@ class PostgresStore:
         if addresses:
             self._notify(addresses)
         return batch.settle(made or [])
-
-    def _fenced(self, parameters: Sequence[str]) -> tuple[Any, ...]:
-        """Return the parameters of a function that commits, with those of the fence."""
-        lease = self._holding.require()
-        self._fence.settle()
-        return (lease, self._holding.commits, *parameters)
 
     def _outcome(
         self, finish: Callable[[], list[Any]], sql: str, values: Sequence[Any]
