@@ -13,6 +13,8 @@ import asyncio
 import sys
 import tempfile
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FrameType
@@ -80,9 +82,9 @@ def package_of(code: CodeType) -> str:
     return module_of(code).partition("/")[0]
 
 
-def record() -> list[CodeType]:
-    """Return the calls of one task's trip, in order, those of all threads together."""
-    recorder = RECORDERS["main"] = Recorder()
+@contextmanager
+def profiled(recorder: Recorder) -> Generator[LocalRuntime]:
+    """Return a runtime, with the recorder told of the calls of all threads."""
     threading.setprofile(recorder.hook)
     sys.setprofile(recorder.hook)
     try:
@@ -90,33 +92,31 @@ def record() -> list[CodeType]:
             tempfile.TemporaryDirectory() as folder,
             LocalRuntime(Path(folder) / "trip.db") as runtime,
         ):
-            tasks = _SETTLED + _WATCHED
-            assert runtime.start_execution(trip, "main", tasks).result(timeout=60) == tasks
+            yield runtime
     finally:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
+
+
+def record() -> list[CodeType]:
+    """Return the calls of one task's trip, in order, those of all threads together."""
+    recorder = RECORDERS["main"] = Recorder()
+    with profiled(recorder) as runtime:
+        tasks = _SETTLED + _WATCHED
+        assert runtime.start_execution(trip, "main", tasks).result(timeout=60) == tasks
     return min(recorder.trips, key=len)
 
 
 def record_gather() -> tuple[list[CodeType], int]:
     """Return the calls of a gather of `GATHERED` tasks, those of all threads together, and its commits."""
     recorder = Recorder()
-    threading.setprofile(recorder.hook)
-    sys.setprofile(recorder.hook)
-    try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            LocalRuntime(Path(folder) / "gather.db") as runtime,
-        ):
-            runtime.start_execution(gathered, 10).result(timeout=60)
-            before = runtime.metrics().commits
-            recorder.begin()
-            runtime.start_execution(gathered, GATHERED).result(timeout=60)
-            recorder.end()
-            commits = runtime.metrics().commits - before
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+    with profiled(recorder) as runtime:
+        runtime.start_execution(gathered, 10).result(timeout=60)
+        before = runtime.metrics().commits
+        recorder.begin()
+        runtime.start_execution(gathered, GATHERED).result(timeout=60)
+        recorder.end()
+        commits = runtime.metrics().commits - before
     return recorder.trips[0], commits
 
 
