@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final
@@ -13,6 +13,7 @@ import click
 from mini_workflow.cli.failures import FAILED, in_one_line
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, complete_id, filter_options
+from mini_workflow.cli.taking import wait_until_taken
 from mini_workflow.core.records import frozen
 from mini_workflow.engine.bulk import Matching, do_each
 from mini_workflow.engine.client import Client
@@ -99,7 +100,7 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
     if not chosen.yes and matched and not agreed(action.verb, matched):
         note("nothing was changed")
         return
-    done, failed = 0, list[dict[str, str]]()
+    done, failed = list[str](), list[dict[str, str]]()
     for name, error in do_each(client, matching.names(), action.do):
         if error is not None:
             said = in_one_line(error, execution_id=name)
@@ -107,16 +108,29 @@ def act(session: Session, client: Client, chosen: Selection, action: Action, as_
             if not as_json:
                 note(f"{name}: {said}")
         else:
-            done += 1
+            done.append(name)
             if not as_json:
                 say(f"{name}: asked to {action.verb}")
-    served = session.remark_unserved(client, saved=True) if done else True
+    served = remark_request(session, client, action.verb, done) if done else True
     if as_json:
-        say_json({"matched": matched, "sent": done, "failed": failed, "served": served})
+        say_json({"matched": matched, "sent": len(done), "failed": failed, "served": served})
     else:
-        note(f"{action.verb}: {done} asked, {len(failed)} refused")
+        note(f"{action.verb}: {len(done)} asked, {len(failed)} refused")
     if failed:
         click.get_current_context().exit(FAILED)
+
+
+def remark_request(
+    session: Session, client: Client, verb: str, execution_ids: Sequence[str]
+) -> bool:
+    """Return whether a worker is running, once it has taken the requests; print a note if none is, or if it
+    has not taken them in time.
+    """
+    if not session.remark_unserved(client, saved=True):
+        return False
+    if (late := wait_until_taken(client, verb, execution_ids)) is not None:
+        note(f"{late}: the request is saved, and no worker has taken it yet")
+    return True
 
 
 def agreed(verb: str, matched: int) -> bool:

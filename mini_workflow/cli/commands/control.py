@@ -10,7 +10,7 @@ import click
 from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
 from mini_workflow.cli.output import note, say, say_json, shown, to_json
-from mini_workflow.cli.selection import Action, Selection, act, selecting
+from mini_workflow.cli.selection import Action, Selection, act, remark_request, selecting
 from mini_workflow.cli.session import (
     Session,
     arguments_argument,
@@ -33,9 +33,17 @@ by_option = click.option(
 )
 
 
-def _sent(session: Session, client: Client, what: str, execution_id: str, as_json: bool) -> None:
+def _sent(
+    session: Session,
+    client: Client,
+    what: str,
+    execution_id: str,
+    as_json: bool,
+    *,
+    verb: str = "",
+) -> None:
     """Print that a request was sent, with a note if no worker runs that would take it."""
-    served = session.remark_unserved(client, saved=True)
+    served = remark_request(session, client, verb, [execution_id])
     if as_json:
         say_json({"id": execution_id, "sent": True, "served": served})
     else:
@@ -349,8 +357,9 @@ def _act(session: Session, selection: Selection, action: Action, as_json: bool) 
         if selection.execution_id is None:
             act(session, client, selection, action, as_json)
             return
-        action.do(client.get_execution(selection.execution_id))
-        _sent(session, client, f"asked to {action.verb}", selection.execution_id, as_json)
+        name = selection.execution_id
+        action.do(client.get_execution(name))
+        _sent(session, client, f"asked to {action.verb}", name, as_json, verb=action.verb)
 
 
 @command("complete-promise", 'mini-workflow complete-promise "$TOKEN" \'{"approved": true}\'')
