@@ -13,7 +13,7 @@ import click
 from mini_workflow.cli.failures import FAILED, in_one_line
 from mini_workflow.cli.output import note, say, say_json
 from mini_workflow.cli.session import Session, complete_id, filter_options
-from mini_workflow.cli.taking import wait_until_taken
+from mini_workflow.cli.taken import wait_until_taken
 from mini_workflow.core.records import frozen
 from mini_workflow.engine.bulk import Matching, do_each
 from mini_workflow.engine.client import Client

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from mini_workflow import ExecutionNotFound
-from mini_workflow.cli import taking
-from mini_workflow.cli.taking import wait_until_taken
+from mini_workflow.cli import taken
+from mini_workflow.cli.taken import wait_until_taken
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.transport import Pauses
 from mini_workflow.ports import Head
@@ -54,14 +54,14 @@ class Scripted:
 def test_a_command_waits_for_its_effect(
     verb: str, before: list[Head], after: Head | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "PATIENCE", WAIT)
+    monkeypatch.setattr(taken, "PATIENCE", WAIT)
     store = Scripted([*before, after, RUNNING])
     assert wait_until_taken(cast(Client, store), verb, ["e"]) is None
     assert store.heads == [RUNNING]
 
 
 def test_it_names_what_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taking, "PATIENCE", 0.0)
+    monkeypatch.setattr(taken, "PATIENCE", 0.0)
     store = Scripted([CLOSED, RUNNING, RUNNING])
     assert wait_until_taken(cast(Client, store), "terminate", ["first", "second"]) == "second"
 

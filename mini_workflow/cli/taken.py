@@ -20,14 +20,14 @@ def wait_until_taken(client: Client, verb: str, execution_ids: Iterable[str]) ->
     Returns the first execution that has not got it after `PATIENCE`, or None. A request whose effect cannot
     be told from what was before (cancel, resume) is not waited for.
     """
-    taken = _TAKEN.get(verb)
-    if taken is None:
+    shows = _TAKEN.get(verb)
+    if shows is None:
         return None
     ends = time.monotonic() + PATIENCE
     for execution_id in execution_ids:
         changed = Event()
         with client.changes(execution_id, changed.set) as pauses:
-            while not _is_taken(taken, client, execution_id):
+            while not _is_taken(shows, client, execution_id):
                 left = ends - time.monotonic()
                 if left <= 0:
                     return execution_id
@@ -36,9 +36,9 @@ def wait_until_taken(client: Client, verb: str, execution_ids: Iterable[str]) ->
     return None
 
 
-def _is_taken(taken: Callable[[Client, str], bool], client: Client, execution_id: str) -> bool:
+def _is_taken(shows: Callable[[Client, str], bool], client: Client, execution_id: str) -> bool:
     try:
-        return taken(client, execution_id)
+        return shows(client, execution_id)
     except ExecutionNotFound:  # deleted since
         return True
 
