@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import http.client
 import logging
 import multiprocessing
 import os
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -53,6 +56,12 @@ FORBIDDEN: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: multiprocessing.get_context("fork").Process(target=nothing).start(),
         IN_A_TASK,
     ),
+    "spawn": (
+        lambda: multiprocessing.get_context("spawn").Process(target=nothing).start(),
+        IN_A_TASK,
+    ),
+    "sqlite": (lambda: sqlite3.connect(":memory:"), IN_A_TASK),
+    "input": (input, "wait for a signal"),
     "to_thread": (lambda: asyncio.to_thread(nothing), IN_A_TASK),
     "run_in_executor": (lambda: loop().run_in_executor(None, nothing), IN_A_TASK),
     "subprocess_exec": (lambda: asyncio.create_subprocess_exec("true"), IN_A_TASK),
@@ -90,6 +99,65 @@ def test_law_06_forbidden_calls_name_the_way_out_and_the_line(name: str) -> None
     assert f"{__file__}:" in str(decision.fault)
     assert decision.left == (message,)
     assert decision.events == ()
+
+
+@contextlib.contextmanager
+def warm_executor() -> Iterator[Callable[[], Any]]:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        executor.submit(nothing).result()
+        yield lambda: executor.submit(nothing).result()
+
+
+@contextlib.contextmanager
+def loop_of_another_thread() -> Iterator[Callable[[], Any]]:
+    async def coroutine() -> None: ...
+
+    elsewhere = asyncio.new_event_loop()
+    thread = threading.Thread(target=elsewhere.run_forever)
+    thread.start()
+    given = coroutine()
+    yield lambda: asyncio.run_coroutine_threadsafe(given, elsewhere).result()
+    given.close()
+    elsewhere.call_soon_threadsafe(elsewhere.stop)
+    thread.join()
+    elsewhere.close()
+
+
+@contextlib.contextmanager
+def open_connection() -> Iterator[Callable[[], Any]]:
+    """An HTTP connection as a pool keeps it: nothing is left to do but to send."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock, other_end = socket.socketpair()
+    with connection.sock, other_end:
+        yield lambda: connection.request("GET", "/")
+
+
+@contextlib.contextmanager
+def open_socket() -> Iterator[Callable[[], Any]]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        yield lambda: made.sendto(b"", ("127.0.0.1", 9))
+
+
+@pytest.mark.parametrize(
+    "kept", [warm_executor, loop_of_another_thread, open_connection, open_socket]
+)
+def test_law_06_what_was_made_before_is_refused_too(
+    kept: Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]],
+) -> None:
+    """Law 6: a pool of a module, which starts no thread and opens no connection any more."""
+    with kept() as use:
+
+        async def workflow(ctx: Context) -> None:
+            await ctx.task(double, 1)
+            use()
+
+        driver = Driver(workflow)
+        decision = driver.deliver(driver.perform(driver.dispatched[0]), check=False)
+    assert isinstance(decision.fault, NotAllowedInWorkflow)
+    assert f"is not allowed in a workflow, because a replay cannot repeat it; {IN_A_TASK}" in str(
+        decision.fault
+    )
+    assert f"{__file__}:" in str(decision.fault)
 
 
 @pytest.mark.parametrize("name", ["time.sleep", "socket", "to_thread"])
@@ -460,7 +528,7 @@ def test_a_task_that_ended_in_a_special_exception_is_an_ordinary_failure(kind: s
 
             return getattr(CODEC, name)
 
-        def decode_failure(self, failure: Any) -> BaseException:
+        def decode_failure(self, failure: Any, *, ordered: bool = False) -> BaseException:
             error: BaseException = getattr(builtins, kind)("special")
             return error
 
