@@ -60,6 +60,9 @@ UNDER_WAY: Final = 10_000
 """Milliseconds that an event may be under way, for example in a queue, so that durations still begin at its
 time. Our own bound."""
 
+_SHARED: Final = "an object of asyncio that is shared (Event, Queue, Lock, Semaphore, Future, Task)"
+_UNSHARED: Final = "make one in each workflow function, and wake others by a signal"
+
 _CLOSE_ATTEMPTS: Final = 100
 """The number of attempts to close a coroutine that waits again instead. Each nested ``finally`` that awaits
 takes one."""
@@ -134,6 +137,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.looking = False
         self.touched = False
         """Whether code that may only read has tried to change something, so that the run may have changed."""
+        self.resting = False
+        """Whether the code waits for the next delivery: until then nobody may wake it."""
         self._current: Handle | None = None
         self._repeated: dict[WorkflowTask, int] | None = None
         self._repeating: Handle | None = None
@@ -302,6 +307,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         if self.looking:
             self._refuse_to_look()
+        if self.resting and not self.dead:
+            self._refuse_others()
         handle = Handle()
         handle.callback, handle.args, handle.is_cancelled = callback, args, False
         handle.context = copy_context() if context is None else context
@@ -355,6 +362,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         args: tuple[Any, ...],
         context: Context | None,
     ) -> Handle | TimerHandle:
+        if self.resting and not self.dead:
+            self._refuse_others()
         if wait <= 0:
             handle: Handle = self.call_soon(callback, *args, context=context)
             return handle
@@ -436,6 +445,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             "only read the workflow's variables: use an update handler to change them"
             f"{user_line()}"
         )
+
+    def _refuse_others(self) -> NoReturn:
+        """Refuse what code of no workflow, or of another one, does to an object for which this code waits. It
+        is done already in part, so that neither can go on: both have a `fault`.
+        """
+        self.fault = NotAllowedInWorkflow(f"{_SHARED} cannot wake a workflow; {_UNSHARED}{user_line()}")
+        running = running_loop()
+        if isinstance(running, WorkflowLoop):
+            running.refuse(f"waking another execution by {_SHARED}", _UNSHARED)
+        raise NotAllowedInWorkflow(str(self.fault))
 
     def _generator_abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Close an abandoned generator in the next pass of the loop, as asyncio does."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import asyncio.mixins
 import concurrent.futures
 import importlib
 import logging
@@ -182,6 +183,9 @@ def install(
     concurrent.futures.Future.__init__ = _announced(  # type: ignore[method-assign]
         "concurrent.futures.Future", concurrent.futures.Future.__init__
     )
+    asyncio.mixins._LoopBoundMixin._get_loop = _refusing_what_is_shared(  # type: ignore[method-assign]
+        asyncio.mixins._LoopBoundMixin._get_loop, refuse
+    )
     with suppress(ImportError):  # Windows has no such module
         spawning = importlib.import_module("_posixsubprocess")
         name = "fork_exec"
@@ -192,6 +196,25 @@ def install(
         # threading.Thread calls this function, which has no public name.
         name = "_start_new_thread"
         setattr(threading, name, _announced("_thread.start_new_thread", getattr(threading, name)))
+
+
+def _refusing_what_is_shared(
+    get_loop: Callable[[Any], Any], refuse: Callable[[str, str], None]
+) -> Callable[[Any], Any]:
+    """Return the method by which a lock, a queue and the like find their loop. It refuses those for which
+    code of another loop has waited.
+    """
+
+    @wraps(get_loop)
+    def refusing(self: Any) -> Any:
+        try:
+            return get_loop(self)
+        except RuntimeError:
+            what = f"waiting for a {type(self).__name__} that other code waits for too"
+            refuse(what, "make it in the workflow function")
+            raise
+
+    return refusing
 
 
 def _announced(event: str, function: Callable[..., Any]) -> Callable[..., Any]:

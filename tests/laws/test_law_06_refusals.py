@@ -25,11 +25,14 @@ from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.errors import (
     DeterminismError,
+    ExecutionBlocked,
     InvalidArguments,
     MiniWorkflowError,
     NotAllowedInWorkflow,
     WorkflowDeadlock,
 )
+from mini_workflow.testing import WorkflowEnvironment
+from mini_workflow.workflow import workflow
 from tests.laws.corpus import double, fail
 from tests.laws.driver import Driver, check_replays, define, replayed, run
 
@@ -158,6 +161,88 @@ def test_law_06_what_was_made_before_is_refused_too(
         decision.fault
     )
     assert f"{__file__}:" in str(decision.fault)
+
+
+WAKING: dict[str, Callable[[Any], Any]] = {
+    "Event": lambda shared: shared.event.set(),
+    "Queue": lambda shared: shared.queue.put_nowait("item"),
+    "Semaphore": lambda shared: shared.semaphore.release(),
+    "Future": lambda shared: shared.future.set_result(None),
+    "Task": lambda shared: shared.task.cancel(),
+    "call_soon": lambda shared: shared.loop.call_soon(nothing),
+    "call_later": lambda shared: shared.loop.call_later(60, nothing),
+}
+
+
+class Shared:
+    """Objects of asyncio, as globals of a module are shared. Code of one workflow waits for all of them."""
+
+    async def wait(self) -> None:
+        self.loop, self.task = loop(), asyncio.current_task()
+        self.event, self.queue = asyncio.Event(), asyncio.Queue[str]()
+        self.semaphore = asyncio.Semaphore(0)
+        self.future = self.loop.create_future()
+        waits = (self.event.wait(), self.queue.get(), self.semaphore.acquire(), self.future)
+        await asyncio.wait([*map(asyncio.ensure_future, waits)])
+
+
+@pytest.mark.parametrize("name", WAKING)
+@pytest.mark.parametrize("by", ["a workflow", "a thread", "a loop"])
+def test_law_06_code_of_others_wakes_no_workflow(name: str, by: str) -> None:
+    """Law 6: no history says that it was woken. Whoever does it hears of it, and neither goes on."""
+    shared, wake = Shared(), WAKING[name]
+
+    @workflow("waits-for-others")
+    async def waits(ctx: Context) -> None:
+        ctx.on_signal("look", lambda _: None)
+        await shared.wait()
+
+    @workflow("wakes-others")
+    async def wakes(ctx: Context) -> None:
+        wake(shared)
+
+    async def wake_in_a_loop() -> None:
+        with pytest.raises(NotAllowedInWorkflow, match="cannot wake a workflow"):
+            wake(shared)
+
+    with WorkflowEnvironment() as env:
+        waiting = env.start_execution(waits, id="waiting")
+        if by == "a workflow":
+            with pytest.raises(ExecutionBlocked, match="waking another execution by an object") as e:
+                env.start_execution(wakes, id="waking").result()
+            assert f"{__file__}:" in str(e.value)
+        elif by == "a loop":
+            asyncio.run(wake_in_a_loop())
+        else:
+            with concurrent.futures.ThreadPoolExecutor(1) as executor:
+                executor.submit(lambda: asyncio.run(wake_in_a_loop())).result()
+        waiting.signal("look")
+        with pytest.raises(ExecutionBlocked, match=r"make one in each workflow function.*\(at ") as e:
+            waiting.result()
+        assert f"{__file__}:" in str(e.value)
+        waiting.resume()
+        assert waiting.describe().status == "running"
+        assert [type(event) for event in waiting.history()] == [
+            events.ExecutionStarted,
+            events.SignalReceived,
+        ]
+
+
+def test_law_06_a_lock_of_a_module_blocks_whoever_waits_for_it() -> None:
+    """Law 6: who waits depends on the other executions, which no replay repeats."""
+    lock = asyncio.Lock()
+
+    @workflow("locks")
+    async def locks(ctx: Context) -> None:
+        ctx.on_signal("look", lambda _: None)
+        async with lock:
+            await ctx.wait_for_signal("go on")
+
+    with WorkflowEnvironment() as env:
+        _first, second, third = (env.start_execution(locks, id=name) for name in "abc")
+        with pytest.raises(ExecutionBlocked, match=r"waiting for a Lock .*make it in the workflow"):
+            third.result()
+        assert second.describe().status == "running"
 
 
 @pytest.mark.parametrize("name", ["time.sleep", "socket", "to_thread"])
