@@ -131,8 +131,8 @@ class Codec(Protocol):
         ...
 
     def decode_failure(self, failure: Failure, *, ordered: bool = False) -> BaseException:
-        """Return the exception of a failure, as its own type where it can be rebuilt. With `ordered` it is for
-        workflow code: its sets iterate in the same order in every process.
+        """Return the exception of a failure, as its own type where it can be rebuilt. With `ordered` it
+        is for workflow code: its sets iterate in the same order in every process.
 
         Raises PayloadNotReadable if a codec or key that this codec lacks has encoded it, and nothing
         else.

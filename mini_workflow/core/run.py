@@ -306,8 +306,8 @@ class Run:
             for f in unseen_failures
         )
         self.loop.fault = WorkflowDeadlock(
-            f"workflow {name!r} waits for ever: no operation of it is open, it has no handler of messages, and "
-            f"code of others cannot wake it{f' (it waits at {where})' if where else ''}{because}"
+            f"workflow {name!r} waits for ever: no operation of it is open, it has no handler of messages, "
+            f"and code of others cannot wake it{f' (it waits at {where})' if where else ''}{because}"
         )
 
     # The workflow function

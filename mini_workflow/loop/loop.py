@@ -450,7 +450,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Refuse what code of no workflow, or of another one, does to an object for which this code waits. It
         is done already in part, so that neither can go on: both have a `fault`.
         """
-        self.fault = NotAllowedInWorkflow(f"{_SHARED} cannot wake a workflow; {_UNSHARED}{user_line()}")
+        self.fault = NotAllowedInWorkflow(
+            f"{_SHARED} cannot wake a workflow; {_UNSHARED}{user_line()}"
+        )
         running = running_loop()
         if isinstance(running, WorkflowLoop):
             running.refuse(f"waking another execution by {_SHARED}", _UNSHARED)

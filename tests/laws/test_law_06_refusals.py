@@ -208,7 +208,9 @@ def test_law_06_code_of_others_wakes_no_workflow(name: str, by: str) -> None:
     with WorkflowEnvironment() as env:
         waiting = env.start_execution(waits, id="waiting")
         if by == "a workflow":
-            with pytest.raises(ExecutionBlocked, match="waking another execution by an object") as e:
+            with pytest.raises(
+                ExecutionBlocked, match="waking another execution by an object"
+            ) as e:
                 env.start_execution(wakes, id="waking").result()
             assert f"{__file__}:" in str(e.value)
         elif by == "a loop":
@@ -217,7 +219,9 @@ def test_law_06_code_of_others_wakes_no_workflow(name: str, by: str) -> None:
             with concurrent.futures.ThreadPoolExecutor(1) as executor:
                 executor.submit(lambda: asyncio.run(wake_in_a_loop())).result()
         waiting.signal("look")
-        with pytest.raises(ExecutionBlocked, match=r"make one in each workflow function.*\(at ") as e:
+        with pytest.raises(
+            ExecutionBlocked, match=r"make one in each workflow function.*\(at "
+        ) as e:
             waiting.result()
         assert f"{__file__}:" in str(e.value)
         waiting.resume()

@@ -321,7 +321,7 @@ async def sets_of_errors(ctx: Context) -> list[list[str]]:
 
 
 def test_law_21_sets_in_exceptions_are_walked_through_in_one_order() -> None:
-    """As in values: an order by hashes, which another process has others of, would mix the results of tasks."""
+    """As in values. By hashes, which differ from process to process, results would go to other tasks."""
     with WorkflowEnvironment() as env:
         orders = env.start_execution(sets_of_errors).result()
     assert orders == [[*KEYS, *KEYS]] * 7
