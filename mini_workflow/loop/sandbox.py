@@ -180,12 +180,11 @@ def install(
         "asyncio.new_event_loop", asyncio.events.new_event_loop
     )
     # Each executor makes one for the work that it is given, and so does asyncio for another loop.
-    concurrent.futures.Future.__init__ = _announced(  # type: ignore[method-assign]
-        "concurrent.futures.Future", concurrent.futures.Future.__init__
-    )
-    asyncio.mixins._LoopBoundMixin._get_loop = _refusing_what_is_shared(  # type: ignore[method-assign]
-        asyncio.mixins._LoopBoundMixin._get_loop, refuse
-    )
+    given: Any = concurrent.futures.Future
+    given.__init__ = _announced("concurrent.futures.Future", given.__init__)
+    # The base of locks, queues and the like, which has no public name.
+    bound: Any = getattr(asyncio.mixins, "_LoopBoundMixin")  # noqa: B009
+    bound._get_loop = _refusing_what_is_shared(bound._get_loop, refuse)
     with suppress(ImportError):  # Windows has no such module
         spawning = importlib.import_module("_posixsubprocess")
         name = "fork_exec"
