@@ -66,7 +66,7 @@ def may_lead(*, in_main: bool) -> bool:
         return False
 
 
-def has_interrupted_a_call() -> bool:
+def is_inside_a_call() -> bool:
     """Return whether the code that calls this module's user is a signal handler, or another callback, in the
     middle of a call of the library on the main thread. That call may hold locks, and goes on only once the
     handler has returned. The code of a task does not count: it is called between two steps of its runner.

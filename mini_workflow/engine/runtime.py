@@ -20,7 +20,7 @@ from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.leading import has_interrupted_a_call
+from mini_workflow.engine.leading import is_inside_a_call
 from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.takeover import LeaseRenewal
@@ -187,7 +187,7 @@ class Runtime(Client):
         if self._engine_transport.process != os.getpid():
             return  # a copy made by fork: the runtime itself belongs to the other process
         self._engine_transport.check_outside()
-        if not has_interrupted_a_call():
+        if not is_inside_a_call():
             self._close()
         elif self._closer != get_ident():
             # The interrupted call may hold what the end of the runtime waits for.

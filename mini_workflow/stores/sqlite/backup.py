@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mini_workflow.errors import StoreCorrupt, StoreUnavailable, UsageError
-from mini_workflow.stores.sqlite.connection import Connection, Writers
+from mini_workflow.stores.sqlite.connection import Connection, WriteLock
 from mini_workflow.stores.sqlite.schema import check_is_store, inspect
 
 _PAGES_AT_ONCE: Final = 1_024
@@ -124,7 +124,7 @@ def _connect(path: Path, *, read_only: bool = False) -> Connection:
         path,
         synchronous="FULL",
         patience=_PATIENCE_SECONDS,
-        writers=Writers(),
+        writers=WriteLock(),
         read_only=read_only,
     )
 

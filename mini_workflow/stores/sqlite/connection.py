@@ -33,7 +33,7 @@ _SHORTEST_WAIT: Final = 0.000_5
 _LONGEST_WAIT: Final = 0.005
 
 
-class Writers:
+class WriteLock:
     """The lock of the connections that write to one file in this process, and whether a thread writes now."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Connection:
         *,
         synchronous: Synchronous,
         patience: float,
-        writers: Writers,
+        writers: WriteLock,
         read_only: bool = False,
     ) -> None:
         self._path = path
