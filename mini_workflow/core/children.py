@@ -16,8 +16,8 @@ from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.slots import check_unless_recorded
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import Timing
-from mini_workflow.core.validation import check_name, shown
-from mini_workflow.errors import ChildFailed, UsageError
+from mini_workflow.core.validation import check_name, check_text
+from mini_workflow.errors import ChildFailed
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
 
@@ -170,8 +170,7 @@ class Children:
 
         Raises UsageError if `reason` is not a text.
         """
-        if not isinstance(reason, str):  # of any length: it may be recorded already
-            raise UsageError(f"{shown(reason)} is not a reason: give a text")
+        check_text("reason", reason)  # of any length: it may be recorded already
         recorder = self._recorder
         if recorder.may_start():
             seq = recorder.seq = recorder.seq + 1

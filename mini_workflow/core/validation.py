@@ -35,11 +35,16 @@ def check_name(kind: str, name: object) -> None:
         raise UsageError(f"{kind} {shown(name)}: give a text of 1 to {MAXIMUM_NAME} characters")
 
 
+def check_text(kind: str, text: object) -> None:
+    """Raise UsageError unless `text` is a text. `kind` says which."""
+    if not isinstance(text, str):
+        raise UsageError(f"{shown(text)} is not a {kind}: give a text")
+
+
 def check_reason(reason: object, by: object = "") -> None:
     """Raise UsageError unless `reason` can be the reason of a cancellation, and `by` the caller's name."""
-    if not isinstance(reason, str):
-        raise UsageError(f"{shown(reason)} is not a reason: give a text")
-    if len(reason) > MAXIMUM_REASON:
+    check_text("reason", reason)
+    if isinstance(reason, str) and len(reason) > MAXIMUM_REASON:
         raise UsageError(
             f"reason={shown(reason)}: give at most {MAXIMUM_REASON:,} characters, and keep a longer text "
             "elsewhere"
