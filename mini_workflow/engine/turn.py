@@ -120,7 +120,9 @@ class Turns:
         """
         started = first_event(
             *(request.workflow, request.arguments, now, self._entropy()),
-            **request.options(),
+            timing=request.timing,
+            tags=request.tags,
+            headers=request.headers,
             first_seq=first_seq,
         )
         messages = () if request.message is None else (request.message,)
