@@ -40,7 +40,6 @@ def first_event(
     entropy: int,
     parent: dict[str, Any] | None = None,
     worker: str = "",
-    *,
     timing: Timing = UNTIMED,
     tags: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
