@@ -147,10 +147,10 @@ class StandardCodec:
             )
         return failure
 
-    def decode_failure(self, failure: Failure) -> BaseException:
+    def decode_failure(self, failure: Failure, *, ordered: bool = False) -> BaseException:
         """See `Codec.decode_failure`."""
         self.plain_failure(failure)
-        return decode_failure(failure, self._signer, trust=self._trust)
+        return decode_failure(failure, self._signer, ordered=ordered, trust=self._trust)
 
     def moved(self, payload: Payload, target: StandardCodec) -> Payload:
         """See `Codec.moved`."""
