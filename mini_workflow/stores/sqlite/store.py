@@ -29,7 +29,7 @@ class SQLiteStore:
         self,
         writer: Connection,
         reader: Connection,
-        reading: threading.Lock,
+        reading: threading.RLock,
         holding: Ownership,
         *,
         keep_runs: bool = True,
