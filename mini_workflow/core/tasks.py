@@ -8,12 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.calls import (
-    about_function,
-    check_call,
-    is_lambda,
-    takes_result,
-)
+from mini_workflow.core.calls import about_function, check_call, is_lambda, takes_result
 from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
