@@ -13,7 +13,6 @@ from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
 from mini_workflow.core.failure import Failure, add_note
-from mini_workflow.core.lost_writes import refuse_lost_writes
 from mini_workflow.core.mapping import as_it_is_now
 from mini_workflow.core.payload import EMPTY, Payload
 from mini_workflow.core.recorded import INLINE
@@ -262,6 +261,8 @@ class Tasks:
                     check_call(function, about.assigns, args, kwargs, options)
                 captured = codec.capture(carried, args, kwargs)
                 if type(captured) is bytes:
+                    from mini_workflow.core.lost_writes import refuse_lost_writes
+
                     refuse_lost_writes(function, args, kwargs)
             except Exception:
                 recorder.refused += 1
