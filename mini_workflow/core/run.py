@@ -315,7 +315,7 @@ class Run:
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
         self.recorder.seq = event.first_seq
-        self.loop.generators.closes_early = event.behaviour >= 1
+        self.loop.closes_early = event.behaviour >= 1
         timers = self.state.timers
         if DEADLINE in timers or event.timeout is not None:
             self.timers.expect(DEADLINE, self._deadline_reached)

@@ -403,6 +403,7 @@ class Turns:
             outbox(decision.commands) if SendMessage in kinds else (),
             0 if live.tries else None,
             decision.chunks,
+            before=None if delivery.resume or reopen or live.tries else head,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, None, continues)
         begins = bool(known) or waits or live.length == 0

@@ -140,7 +140,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Whether the workflow has ended: callbacks that are still ready do not run."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
-        self.generators = OpenGenerators()
+        self.generators: OpenGenerators | None = None
+        """The open asynchronous generators, once one has begun."""
+        self.closes_early = False
+        """Whether abandoned generators are closed in the next pass: see `OpenGenerators`."""
         self._has_hooks = False
         """Whether the hooks of asynchronous generators are those of this loop already."""
         self._outer: asyncio.AbstractEventLoop | None = None
@@ -172,7 +175,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         if not self._has_hooks:
             outer_hooks = sys.get_asyncgen_hooks()
-            sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
+            sys.set_asyncgen_hooks(self._generator_begins, self._generator_abandoned)
         ready = self._ready
         self._repeated = None
         ready.extend(self._held)
@@ -228,7 +231,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         outer_hooks = sys.get_asyncgen_hooks()
         try:
-            sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
+            sys.set_asyncgen_hooks(self._generator_begins, self._generator_abandoned)
             self._outer, self._has_hooks = running_loop(), True
             yield
         finally:
@@ -266,7 +269,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._close_tasks()
         # Only now, since a library may behave differently in a workflow, also while its code ends.
         self.workflow = None
-        self.generators.clear()
+        if self.generators is not None:
+            self.generators.clear()
         self._ready.clear()
         self._owner = self.timers = _NOBODY
 
@@ -450,9 +454,16 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             running.refuse(f"waking another execution by {_SHARED}", _UNSHARED)
         raise NotAllowedInWorkflow(str(self.fault))
 
+    def _generator_begins(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self.generators is None:
+            self.generators = OpenGenerators(closes_early=self.closes_early)
+        self.generators.enter(generator)
+
     def _generator_abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Close an abandoned generator in the next pass of the loop, as asyncio does."""
-        if self.dead or self.ended or not self.generators.leave(generator):
+        if self.dead or self.ended or self.generators is None:
+            return
+        if not self.generators.leave(generator):
             return
         if running_loop() is self and not self.looking:
             self.create_task(self._close_generator(generator))
