@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core import events, wire
@@ -44,6 +44,16 @@ class Delivery:
     posted: bool = False
     due: bool = False
     forwarded: Head | None = None
+
+    def ask_to_resume(self) -> None:
+        """Have the execution resumed, behind the messages that have arrived so far."""
+        self.resume = True
+        self.messages = drop_pauses(self.messages)
+
+
+def drop_pauses(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages that are left when a resume has arrived behind them: it ends a pause before it."""
+    return [one for one in messages if not isinstance(one, events.PauseRequested)]
 
 
 @mutable
