@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -40,6 +41,7 @@ class CurrentTask:
         "codec",
         "details",
         "heard_at",
+        "is_copy",
         "on_await",
         "on_wait",
         "ran_on",
@@ -72,6 +74,8 @@ class CurrentTask:
         self._deadline = None if timeout is None else time.time() + timeout / 1000
         """Seconds since the epoch."""
         self._beating = beating
+        self.is_copy = False
+        """Whether the code has forked this process, which is not the one that runs the attempt."""
         self.stops_early = False
         """Whether the code has seen that the runtime closes. Then its return value is no result."""
         self._cancelled: str | None = None
@@ -151,7 +155,9 @@ class CurrentTask:
             TaskCancelled: the result of the attempt is not needed any more, or the runtime closes.
                 Let the error pass, so that the task stops. The details are kept.
             ValueNotSerializable: the details cannot be encoded; nothing was reported.
+            UsageError: the call is made in a process that the task has forked.
         """
+        self._check_process()
         if details is not None:
             codec = self._the_codec()
             self.details = codec.encode(details, f"heartbeat of task {self.name!r}").text
@@ -179,8 +185,9 @@ class CurrentTask:
         the chunks while the attempt runs.
 
         Raises InvalidIdentifier unless the name is 1 to 64 letters, digits and ``_-.:@``, and UsageError
-        if the store keeps no streams.
+        if the store keeps no streams, or in a process that the task has forked.
         """
+        self._check_process()
         if self.streams is None:
             if self.sink is None:
                 raise UsageError(
@@ -249,6 +256,14 @@ class CurrentTask:
         if callback is not None and self._cancelled is not None:
             callback()
 
+    def _check_process(self) -> None:
+        if self.is_copy:
+            raise UsageError(
+                f"task {self.name!r} of execution {self.execution_id!r} has forked this process, which"
+                " reports nothing of the attempt: pass what it has to say to the process that has"
+                " forked it, by a pipe or a queue"
+            )
+
     def _the_codec(self) -> Codec:
         if self.codec is None:
             raise UsageError(
@@ -259,6 +274,16 @@ class CurrentTask:
 
 CURRENT: Final[ContextVar[CurrentTask]] = ContextVar("mini_workflow.current_task")
 """The current attempt. Set by the code that runs it; a runner that can cancel attempts sets it itself."""
+
+
+def _mark_copy() -> None:
+    task = CURRENT.get(None)
+    if task is not None:
+        task.is_copy = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_copy)
 
 
 def current_task() -> CurrentTask:

@@ -217,9 +217,9 @@ class ChainedCodec:
             message = f"(the exception cannot be encoded: {type(problem).__name__})"
             return Failure(type=failure.type, message=message, lineage=failure.lineage)
 
-    def decode_failure(self, failure: Failure) -> BaseException:
+    def decode_failure(self, failure: Failure, *, ordered: bool = False) -> BaseException:
         """See `Codec.decode_failure`."""
-        return self._inner.decode_failure(self.plain_failure(failure))
+        return self._inner.decode_failure(self.plain_failure(failure), ordered=ordered)
 
     def show_failure(self, failure: Failure) -> BaseException:
         """See `Codec.show_failure`."""

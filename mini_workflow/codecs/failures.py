@@ -206,16 +206,20 @@ def _is_control_flow(kind: type[Any]) -> bool:
 
 
 def decode_failure(
-    failure: Failure, signer: ValueSigner | None = None, *, trust: bool = True
+    failure: Failure,
+    signer: ValueSigner | None = None,
+    *,
+    ordered: bool = False,
+    trust: bool = True,
 ) -> BaseException:
     """Return the exception of a failure, as its own type if it can be rebuilt, otherwise a TaskError.
 
     Its causes are chained as before; the last of them has the traceback texts of all as a
     `RemoteTraceback`. Without `trust` only classes of imported modules are found, and only signed parts are
-    unpickled. Never raises.
+    unpickled. With `ordered` its sets iterate in the stored order. Never raises.
     """
     try:
-        return _decode(failure, Decoder(signer, trust=trust), [])
+        return _decode(failure, Decoder(signer, ordered=ordered, trust=trust), [])
     except Exception:
         return _generic(failure)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from mini_workflow.codecs.values import decode_value, encode_value, show_value
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.payload import Payload, text_at_hand
 from mini_workflow.core.records import replace
-from mini_workflow.errors import CodecMismatch, ValueTooLarge
+from mini_workflow.errors import CodecMismatch, ValueNotSerializable, ValueTooLarge
 
 if TYPE_CHECKING:
     from mini_workflow.codecs.chained import ChainedCodec
@@ -94,8 +94,11 @@ class StandardCodec:
 
     def encode_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Payload:
         """See `Codec.encode_arguments`."""
-        if not args and not kwargs:
-            return _NO_ARGUMENTS
+        if not kwargs:
+            if not args:
+                return _NO_ARGUMENTS
+            if (positional := self._at_once(args)) is not None:
+                return Payload(f"[[{positional}],{{}}]")
         encode = self.encode
         positional = ",".join(
             [encode(value, f"argument {number}").text for number, value in enumerate(args, 1)]
@@ -107,6 +110,17 @@ class StandardCodec:
             ]
         )
         return Payload(text=f"[[{positional}],{{{keyword}}}]")
+
+    def _at_once(self, values: Iterable[object]) -> str | None:
+        """Return the texts of values, joined; None if each needs a look of its own, since one of them cannot
+        be encoded, or may be too large.
+        """
+        signer = self._signer
+        try:
+            text = ",".join([text_at_hand(encode_value(v, "value", signer)) or "" for v in values])
+        except ValueNotSerializable:
+            return None
+        return text if len(text) * _LONGEST_CHARACTER <= self._value_limit else None
 
     def decode(self, payload: Payload) -> Any:
         """See `Codec.decode`. Also raises PythonVersionMismatch and SignatureInvalid."""
@@ -133,10 +147,10 @@ class StandardCodec:
             )
         return failure
 
-    def decode_failure(self, failure: Failure) -> BaseException:
+    def decode_failure(self, failure: Failure, *, ordered: bool = False) -> BaseException:
         """See `Codec.decode_failure`."""
         self.plain_failure(failure)
-        return decode_failure(failure, self._signer, trust=self._trust)
+        return decode_failure(failure, self._signer, ordered=ordered, trust=self._trust)
 
     def moved(self, payload: Payload, target: StandardCodec) -> Payload:
         """See `Codec.moved`."""

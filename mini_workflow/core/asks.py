@@ -113,9 +113,9 @@ class Asks:
         future = self._open.pop(event.seq, None)
         if future is not None and not future.done():
             codec = self._codec_of(future.target)
-            error: BaseException = codec.decode_failure(event.failure)
+            error: BaseException = codec.decode_failure(event.failure, ordered=True)
             if future.kind == "result":
-                error = failure_of_result(codec, event.failure, future.target)
+                error = failure_of_result(codec, event.failure, future.target, ordered=True)
             if isinstance(error, ExecutionError) and not error.execution_id:
                 error.execution_id = future.target
             self._recorder.fail(future, error)
@@ -128,12 +128,15 @@ class Asks:
         return self._recorder.codec.for_execution(target)
 
 
-def failure_of_result(codec: Codec, failure: Failure, execution_id: str) -> BaseException:
+def failure_of_result(
+    codec: Codec, failure: Failure, execution_id: str, *, ordered: bool = False
+) -> BaseException:
     """Return the exception for those that wait for the result of a failed execution: its own one, or
-    ExecutionFailed if that cannot be rebuilt here. `codec` is the codec of the execution.
+    ExecutionFailed if that cannot be rebuilt here. `codec` is the codec of the execution, and `ordered` is as
+    in `Codec.decode_failure`.
     """
     plain = codec.plain_failure(failure)
-    error = codec.decode_failure(failure)
+    error = codec.decode_failure(failure, ordered=ordered)
     if isinstance(error, TaskError) and not plain.type.startswith("mini_workflow.errors:"):
         return ExecutionFailed(
             f"execution {execution_id!r} failed: {plain.type.partition(':')[2]}: {plain.message}",

@@ -139,7 +139,8 @@ def waits_of(run: Run) -> str:
         if known is not None and known[0] is waiter and known[1] == _ALONE:
             return known[2]
         name, seq, at = waiter.name, waiter.seq, run.state.now
-        line = waiting_line(run.main.get_coro())
+        # The outermost coroutine is one of the run, which is no code of the user.
+        line = waiting_line(getattr(run.main.get_coro(), "cr_await", None))
         if name and seq and at and line:
             text = _task_text(name, line, seq, at)
             run.awaited = (waiter, _ALONE, text)

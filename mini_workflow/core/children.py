@@ -188,7 +188,7 @@ class Children:
         if child is not None and not child.done():
             codec = self._codec_of(child)
             failure = codec.plain_failure(event.failure)
-            cause = codec.decode_failure(event.failure)
+            cause = codec.decode_failure(event.failure, ordered=True)
             error = ChildFailed(
                 f"child execution {child.id!r} of workflow {child.name!r} failed: "
                 f"{failure.type.rpartition(':')[2]}: {failure.message}",

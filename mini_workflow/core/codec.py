@@ -130,8 +130,9 @@ class Codec(Protocol):
         """Return an exception as data. Never raises."""
         ...
 
-    def decode_failure(self, failure: Failure) -> BaseException:
-        """Return the exception of a failure, as its own type where it can be rebuilt.
+    def decode_failure(self, failure: Failure, *, ordered: bool = False) -> BaseException:
+        """Return the exception of a failure, as its own type where it can be rebuilt. With `ordered` it
+        is for workflow code: its sets iterate in the same order in every process.
 
         Raises PayloadNotReadable if a codec or key that this codec lacks has encoded it, and nothing
         else.

@@ -7,7 +7,6 @@ that could not be taken. `advance` is a whole turn as a pure function: history a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, Final
 
 from mini_workflow.core import commands, events
@@ -132,57 +131,23 @@ def decide(
     loop.clock = now
     taken: list[Event] = []
     left: list[Message] = []
-    refusals: list[tuple[str, Failure]] = []
-    ignored: list[Message] = []
-    said: list[Command] = []
-    summary = run.summary or state.summary()
+    others: _Others = [], [], []
+    summary: Summary | None = run.summary or state.summary()
     stale = now is not None and state.durations.latest > now
     if stale:
         stale = _notice_the_clock(run, messages, now)
     if recorder.out and (loop.fault is None or _is_cut(run)):
         taken.extend(recorder.take())
-    if loop.fault is None:
-        alike = len(messages) > 1 and _ENDS.issuperset(map(type, messages))
-        with loop.with_hooks() if alike else nullcontext():
-            for index, message in enumerate(messages):
-                if type(message) is Tick and index and _notice_the_clock(run, messages, now):
-                    # Durations that began with a message before this one, such as a delayed start.
-                    stale = True
-                    taken += recorder.take()
-                if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
-                    stale = True
-                    continue
-                before = len(taken)
-                for event in _events_of(run, message, refusals, refused, said):
-                    if stale:
-                        summary = state.summary()
-                    stale = True
-                    streams = recorder.streams
-                    written = 0 if streams is None else len(streams.out)
-                    run.deliver(event)
-                    if loop.fault is not None:
-                        counts, after = _before_the_stop(run, event, written)
-                        taken.extend(counts)
-                        summary = after or summary
-                        left.extend(messages[index + bool(counts) :])
-                        break
-                    taken += recorder.out
-                    recorder.out.clear()
-                if loop.fault is not None:
-                    break
-                if loop.touched:
-                    return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
-                if state.condition == "continued":
-                    # The other messages are for the next run, except those for promises of this one.
-                    _hand_on(messages[index + 1 :], left, ignored)
-                    summary = state.summary()
-                    break
-                if len(taken) == before:
-                    ignored.append(message)
-            else:
-                summary = state.summary()
-    else:
+    if loop.fault is not None:
         left.extend(messages)
+    elif len(messages) > 1 and _ENDS.issuperset(map(type, messages)):
+        with loop.with_hooks():
+            summary = _feed(run, messages, now, refused, summary, stale, taken, left, others)
+    else:
+        summary = _feed(run, messages, now, refused, summary, stale, taken, left, others)
+    refusals, ignored, said = others
+    if summary is None:
+        return Decision((), (), "running", False, None, spoilt_by=refusals[-1])
     condition, busy, wake_at, deadline = summary
     run.summary = summary if loop.fault is None else None
     cut = loop.fault is not None and _is_cut(run)
@@ -195,6 +160,69 @@ def decide(
         () if recorder.streams is None else recorder.streams.take(),
         cut,
     )
+
+
+_SPECIAL: Final = frozenset({Tick, events.Asked, events.UpdateRequested})
+"""The messages that do not become one event or none."""
+_Others = tuple[list[tuple[str, Failure]], list[Message], list[Command]]
+"""The refused updates, the ignored messages, and the answers to asks."""
+
+
+def _feed(
+    run: Run,
+    messages: Sequence[Message],
+    now: int | None,
+    refused: Mapping[str, Failure],
+    summary: Summary,
+    stale: bool,
+    taken: list[Event],
+    left: list[Message],
+    others: _Others,
+) -> Summary | None:
+    """Deliver the messages to a run, one at a time, and add what comes of them to the lists. Return the
+    summary of the state after what counts; None if a validator has spoilt the run.
+    """
+    loop, state, recorder = run.loop, run.state, run.recorder
+    refusals, ignored, said = others
+    for index, message in enumerate(messages):
+        if type(message) is Tick and index and _notice_the_clock(run, messages, now):
+            # Durations that began with a message before this one, such as a delayed start.
+            stale = True
+            taken += recorder.take()
+        if type(message) is events.PromiseHeartbeat and _is_heard(state, message, now):
+            stale = True
+            continue
+        before = len(taken)
+        if type(message) in _SPECIAL:
+            due: Iterable[Event] = _events_of(run, message, refusals, refused, said)
+        else:
+            event = admit(state, message)
+            due = () if event is None else (event,)
+        for arrived in due:
+            if stale:
+                summary = state.summary()
+            stale = True
+            streams = recorder.streams
+            written = 0 if streams is None else len(streams.out)
+            run.deliver(arrived)
+            if loop.fault is not None:
+                counts, after = _before_the_stop(run, arrived, written)
+                taken.extend(counts)
+                left.extend(messages[index + bool(counts) :])
+                return after or summary
+            taken += recorder.out
+            recorder.out.clear()
+        if loop.fault is not None:
+            return summary
+        if loop.touched:
+            return None
+        if state.condition == "continued":
+            # The other messages are for the next run, except those for promises of this one.
+            _hand_on(messages[index + 1 :], left, ignored)
+            break
+        if len(taken) == before:
+            ignored.append(message)
+    return state.summary()
 
 
 def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: int | None) -> bool:
@@ -263,13 +291,14 @@ def _events_of(
     refused: Mapping[str, Failure],
     said: list[Command],
 ) -> Iterable[Event]:
-    if type(message) is Tick:
+    """Return the events that a message becomes which is one of _SPECIAL."""
+    if isinstance(message, Tick):
         return _due(run.state, message)
-    if type(message) is events.Asked:
+    if isinstance(message, events.Asked):
         event = _asked(run, message, refusals, refused, said)
     else:
         event = admit(run.state, message)
-        if event is not None and type(message) is events.UpdateRequested:
+        if event is not None and isinstance(message, events.UpdateRequested):
             event = _validated(event, run, message, refusals, refused)
     return () if event is None else (event,)
 

@@ -161,7 +161,9 @@ class Promises:
         """Give a promise its exception."""
         promise = self._ended(event.seq)
         if promise is not None and (future := promise.unsettled) is not None:
-            self._recorder.fail(future, self._recorder.codec.decode_failure(event.failure))
+            self._recorder.fail(
+                future, self._recorder.codec.decode_failure(event.failure, ordered=True)
+            )
 
     def _ended(self, seq: int) -> Promise | None:
         self._timers.forget(seq)

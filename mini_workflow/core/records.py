@@ -57,12 +57,12 @@ def replace(value: T, /, **changes: Any) -> T:
     """Return a copy with some fields changed. Raises TypeError if there is no field of that name."""
     kind: Any = type(value)
     made: Any = kind.__copied__(value)
-    fields = kind.__field_defaults__
+    fields, put = kind.__field_defaults__, kind.__put__
     for name, changed in changes.items():
         if name not in fields:
             raise TypeError(f"{kind.__qualname__} has no field {name!r}")
-        _set(made, name, changed)
-    if hasattr(kind, "__post_init__"):
+        put(made, name, changed)
+    if kind.__is_checked__:
         made.__post_init__()
     return made
 
@@ -181,6 +181,9 @@ def _rebuilt(kind: type[T], methods: dict[str, Any]) -> type[T]:
     namespace["__match_args__"] = tuple(defaults)
     namespace["__field_defaults__"] = defaults
     namespace["__copied__"] = _COPIED
+    refuses = namespace.get("__setattr__", kind.__setattr__) is _refuse_to_set
+    namespace["__put__"] = staticmethod(_set if refuses else setattr)  # which is faster
+    namespace["__is_checked__"] = hasattr(kind, "__post_init__")
     namespace["__compared__"] = reader_of(
         [n for n, d in defaults.items() if type(d) is not Field or cast("Any", d).compare]
     )

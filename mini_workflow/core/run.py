@@ -224,6 +224,7 @@ class Run:
         An error becomes the run's `fault`. Raises KeyboardInterrupt only.
         """
         state, loop, recorder = self.state, self.loop, self.recorder
+        loop.resting = False
         closed = state.closed
         late = state.tasks.get(getattr(event, "seq", 0)) if closed else None
         self.summary = None
@@ -256,6 +257,7 @@ class Run:
             loop.fault = error
         if loop.fault is None:
             loop.drain()
+        loop.resting = True
         if loop.fault is None:
             if state.closed:
                 self._release()
@@ -304,8 +306,8 @@ class Run:
             for f in unseen_failures
         )
         self.loop.fault = WorkflowDeadlock(
-            f"workflow {name!r} waits for ever: no operation is open that could wake it, and it has no "
-            f"handler of messages{f' (it waits at {where})' if where else ''}{because}"
+            f"workflow {name!r} waits for ever: no operation of it is open, it has no handler of messages, "
+            f"and code of others cannot wake it{f' (it waits at {where})' if where else ''}{because}"
         )
 
     # The workflow function
@@ -313,7 +315,7 @@ class Run:
     def _begin(self, event: events.ExecutionStarted) -> None:
         self.started = event
         self.recorder.seq = event.first_seq
-        self.loop.generators.closes_early = event.behaviour >= 1
+        self.loop.closes_early = event.behaviour >= 1
         timers = self.state.timers
         if DEADLINE in timers or event.timeout is not None:
             self.timers.expect(DEADLINE, self._deadline_reached)

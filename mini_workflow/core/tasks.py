@@ -310,7 +310,7 @@ class Tasks:
             )
 
     def _fail(self, future: TaskFuture, failure: Failure) -> None:
-        error = self._recorder.codec.decode_failure(failure)
+        error = self._recorder.codec.decode_failure(failure, ordered=True)
         if isinstance(error, StopIteration) or not isinstance(error, Exception):
             # A future refuses StopIteration; an exception that is no Exception would end the process.
             replacement = TaskError(

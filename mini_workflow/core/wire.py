@@ -75,6 +75,16 @@ _REQUIRED: Final[dict[type, frozenset[str]]] = {
 }
 
 
+_IN_EACH_START: Final = {"at", "workflow", "seed", "python", "key", "behaviour", "arguments"}
+"""The fields that differ from their defaults in most first events."""
+_REST: Final = tuple(
+    d for n, d in defaults_of(events.ExecutionStarted).items() if n not in _IN_EACH_START
+)
+_read_rest: Final[Callable[[Any], tuple[Any, ...]]] = reader_of(
+    [n for n in defaults_of(events.ExecutionStarted) if n not in _IN_EACH_START]
+)
+
+
 def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
     """Return the event, or the message, as one line of JSON."""
     if SCHEMA == 1:
@@ -89,6 +99,19 @@ def encode(event: Event | events.UnrecordedMessage | events.Request) -> str:
             )
         if type(event) is events.ExecutionCompleted:
             return f'{{"event":"ExecutionCompleted","result":{event.result.text}}}'
+        if type(event) is events.ExecutionStarted and _read_rest(event) == _REST:
+            workflow, python, key = event.workflow, event.python, event.key
+            at, seed, behaviour = event.at, event.seed, event.behaviour
+            if (
+                (workflow.isascii() and python.isascii() and key.isascii())
+                and (python and key and behaviour)
+                and (type(at) is type(seed) is type(behaviour) is int)
+            ):
+                return (
+                    f'{{"event":"ExecutionStarted","at":{at},"workflow":{_quote(workflow)},"seed":{seed},'
+                    f'"python":{_quote(python)},"key":{_quote(key)},"behaviour":{behaviour},'
+                    f'"arguments":{text_at_hand(event.arguments) or event.arguments.text}}}'
+                )
         if (
             type(event) is events.TaskScheduled
             and event.retry is event.timeout is event.heartbeat_timeout is None

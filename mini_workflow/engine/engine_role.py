@@ -145,7 +145,7 @@ class EngineRole:
         self._rung = False
         # Every request that is put in with the lock held, while open, is answered.
         self._open = True
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in between
         self._thread = threading.Thread(target=self._run, name="mini-workflow-engine", daemon=True)
 
     # Any thread

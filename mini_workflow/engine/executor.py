@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Token, copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from mini_workflow.attempts import cancelled, failed, timeout_message
 from mini_workflow.core.codec import CapturedCall, Codec
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from mini_workflow.core.run import Inline
     from mini_workflow.core.streams import StreamWrite
+
+log = logging.getLogger("mini_workflow.engine")
 
 _OURS: Final = (
     __name__,
@@ -103,10 +107,14 @@ async def execute_async(
     try:
         function, args, kwargs = codec.restore(request.payload)
         with nullcontext() if around is None else around(task):
-            value: Any = function(*args, **kwargs)
-            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-            if getattr(kind, "__await__", None) is not None:
-                value = await _within_timeout(request, value)
+            try:
+                value: Any = function(*args, **kwargs)
+                kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+                if getattr(kind, "__await__", None) is not None:
+                    value = await _within_timeout(request, value)
+            finally:
+                if task.is_copy:
+                    _end_copy(task, sys.exception())
         if task.streams is not None:
             await task.streams.close_async()
         return _completed(task, codec, value)
@@ -151,10 +159,10 @@ def _execute(
     try:
         function, args, kwargs = codec.restore(request.payload)
         if around is None:
-            value = _value_of(request, function, args, kwargs)
+            value = _value_of(task, function, args, kwargs)
         else:
             with around(task):
-                value = _value_of(request, function, args, kwargs)
+                value = _value_of(task, function, args, kwargs)
         if task.streams is not None:
             task.streams.close()
         return _completed(task, codec, value)
@@ -171,17 +179,45 @@ def _execute(
 
 
 def _value_of(
-    request: TaskRequest,
+    task: CurrentTask,
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
     """Return the result of the function, which is awaited if it is an awaitable."""
-    value: Any = function(*args, **kwargs)
-    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if kind in _NO_AWAITABLES or getattr(kind, "__await__", None) is None:
-        return value
-    return _run(request, value)
+    try:
+        value: Any = function(*args, **kwargs)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind in _NO_AWAITABLES or getattr(kind, "__await__", None) is None:
+            return value
+        return _run(task.request, value)
+    finally:
+        if task.is_copy:
+            _end_copy(task, sys.exception())
+
+
+def _end_copy(task: CurrentTask, error: BaseException | None) -> NoReturn:
+    """End this process, which the code of a task has forked and which has left that code: it would run other
+    attempts of the engine, which the process that has forked it runs too.
+    """
+    code: object = 1
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code
+            if code is not None and not isinstance(code, int):
+                sys.stderr.write(f"{code}\n")
+        else:
+            log.error(
+                "[%s] task %r has forked process %d, which has left the code of the task and is ended: have"
+                " such a process end there, by sys.exit(), or start it by multiprocessing or subprocess",
+                *(task.execution_id, task.name, os.getpid()),
+                exc_info=error,
+            )
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    finally:
+        os._exit(code & 0xFF if isinstance(code, int) else int(code is not None))
 
 
 def _enter(request: TaskRequest, sink: StreamSink | None) -> Token[CurrentTask] | None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from mini_workflow.core.commands import StartChild
@@ -20,6 +21,7 @@ from mini_workflow.engine.requests import Waited
 from mini_workflow.engine.takeover import Ports
 from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.errors import ExecutionNotFound, StoreError, StoreRefused
+from mini_workflow.ports import Commit
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -113,7 +115,7 @@ class GroupCommit:
         self, group: list[Turn], begun: Callable[[], list[bool]] | None = None
     ) -> list[bool]:
         if begun is None:
-            commits = [turn.commit for turn in group]
+            commits = list(map(_commit_of, group))
             if not self._keeps_streams and any(commit.chunks for commit in commits):
                 raise StoreRefused("it keeps no streams, and the code of a workflow writes to one")
             answers = self._store.commit(commits)
@@ -186,6 +188,9 @@ class GroupCommit:
         delivery.requests.clear()
         self._heard_of(delivery.execution_id, delivery.messages)
         delivery.messages.clear()
+
+
+_commit_of: Final[Callable[[Turn], Commit]] = attrgetter("commit")
 
 
 def _groups(batch: Batch) -> list[list[Turn]]:

@@ -27,6 +27,11 @@ _SIGNALS: Final = sorted(
 _PLAIN: Final = frozenset({None, _C.SIG_DFL, _C.SIG_IGN, signal.default_int_handler})
 """The handlers of a signal that Python code does not handle, and Python's own for Ctrl-C: the very
 objects that the C module has, since others that are equal would take longer to find."""
+_ENGINE: Final = tuple(
+    f"mini_workflow.{part}."
+    for part in ("engine", "stores", "runners", "runtimes", "codecs", "core")
+)
+"""The beginnings of the names of modules whose calls may hold locks."""
 NO_HOOKS: Final = (None, None)
 """The hooks that `sys.get_asyncgen_hooks` returns on a thread that runs no event loop."""
 
@@ -59,6 +64,25 @@ def may_lead(*, in_main: bool) -> bool:
         return _PLAIN.issuperset(map(_GET_HANDLER, _SIGNALS))
     except TypeError:  # a handler that has no hash
         return False
+
+
+def is_inside_a_call() -> bool:
+    """Return whether the code that calls this module's user is a signal handler, or another callback, in the
+    middle of a call of the library on the main thread. That call may hold locks, and goes on only once the
+    handler has returned. The code of a task does not count: it is called between two steps of its runner.
+    """
+    if not is_main() or CURRENT.get(None) is not None:
+        return False
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None and _is_engine(frame):
+        frame = frame.f_back
+    while frame is not None and not _is_engine(frame):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _is_engine(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(_ENGINE)
 
 
 def _is_deep() -> bool:

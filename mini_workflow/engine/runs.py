@@ -40,7 +40,6 @@ def first_event(
     entropy: int,
     parent: dict[str, Any] | None = None,
     worker: str = "",
-    *,
     timing: Timing = UNTIMED,
     tags: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
@@ -52,22 +51,21 @@ def first_event(
     `timing`, or else of the one that its workflow has by the code of this process.
     """
     seed, key = seed_and_key(entropy)
-    plain = timing.to_plain()
-    plain["limit"] = timing.limit or limit_of(workflow)
     return events.ExecutionStarted(
-        at=now,
-        workflow=workflow,
-        arguments=arguments,
-        seed=seed,
+        *(now, workflow, arguments, seed),
         python=python_version(),
         parent=parent,
+        first_seq=first_seq,
         key=key,
         behaviour=events.BEHAVIOUR,
         tags=tags or None,
-        headers=headers or None,
+        delay=timing.delay,
+        start_at=timing.start_at,
+        timeout=timing.timeout,
+        retry=timing.retry,
         worker=worker,
-        first_seq=first_seq,
-        **plain,
+        headers=headers or None,
+        limit=timing.limit or limit_of(workflow),
     )
 
 

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import get_ident
+from typing import TYPE_CHECKING, Final
 
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.seed import ENTROPY_BITS
@@ -19,6 +20,7 @@ from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
+from mini_workflow.engine.leading import is_inside_a_call
 from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.takeover import LeaseRenewal
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from mini_workflow.engine.turn import Turn
 
 log = logging.getLogger("mini_workflow.engine")
+
+RELEASE_SECONDS: Final = 5.0
+"""Seconds beyond the grace that a `close` in a signal handler waits at most. Our own bound."""
 
 
 class Runtime(Client):
@@ -104,6 +109,8 @@ class Runtime(Client):
         self._grace = grace
         self._on_stop = on_stop
         self._closing = threading.Lock()
+        self._closer = 0  # the thread that closes
+        self._released = threading.Event()
         self._ended = False
         self._role = EngineRole(
             store=ports.store,
@@ -173,26 +180,43 @@ class Runtime(Client):
         """Stop. Tasks that have begun have some seconds to end; running executions stay in the
         store, and the next runtime that opens it continues them.
 
-        Harmless if it was closed before. Callers that still wait for a result get RuntimeClosed.
+        Harmless if it was closed before. Callers that still wait for a result get RuntimeClosed. In a
+        signal handler that has interrupted another call, that call ends the runtime: this returns once
+        executions are free for the next runtime, and the file is closed when the call has returned.
         """
         if self._engine_transport.process != os.getpid():
             return  # a copy made by fork: the runtime itself belongs to the other process
         self._engine_transport.check_outside()
+        if not is_inside_a_call():
+            self._close()
+        elif self._closer != get_ident():
+            # The interrupted call may hold what the end of the runtime waits for.
+            threading.Thread(target=self._close, name="mini-workflow-close").start()
+            self._released.wait(self._grace + RELEASE_SECONDS)
+
+    def _close(self) -> None:
         super().close()
         with self._closing:
             if self._ended:
                 return
-            self._engine_transport.closed = True
-            # Each of these steps may be repeated: Ctrl-C may have interrupted a close before.
-            with contextlib.suppress(RuntimeClosed):
-                self._role.call(self._engine.drain)
-            for request in self._runner.close(self._grace):
-                self._role.put(Release(*request.key, request.heartbeat))
-            if self._buffer is not None:
-                self._buffer.close()
-            self._role.stop()
-            self._interceptors.flush()
-            self._ended = True
+            self._closer = get_ident()
+            try:
+                self._stop()
+            finally:
+                self._closer = 0
+
+    def _stop(self) -> None:
+        self._engine_transport.closed = True
+        # Each of these steps may be repeated: Ctrl-C may have interrupted a close before.
+        with contextlib.suppress(RuntimeClosed):
+            self._role.call(self._engine.drain)
+        for request in self._runner.close(self._grace):
+            self._role.put(Release(*request.key, request.heartbeat))
+        if self._buffer is not None:
+            self._buffer.close()
+        self._role.stop()
+        self._interceptors.flush()
+        self._ended = True
 
     def evict(self) -> None:
         """Drop all live executions from memory; the next event of each replays it."""
@@ -268,6 +292,7 @@ class Runtime(Client):
                 error,
             )
         finally:
+            self._released.set()
             self._on_stop()
 
     def _stop_renewal(self) -> None:

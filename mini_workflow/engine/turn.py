@@ -11,7 +11,7 @@ from mini_workflow.core.awaited import is_of_task, recall
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import SendMessage
 from mini_workflow.core.decide import Decision, decide
-from mini_workflow.core.events import Event, Message
+from mini_workflow.core.events import Message
 from mini_workflow.core.failure import Failure
 from mini_workflow.core.records import replace
 from mini_workflow.core.replay import repeat
@@ -38,10 +38,12 @@ from mini_workflow.engine.runs import (
     with_waits,
 )
 from mini_workflow.engine.turn_data import (
-    KINDS,
+    OF_ONE,
     Delivery,
     Turn,
+    closing_of,
     deadly,
+    kinds_of,
     names_of_failed,
     parking,
     time_of,
@@ -120,8 +122,7 @@ class Turns:
         """
         started = first_event(
             *(request.workflow, request.arguments, now, self._entropy()),
-            **request.options(),
-            first_seq=first_seq,
+            *(None, "", request.timing, request.tags, request.headers, first_seq),
         )
         messages = () if request.message is None else (request.message,)
         return self.create(request.execution_id, started, request, messages)
@@ -339,7 +340,7 @@ class Turns:
             ask_for_attempts(run.state)
             run.state.miss_no_heartbeat(now)
             run.summary = None
-        arrived = frozenset(map(type, messages))
+        arrived = [*map(type, messages)]
         names = names_of_failed(run, messages) if events.TaskFailed in arrived else None
         waits = run.main is None and not run.state.has_begun()
         decision = self.watched(run, decide, run, messages, now)
@@ -358,14 +359,12 @@ class Turns:
         if delivery.resume and decision.condition == "running" and decision.fault is None:
             again = self._unreported.of(run, now)
             decision = replace(decision, commands=(*decision.commands, *again))
-        if any(map(is_fork, before)) and any(map(is_fork, decision.events)):
+        if before and any(map(is_fork, before)) and any(map(is_fork, decision.events)):
             again = self._unreported.of_fork(run)
             decision = replace(decision, commands=(*decision.commands, *again))
         after = self._head_after(run, head, reopen, decision, now)
-        taken, left = decision.events, decision.left
-        queries: Sequence[events.Asked] = ()
-        if events.Asked in arrived:
-            queries, left = queries_among(messages, decision)
+        taken, asks = decision.events, events.Asked in arrived
+        queries, left = queries_among(messages, decision) if asks else ((), decision.left)
         continues = decision.condition == "continued" and decision.fault is None
         if continues:
             taken, after, left = next_run(run, decision, after, live.length, self._entropy())
@@ -383,13 +382,13 @@ class Turns:
                 )
         elif live.length + len(taken) - head.base >= self._limit // 2:
             after = bounded(after, live.length, live.length + len(taken), self._limit)
-        closing: Event | None = None
-        if decision.condition != "running" and not continues:
-            closing = ([None, *[e for e in taken if type(e) in events.CLOSING]])[-1]
+        has_ended = decision.condition != "running" and not continues
+        closing = closing_of(taken) if has_ended else None
         # A resume that ends in the same block is written too: who waits looks for what is new.
         is_new = live.length == 0 or delivery.resume or after.status != head.status
         is_new = is_new or (after is not head and after != head)
-        kinds = KINDS.setdefault(kinds := frozenset(map(type, decision.commands)), kinds)
+        told = decision.commands
+        kinds = OF_ONE[type(told[0])] if len(told) == 1 else kinds_of(told)
         park: tuple[str, ...] = ()
         if left or unpark or run.state.promises.changed:
             park, unpark = parking(run.state, after, left, unpark, ends=continues)
@@ -404,6 +403,7 @@ class Turns:
             outbox(decision.commands) if SendMessage in kinds else (),
             0 if live.tries else None,
             decision.chunks,
+            before=None if delivery.resume or reopen or live.tries else head,
         )
         turn = Turn(delivery, commit, after, live, decision, closing, None, continues)
         begins = bool(known) or waits or live.length == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from mini_workflow.core import events, wire
 from mini_workflow.core.commands import Command
@@ -135,8 +135,23 @@ def unhandled(messages: Iterable[Message]) -> Iterable[events.SignalUnhandled]:
             yield events.SignalUnhandled(*about, *more)
 
 
-KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
-"""The kinds of commands that turns have given, so that many turns keep one object."""
+OF_ONE: Final = {kind: frozenset({kind}) for kind in get_args(Command)}
+"""The kinds of a turn with one command, by that command's."""
+_KINDS: Final[dict[frozenset[type[Command]], frozenset[type[Command]]]] = {}
+
+
+def kinds_of(commands: Sequence[Command]) -> frozenset[type[Command]]:
+    """Return the kinds of the commands of a turn. Many turns keep one object."""
+    kinds = frozenset(map(type, commands))
+    return _KINDS.setdefault(kinds, kinds)
+
+
+def closing_of(taken: Sequence[Event]) -> Event | None:
+    """Return the last of the events that closes a run."""
+    for event in reversed(taken):
+        if type(event) in events.CLOSING:
+            return event
+    return None
 
 
 def names_of_failed(run: Run, messages: Iterable[Message]) -> Mapping[int, str]:

@@ -30,7 +30,7 @@ class Waiters:
     """Callbacks by execution. Every method may be called on any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in between
         self._waiting: dict[str, list[Told]] = {}
         self.entered: Callable[[], None] | None = None
         """Called whenever a caller begins to wait. Any thread; must not raise."""

@@ -24,21 +24,18 @@ class OpenGenerators:
     All are kept alive until the end, unless `closes_early`: then only the program keeps them alive.
     """
 
-    _entries: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]]
-    _held: list[tuple[int, AsyncGenerator[Any, Any]]]
-
     __slots__ = ("_begun", "_entries", "_held", "_prune_at", "closes_early")
 
-    def __init__(self) -> None:
+    def __init__(self, *, closes_early: bool) -> None:
         _install()
-        self.closes_early = False
+        self.closes_early = closes_early
+        self._entries: dict[int, tuple[int, weakref.ref[AsyncGenerator[Any, Any]]]] = {}
+        self._held: list[tuple[int, AsyncGenerator[Any, Any]]] = []
         self._begun = 0
         self._prune_at = _PRUNE_AT
 
     def enter(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Add a generator that begins."""
-        if not self._begun:  # only now: most executions have none
-            self._entries, self._held = {}, []
         self._begun += 1
         if not self.closes_early:
             self._held.append((self._begun, generator))
@@ -62,8 +59,6 @@ class OpenGenerators:
 
     def take(self) -> list[AsyncGenerator[Any, Any]]:
         """Return the generators that have not ended, in order, and forget them."""
-        if not self._begun:
-            return []
         held, self._held = self._held, []
         entries, self._entries = self._entries, {}
         for number, reference in entries.values():
@@ -73,9 +68,8 @@ class OpenGenerators:
 
     def clear(self) -> None:
         """Forget all generators."""
-        if self._begun:
-            self._held.clear()
-            self._entries.clear()
+        self._held.clear()
+        self._entries.clear()
 
 
 def _number(entry: tuple[int, Any]) -> int:

@@ -11,15 +11,12 @@ from __future__ import annotations
 import asyncio
 import asyncio.tasks
 import inspect
-import logging
 import sys
 from asyncio import events
 from collections.abc import AsyncGenerator, Callable, Generator, Sized
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, copy_context
-from gc import get_referents
-from types import AsyncGeneratorType, CoroutineType
-from typing import Any, Final, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol
 
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds
 from mini_workflow.errors import (
@@ -29,13 +26,12 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop import ordered, sandbox
+from mini_workflow.loop.closing import close_waiting
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
 from mini_workflow.loop.running import Halt
-from mini_workflow.loop.source_line import user_line, waiting_line
-
-log = logging.getLogger("mini_workflow.workflow")
+from mini_workflow.loop.source_line import user_line
 
 # These have an underscore, but are meant for authors of loops: asyncio.events lists them in __all__.
 running_loop = events._get_running_loop  # pyright: ignore[reportPrivateUsage]
@@ -60,9 +56,8 @@ UNDER_WAY: Final = 10_000
 """Milliseconds that an event may be under way, for example in a queue, so that durations still begin at its
 time. Our own bound."""
 
-_CLOSE_ATTEMPTS: Final = 100
-"""The number of attempts to close a coroutine that waits again instead. Each nested ``finally`` that awaits
-takes one."""
+_SHARED: Final = "an object of asyncio that is shared (Event, Queue, Lock, Semaphore, Future, Task)"
+_UNSHARED: Final = "make one in each workflow function, and wake others by a signal"
 
 
 class Idle(Protocol):
@@ -134,6 +129,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self.looking = False
         self.touched = False
         """Whether code that may only read has tried to change something, so that the run may have changed."""
+        self.resting = False
+        """Whether the code waits for the next delivery: until then nobody may wake it."""
         self._current: Handle | None = None
         self._repeated: dict[WorkflowTask, int] | None = None
         self._repeating: Handle | None = None
@@ -143,7 +140,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Whether the workflow has ended: callbacks that are still ready do not run."""
         self.tasks: list[WorkflowTask] = []
         self._tasks_prune = _PRUNE_AT
-        self.generators = OpenGenerators()
+        self.generators: OpenGenerators | None = None
+        """The open asynchronous generators, once one has begun."""
+        self.closes_early = False
+        """Whether abandoned generators are closed in the next pass: see `OpenGenerators`."""
         self._has_hooks = False
         """Whether the hooks of asynchronous generators are those of this loop already."""
         self._outer: asyncio.AbstractEventLoop | None = None
@@ -175,7 +175,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         _set_running_loop(self)
         if not self._has_hooks:
             outer_hooks = sys.get_asyncgen_hooks()
-            sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
+            sys.set_asyncgen_hooks(self._generator_begins, self._generator_abandoned)
         ready = self._ready
         self._repeated = None
         ready.extend(self._held)
@@ -231,7 +231,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """
         outer_hooks = sys.get_asyncgen_hooks()
         try:
-            sys.set_asyncgen_hooks(self.generators.enter, self._generator_abandoned)
+            sys.set_asyncgen_hooks(self._generator_begins, self._generator_abandoned)
             self._outer, self._has_hooks = running_loop(), True
             yield
         finally:
@@ -269,7 +269,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._close_tasks()
         # Only now, since a library may behave differently in a workflow, also while its code ends.
         self.workflow = None
-        self.generators.clear()
+        if self.generators is not None:
+            self.generators.clear()
         self._ready.clear()
         self._owner = self.timers = _NOBODY
 
@@ -288,7 +289,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     if not task.done():
                         # The context managers of asyncio read the current task.
                         _enter_task(self, task)
-                        task.context.run(_close, task.get_coro())
+                        task.context.run(close_waiting, task.get_coro())
                         _exit_task(self, task)
         finally:
             sys.set_asyncgen_hooks(*outer_hooks)
@@ -302,6 +303,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         if self.looking:
             self._refuse_to_look()
+        if self.resting and not self.dead:
+            self._refuse_others()
         handle = Handle()
         handle.callback, handle.args, handle.is_cancelled = callback, args, False
         handle.context = copy_context() if context is None else context
@@ -355,6 +358,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         args: tuple[Any, ...],
         context: Context | None,
     ) -> Handle | TimerHandle:
+        if self.resting and not self.dead:
+            self._refuse_others()
         if wait <= 0:
             handle: Handle = self.call_soon(callback, *args, context=context)
             return handle
@@ -437,9 +442,28 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             f"{user_line()}"
         )
 
+    def _refuse_others(self) -> NoReturn:
+        """Refuse what code of no workflow, or of another one, does to an object for which this code waits. It
+        is done already in part, so that neither can go on: both have a `fault`.
+        """
+        self.fault = NotAllowedInWorkflow(
+            f"{_SHARED} cannot wake a workflow; {_UNSHARED}{user_line()}"
+        )
+        running = running_loop()
+        if isinstance(running, WorkflowLoop):
+            running.refuse(f"waking another execution by {_SHARED}", _UNSHARED)
+        raise NotAllowedInWorkflow(str(self.fault))
+
+    def _generator_begins(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self.generators is None:
+            self.generators = OpenGenerators(closes_early=self.closes_early)
+        self.generators.enter(generator)
+
     def _generator_abandoned(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Close an abandoned generator in the next pass of the loop, as asyncio does."""
-        if self.dead or self.ended or not self.generators.leave(generator):
+        if self.dead or self.ended or self.generators is None:
+            return
+        if not self.generators.leave(generator):
             return
         if running_loop() is self and not self.looking:
             self.create_task(self._close_generator(generator))
@@ -546,94 +570,6 @@ async def _awaiting(awaitable: Any) -> Any:
 
 def _ignore(_generator: AsyncGenerator[Any, Any]) -> None:
     """Ignore generators that the garbage collector finds, since they are closed in order."""
-
-
-def _close(coroutine: Any) -> None:
-    """Close a coroutine and those that it awaits, from the innermost outwards.
-
-    In the other order an inner one that awaits in a ``finally`` block would be left to the garbage
-    collector. Such a coroutine is closed repeatedly.
-    """
-    ignored = 0
-    while (inner := _innermost(coroutine)) is not None:
-        with suppress(BaseException):
-            if isinstance(inner, CoroutineType):
-                inner.close()
-            else:
-                inner.throw(GeneratorExit())
-        if not _has_ended(inner):
-            ignored += 1
-            if ignored == _CLOSE_ATTEMPTS:
-                _make_immortal(coroutine)
-                log.warning(
-                    "workflow code cannot be dropped from memory: it catches BaseException and "
-                    "waits again (at %s); let GeneratorExit pass",
-                    waiting_line(coroutine),
-                )
-                return
-
-
-async def _sample() -> AsyncGenerator[None, None]:
-    yield
-
-
-def _types_of_waiting() -> frozenset[type]:
-    generator = _sample()
-    samples = (generator.__anext__(), generator.athrow(GeneratorExit))
-    for sample in samples:
-        cast("Any", sample).close()  # prevents a warning that it was never awaited
-    return frozenset(map(type, samples))
-
-
-_IN_GENERATOR: Final = _types_of_waiting()
-"""The types of awaitables by which a coroutine waits inside of an asynchronous generator. Before Python 3.13
-their `close` does not reach the generator, but `throw` does.
-"""
-
-
-def _make_immortal(coroutine: Any) -> None:
-    """Keep a coroutine that refuses to end in memory for ever. Freeing it, at the latest when the
-    interpreter exits, would close it once more, which might never return.
-    """
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
-
-
-def _innermost(coroutine: Any) -> Any:
-    """Return the last coroutine or generator in the chain of awaits that has not ended; None if the first
-    one has ended.
-    """
-    found: Any = None
-    waits = coroutine
-    while waits is not None and not _has_ended(waits):
-        found, waits = waits, _awaited_by(waits)
-    return found
-
-
-def _awaited_by(waits: Any) -> Any:
-    if isinstance(waits, CoroutineType):
-        return waits.cr_await
-    generator = _generator_of(waits)
-    return None if generator is None else generator.ag_await
-
-
-def _has_ended(waits: Any) -> bool:
-    """Return whether a coroutine or generator has ended; True for other objects, which cannot be closed."""
-    if isinstance(waits, CoroutineType):
-        return waits.cr_frame is None
-    generator = _generator_of(waits)
-    return generator is None or generator.ag_frame is None
-
-
-def _generator_of(waits: Any) -> AsyncGeneratorType[Any, Any] | None:
-    """Return the asynchronous generator that an awaitable belongs to, or None."""
-    if type(waits) not in _IN_GENERATOR:
-        return None
-    for referent in get_referents(waits):
-        if isinstance(referent, AsyncGeneratorType):
-            return cast("AsyncGeneratorType[Any, Any]", referent)
-    return None
 
 
 def _leave_task(loop: asyncio.AbstractEventLoop | None) -> Any:

@@ -2,20 +2,24 @@
 
 There are two ways to such calls. The methods of a loop that a workflow cannot use are refused by name.
 All others raise audit events of Python, and a hook turns an audit event from a workflow into an error.
-Older Pythons raise none for ``time.sleep`` (before 3.13) and the start of a thread (before 3.12), and
-no Python raises one for a new event loop. There this module adds the audit event.
+Older Pythons raise none for ``time.sleep`` (before 3.13) and the start of a thread (before 3.12), and no
+Python raises one for a new event loop, for work given to a thread that is there already, and for a process
+that multiprocessing spawns. There this module adds the audit event.
 """
 
 from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import asyncio.mixins
+import concurrent.futures
+import importlib
 import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
@@ -109,8 +113,20 @@ ADVICE: Final[dict[str, tuple[str, str]]] = {
     "asyncio.new_event_loop": ("starting another event loop", "await the coroutine"),
     "socket.__new__": ("opening a socket", _TASK),
     "socket.connect": ("connecting a socket", _TASK),
+    "socket.sendto": (_SOCKET, _TASK),
+    "socket.sendmsg": (_SOCKET, _TASK),
     "socket.getaddrinfo": ("a name lookup", _TASK),
     "socket.gethostbyname": ("a name lookup", _TASK),
+    "socket.gethostbyaddr": ("a name lookup", _TASK),
+    "socket.getnameinfo": ("a name lookup", _TASK),
+    # These use a connection that is open already, as a pool keeps it.
+    "http.client.send": ("sending an HTTP request", _TASK),
+    "smtplib.send": ("sending mail", _TASK),
+    "imaplib.send": ("reading a mailbox", _TASK),
+    "poplib.putline": ("reading a mailbox", _TASK),
+    "ftplib.sendcmd": ("transferring a file", _TASK),
+    "sqlite3.connect": ("opening a database", _TASK),
+    "builtins.input": ("input()", "wait for a signal: await ctx.wait_for_signal(...)"),
     "subprocess.Popen": ("starting a process", _TASK),
     "os.system": ("os.system()", _TASK),
     "os.exec": ("os.exec()", _TASK),
@@ -120,6 +136,8 @@ ADVICE: Final[dict[str, tuple[str, str]]] = {
     "os.posix_spawn": ("os.posix_spawn()", _TASK),
     "_thread.start_new_thread": ("starting a thread", _TASK),
     "_thread.start_joinable_thread": ("starting a thread", _TASK),
+    "concurrent.futures.Future": ("giving work to another thread, process or event loop", _TASK),
+    "_posixsubprocess.fork_exec": (_PROCESS, _TASK),
 }
 """For each audit event the words for it in an error, and the remedy."""
 
@@ -161,12 +179,41 @@ def install(
     asyncio.new_event_loop = asyncio.events.new_event_loop = _announced(
         "asyncio.new_event_loop", asyncio.events.new_event_loop
     )
+    # Each executor makes one for the work that it is given, and so does asyncio for another loop.
+    given: Any = concurrent.futures.Future
+    given.__init__ = _announced("concurrent.futures.Future", given.__init__)
+    # The base of locks, queues and the like, which has no public name.
+    bound: Any = getattr(asyncio.mixins, "_LoopBoundMixin")  # noqa: B009
+    bound._get_loop = _refusing_what_is_shared(bound._get_loop, refuse)
+    with suppress(ImportError):  # Windows has no such module
+        spawning = importlib.import_module("_posixsubprocess")
+        name = "fork_exec"
+        setattr(spawning, name, _announced("_posixsubprocess.fork_exec", getattr(spawning, name)))
     if sys.version_info < (3, 13):
         time.sleep = _announced("time.sleep", time.sleep)
     if sys.version_info < (3, 12):
         # threading.Thread calls this function, which has no public name.
         name = "_start_new_thread"
         setattr(threading, name, _announced("_thread.start_new_thread", getattr(threading, name)))
+
+
+def _refusing_what_is_shared(
+    get_loop: Callable[[Any], Any], refuse: Callable[[str, str], None]
+) -> Callable[[Any], Any]:
+    """Return the method by which a lock, a queue and the like find their loop. It refuses those for which
+    code of another loop has waited.
+    """
+
+    @wraps(get_loop)
+    def refusing(self: Any) -> Any:
+        try:
+            return get_loop(self)
+        except RuntimeError:
+            what = f"waiting for a {type(self).__name__} that other code waits for too"
+            refuse(what, "make it in the workflow function")
+            raise
+
+    return refusing
 
 
 def _announced(event: str, function: Callable[..., Any]) -> Callable[..., Any]:

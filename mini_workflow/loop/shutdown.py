@@ -37,8 +37,7 @@ async def run_cleanup(loop: WorkflowLoop, warn: Warn) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(left)
             continue
-        generators = loop.generators.take()
-        if not generators:
+        if loop.generators is None or not (generators := loop.generators.take()):
             return
         for generator in generators:
             try:

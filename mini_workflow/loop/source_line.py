@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, CoroutineType, FrameType
 from typing import Any, Final
 
 _LIBRARY: Final = str(Path(__file__).parents[1]) + os.sep
@@ -64,12 +64,34 @@ def waiting_line(coroutine: Any) -> str:
     found = ""
     while coroutine is not None:
         # Only frames of user code are read, since reading one makes an object that stays in memory.
+        if type(coroutine) is CoroutineType:
+            code = coroutine.cr_code
+            if is_user_code(code.co_filename) and (frame := coroutine.cr_frame) is not None:
+                found = _described(code, frame)
+            coroutine = coroutine.cr_await
+            continue
         code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "ag_code", None)
         if code is not None and is_user_code(code.co_filename):
             frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
             found = found if frame is None else describe_frame(frame)
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return found
+
+
+_KEPT: Final = 1024
+_PLACES: Final[dict[tuple[str, CodeType, int], str]] = {}
+"""Descriptions of frames by file, code and instruction. Equal code may be of two files."""
+
+
+def _described(code: CodeType, frame: FrameType) -> str:
+    """Return the same as `describe_frame`. Many executions wait at the same line."""
+    key = code.co_filename, code, frame.f_lasti
+    known = _PLACES.get(key)
+    if known is None:
+        if len(_PLACES) >= _KEPT:
+            _PLACES.clear()
+        known = _PLACES[key] = describe_frame(frame)
+    return known
 
 
 def predicate_text(predicate: Callable[[], bool]) -> str:

@@ -105,7 +105,8 @@ class Commit:
     has handled. `outbox` are messages to post to any executions: also those of other owners, those that the
     same step creates, and this one. A message for an execution that does not exist even so is dropped, or
     its `otherwise` is posted. `tries` sets that count; None leaves it as it is. `chunks` are kept in the
-    streams of the execution, by the rules of `StreamStore`.
+    streams of the execution, by the rules of `StreamStore`. `before` is the head that is stored now, if the
+    writer knows it: a store may write only what differs.
 
     `deleted_at` deletes the execution, at that time; nothing else is given with it but `expected`. With
     the step nothing of the execution can be read, found or written any more. The messages to it, its streams
@@ -125,6 +126,7 @@ class Commit:
     tries: int | None = None
     chunks: tuple[StreamWrite, ...] = ()
     deleted_at: int | None = None
+    before: Head | None = None
 
 
 DELETIONS_KEPT: Final = 30 * 24 * 3_600_000

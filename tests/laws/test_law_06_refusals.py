@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import http.client
 import logging
 import multiprocessing
 import os
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,11 +25,14 @@ from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.errors import (
     DeterminismError,
+    ExecutionBlocked,
     InvalidArguments,
     MiniWorkflowError,
     NotAllowedInWorkflow,
     WorkflowDeadlock,
 )
+from mini_workflow.testing import WorkflowEnvironment
+from mini_workflow.workflow import workflow
 from tests.laws.corpus import double, fail
 from tests.laws.driver import Driver, check_replays, define, replayed, run
 
@@ -53,6 +59,12 @@ FORBIDDEN: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: multiprocessing.get_context("fork").Process(target=nothing).start(),
         IN_A_TASK,
     ),
+    "spawn": (
+        lambda: multiprocessing.get_context("spawn").Process(target=nothing).start(),
+        IN_A_TASK,
+    ),
+    "sqlite": (lambda: sqlite3.connect(":memory:"), IN_A_TASK),
+    "input": (input, "wait for a signal"),
     "to_thread": (lambda: asyncio.to_thread(nothing), IN_A_TASK),
     "run_in_executor": (lambda: loop().run_in_executor(None, nothing), IN_A_TASK),
     "subprocess_exec": (lambda: asyncio.create_subprocess_exec("true"), IN_A_TASK),
@@ -90,6 +102,151 @@ def test_law_06_forbidden_calls_name_the_way_out_and_the_line(name: str) -> None
     assert f"{__file__}:" in str(decision.fault)
     assert decision.left == (message,)
     assert decision.events == ()
+
+
+@contextlib.contextmanager
+def warm_executor() -> Iterator[Callable[[], Any]]:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        executor.submit(nothing).result()
+        yield lambda: executor.submit(nothing).result()
+
+
+@contextlib.contextmanager
+def loop_of_another_thread() -> Iterator[Callable[[], Any]]:
+    async def coroutine() -> None: ...
+
+    elsewhere = asyncio.new_event_loop()
+    thread = threading.Thread(target=elsewhere.run_forever)
+    thread.start()
+    given = coroutine()
+    yield lambda: asyncio.run_coroutine_threadsafe(given, elsewhere).result()
+    given.close()
+    elsewhere.call_soon_threadsafe(elsewhere.stop)
+    thread.join()
+    elsewhere.close()
+
+
+@contextlib.contextmanager
+def open_connection() -> Iterator[Callable[[], Any]]:
+    """An HTTP connection as a pool keeps it: nothing is left to do but to send."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock, other_end = socket.socketpair()
+    with connection.sock, other_end:
+        yield lambda: connection.request("GET", "/")
+
+
+@contextlib.contextmanager
+def open_socket() -> Iterator[Callable[[], Any]]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        yield lambda: made.sendto(b"", ("127.0.0.1", 9))
+
+
+@pytest.mark.parametrize(
+    "kept", [warm_executor, loop_of_another_thread, open_connection, open_socket]
+)
+def test_law_06_what_was_made_before_is_refused_too(
+    kept: Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]],
+) -> None:
+    """Law 6: a pool of a module, which starts no thread and opens no connection any more."""
+    with kept() as use:
+
+        async def workflow(ctx: Context) -> None:
+            await ctx.task(double, 1)
+            use()
+
+        driver = Driver(workflow)
+        decision = driver.deliver(driver.perform(driver.dispatched[0]), check=False)
+    assert isinstance(decision.fault, NotAllowedInWorkflow)
+    assert f"is not allowed in a workflow, because a replay cannot repeat it; {IN_A_TASK}" in str(
+        decision.fault
+    )
+    assert f"{__file__}:" in str(decision.fault)
+
+
+WAKING: dict[str, Callable[[Any], Any]] = {
+    "Event": lambda shared: shared.event.set(),
+    "Queue": lambda shared: shared.queue.put_nowait("item"),
+    "Semaphore": lambda shared: shared.semaphore.release(),
+    "Future": lambda shared: shared.future.set_result(None),
+    "Task": lambda shared: shared.task.cancel(),
+    "call_soon": lambda shared: shared.loop.call_soon(nothing),
+    "call_later": lambda shared: shared.loop.call_later(60, nothing),
+}
+
+
+class Shared:
+    """Objects of asyncio, as globals of a module are shared. Code of one workflow waits for all of them."""
+
+    async def wait(self) -> None:
+        self.loop, self.task = loop(), asyncio.current_task()
+        self.event, self.queue = asyncio.Event(), asyncio.Queue[str]()
+        self.semaphore = asyncio.Semaphore(0)
+        self.future = self.loop.create_future()
+        waits = (self.event.wait(), self.queue.get(), self.semaphore.acquire(), self.future)
+        await asyncio.wait([*map(asyncio.ensure_future, waits)])
+
+
+@pytest.mark.parametrize("name", WAKING)
+@pytest.mark.parametrize("by", ["a workflow", "a thread", "a loop"])
+def test_law_06_code_of_others_wakes_no_workflow(name: str, by: str) -> None:
+    """Law 6: no history says that it was woken. Whoever does it hears of it, and neither goes on."""
+    shared, wake = Shared(), WAKING[name]
+
+    @workflow("waits-for-others")
+    async def waits(ctx: Context) -> None:
+        ctx.on_signal("look", lambda _: None)
+        await shared.wait()
+
+    @workflow("wakes-others")
+    async def wakes(ctx: Context) -> None:
+        wake(shared)
+
+    async def wake_in_a_loop() -> None:
+        with pytest.raises(NotAllowedInWorkflow, match="cannot wake a workflow"):
+            wake(shared)
+
+    with WorkflowEnvironment() as env:
+        waiting = env.start_execution(waits, id="waiting")
+        if by == "a workflow":
+            with pytest.raises(
+                ExecutionBlocked, match="waking another execution by an object"
+            ) as e:
+                env.start_execution(wakes, id="waking").result()
+            assert f"{__file__}:" in str(e.value)
+        elif by == "a loop":
+            asyncio.run(wake_in_a_loop())
+        else:
+            with concurrent.futures.ThreadPoolExecutor(1) as executor:
+                executor.submit(lambda: asyncio.run(wake_in_a_loop())).result()
+        waiting.signal("look")
+        with pytest.raises(
+            ExecutionBlocked, match=r"make one in each workflow function.*\(at "
+        ) as e:
+            waiting.result()
+        assert f"{__file__}:" in str(e.value)
+        waiting.resume()
+        assert waiting.describe().status == "running"
+        assert [type(event) for event in waiting.history()] == [
+            events.ExecutionStarted,
+            events.SignalReceived,
+        ]
+
+
+def test_law_06_a_lock_of_a_module_blocks_whoever_waits_for_it() -> None:
+    """Law 6: who waits depends on the other executions, which no replay repeats."""
+    lock = asyncio.Lock()
+
+    @workflow("locks")
+    async def locks(ctx: Context) -> None:
+        ctx.on_signal("look", lambda _: None)
+        async with lock:
+            await ctx.wait_for_signal("go on")
+
+    with WorkflowEnvironment() as env:
+        _first, second, third = (env.start_execution(locks, id=name) for name in "abc")
+        with pytest.raises(ExecutionBlocked, match=r"waiting for a Lock .*make it in the workflow"):
+            third.result()
+        assert second.describe().status == "running"
 
 
 @pytest.mark.parametrize("name", ["time.sleep", "socket", "to_thread"])
@@ -460,7 +617,7 @@ def test_a_task_that_ended_in_a_special_exception_is_an_ordinary_failure(kind: s
 
             return getattr(CODEC, name)
 
-        def decode_failure(self, failure: Any) -> BaseException:
+        def decode_failure(self, failure: Any, *, ordered: bool = False) -> BaseException:
             error: BaseException = getattr(builtins, kind)("special")
             return error
 

@@ -16,7 +16,8 @@ from mini_workflow.context import Context
 from mini_workflow.core import events
 from mini_workflow.core.history import History
 from mini_workflow.errors import NonDeterminismError
-from mini_workflow.workflow import Workflow
+from mini_workflow.testing import WorkflowEnvironment
+from mini_workflow.workflow import Workflow, workflow
 from tests.laws import corpus
 from tests.laws.driver import Driver, define, replayed
 
@@ -269,6 +270,61 @@ with WorkflowEnvironment() as env:
     }
     assert len(outputs) == 1
     assert outputs.pop().startswith("([['a', 'b', 'c'], ['d', 'e', 'f'], ['g', 'h', 'i'], ['k', ")
+
+
+class Missing(Exception):
+    """An error with a set, as its argument and as an attribute."""
+
+    def __init__(self, keys: set[str]) -> None:
+        super().__init__(keys)
+        self.keys = keys
+
+
+KEYS = tuple(f"key-{number:02}" for number in range(30))
+
+
+def lack() -> None:
+    raise Missing(set(KEYS))
+
+
+def lack_much() -> None:
+    raise ExceptionGroup("all", [Missing(set(KEYS))])
+
+
+@workflow("lacking")
+async def lacking(ctx: Context) -> None:
+    lack()
+
+
+@workflow("sets-of-errors")
+async def sets_of_errors(ctx: Context) -> list[list[str]]:
+    async def failed(awaitable: Any) -> Any:
+        try:
+            await awaitable
+        except Exception as error:
+            return error
+
+    promise = ctx.promise("keys")
+    ctx.fail_promise(promise.token, Missing(set(KEYS)))
+    child = ctx.child(lacking, id="child")
+    child_failed = await failed(child)
+    errors = [
+        await failed(ctx.task(lack)),
+        await failed(ctx.task(lack, inline=True)),
+        (await failed(ctx.task(lack_much))).exceptions[0],
+        (await ctx.map(lambda _: lack(), [1], return_exceptions=True))[0],
+        child_failed.__cause__,
+        await failed(ctx.execution("child").result()),
+        await failed(promise),
+    ]
+    return [[*error.keys, *error.args[0]] for error in errors]
+
+
+def test_law_21_sets_in_exceptions_are_walked_through_in_one_order() -> None:
+    """As in values. By hashes, which differ from process to process, results would go to other tasks."""
+    with WorkflowEnvironment() as env:
+        orders = env.start_execution(sets_of_errors).result()
+    assert orders == [[*KEYS, *KEYS]] * 7
 
 
 @pytest.mark.parametrize("name", corpus.SHAPES)

@@ -12,7 +12,7 @@ from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Clock
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
-from mini_workflow.stores.sqlite.connection import Connection, Synchronous
+from mini_workflow.stores.sqlite.connection import Connection, Synchronous, WriteLock
 from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
@@ -66,7 +66,7 @@ class SQLiteBackend:
         inspect(Path(path), read_only=read_only)
         # A later change of the working directory must not change which file is meant.
         self.path = Path(path).absolute()
-        writers = threading.Lock()
+        writers = WriteLock()
         connect = partial(
             Connection,
             self.path,
@@ -87,7 +87,8 @@ class SQLiteBackend:
         except BaseException:
             self._writer.close()
             raise
-        self._reading = threading.Lock()
+        # A signal handler may read while its thread does.
+        self._reading = threading.RLock()
         holding = Ownership()
         self.store = SQLiteStore(
             self._writer, self._reader, self._reading, holding, keep_runs=keep_runs

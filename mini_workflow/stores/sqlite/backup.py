@@ -6,13 +6,12 @@ import contextlib
 import os
 import sqlite3
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from mini_workflow.errors import StoreCorrupt, StoreUnavailable, UsageError
-from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.connection import Connection, WriteLock
 from mini_workflow.stores.sqlite.schema import check_is_store, inspect
 
 _PAGES_AT_ONCE: Final = 1_024
@@ -125,7 +124,7 @@ def _connect(path: Path, *, read_only: bool = False) -> Connection:
         path,
         synchronous="FULL",
         patience=_PATIENCE_SECONDS,
-        writers=threading.Lock(),
+        writers=WriteLock(),
         read_only=read_only,
     )
 

@@ -33,12 +33,20 @@ _SHORTEST_WAIT: Final = 0.000_5
 _LONGEST_WAIT: Final = 0.005
 
 
+class WriteLock:
+    """The lock of the connections that write to one file in this process, and whether a thread writes now."""
+
+    def __init__(self) -> None:
+        self.lock: Final = threading.RLock()
+        self.writes = False
+
+
 class Connection:
     """A connection whose `with` block is one durable transaction.
 
     The block holds the write lock from its beginning, so that no other writer changes the data that it
-    reads. The connections of one backend share the lock `writers`, on which threads wait cheaply, while
-    SQLite would poll.
+    reads. The connections of one backend share the lock of `writers`, on which threads wait cheaply, while
+    SQLite would poll. A write inside of another one on the same thread, as by a signal handler, is refused.
 
     `patience` is the number of seconds to wait for the lock of another process. With `read_only` SQLite
     refuses all changes.
@@ -54,7 +62,7 @@ class Connection:
         *,
         synchronous: Synchronous,
         patience: float,
-        writers: threading.Lock,
+        writers: WriteLock,
         read_only: bool = False,
     ) -> None:
         self._path = path
@@ -205,7 +213,9 @@ class Connection:
 
     def write(self, sql: str, parameters: Sequence[Any]) -> int:
         """Execute one statement that is a durable transaction by itself. Return how many rows it changed."""
-        with self._writers, self._using:
+        with self._writers.lock, self._using:
+            if self._writers.writes:
+                raise self._writes_already()
             self._check_file()
             return self._execute(sql, parameters).rowcount
 
@@ -214,15 +224,28 @@ class Connection:
         return Snapshot(self, self._using)
 
     def __enter__(self) -> sqlite3.Connection:
-        self._writers.acquire()
+        self._writers.lock.acquire()
         self._using.acquire()
         try:
-            self.run("BEGIN IMMEDIATE")
+            if self._writers.writes:
+                raise self._writes_already()
+            self._writers.writes = True
+            try:
+                self.run("BEGIN IMMEDIATE")
+            except BaseException:
+                self._writers.writes = False
+                raise
         except BaseException:
             self._using.release()
-            self._writers.release()
+            self._writers.lock.release()
             raise
         return self.raw
+
+    def _writes_already(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._path}: this thread writes to the file already, and was interrupted by this call: a"
+            " signal handler may read here, and has another thread write"
+        )
 
     def __exit__(
         self,
@@ -238,8 +261,9 @@ class Connection:
                 if isinstance(error, sqlite3.Error):
                     raise self.translated(error) from error
         finally:
+            self._writers.writes = False
             self._using.release()
-            self._writers.release()
+            self._writers.lock.release()
 
     def _commit(self) -> None:
         try:
@@ -335,16 +359,19 @@ class Connection:
 
 
 class Snapshot:
-    """See `Connection.snapshot`."""
+    """See `Connection.snapshot`. One within another, as of a signal handler, sees the same state."""
 
     def __init__(self, connection: Connection, using: threading.RLock) -> None:
         self._connection = connection
         self._using = using
+        self._is_inner = False
 
     def __enter__(self) -> Connection:
         self._using.acquire()
         try:
-            self._connection.run("BEGIN")
+            self._is_inner = self._connection.raw.in_transaction
+            if not self._is_inner:
+                self._connection.run("BEGIN")
         except BaseException:
             self._using.release()
             raise
@@ -353,7 +380,8 @@ class Snapshot:
     def __exit__(self, *_: object) -> None:
         try:
             # There is nothing to commit: this releases the state that was read.
-            self._connection.roll_back()
+            if not self._is_inner:
+                self._connection.roll_back()
         finally:
             self._using.release()
 

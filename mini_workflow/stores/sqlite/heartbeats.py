@@ -14,7 +14,7 @@ from mini_workflow.stores.sqlite.connection import Connection
 class SQLiteHeartbeats:
     """Implements `HeartbeatStore`."""
 
-    def __init__(self, connection: Connection, using: threading.Lock) -> None:
+    def __init__(self, connection: Connection, using: threading.RLock) -> None:
         self._connection = connection
         self._using = using
 

@@ -43,7 +43,7 @@ class SQLiteLeases:
         self,
         writer: Connection,
         reader: Connection,
-        reading: threading.Lock,
+        reading: threading.RLock,
         holding: Ownership,
         *,
         owner: str,

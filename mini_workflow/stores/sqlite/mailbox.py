@@ -14,7 +14,7 @@ class SQLiteMailbox:
     """Implements `Mailbox`."""
 
     def __init__(
-        self, writer: Connection, reader: Connection, reading: threading.Lock, holding: Ownership
+        self, writer: Connection, reader: Connection, reading: threading.RLock, holding: Ownership
     ) -> None:
         self._writer = writer
         self._reader = reader

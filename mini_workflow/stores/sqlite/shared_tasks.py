@@ -18,7 +18,7 @@ class SQLiteSharedTasks:
     """Implements `SharedTasks`."""
 
     def __init__(
-        self, connection: Connection, using: threading.Lock, holding: Ownership, clock: Clock
+        self, connection: Connection, using: threading.RLock, holding: Ownership, clock: Clock
     ) -> None:
         self._connection = connection
         self._using = using

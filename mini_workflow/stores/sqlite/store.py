@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, count, repeat
+from operator import attrgetter
 from typing import Any, Final
 
 from mini_workflow.errors import UsageError
@@ -29,7 +30,7 @@ class SQLiteStore:
         self,
         writer: Connection,
         reader: Connection,
-        reading: threading.Lock,
+        reading: threading.RLock,
         holding: Ownership,
         *,
         keep_runs: bool = True,
@@ -202,6 +203,8 @@ class _Batch:
         self._missing: set[str] = set()
         self._created: list[tuple[Any, ...]] = []
         self._events: list[tuple[int, int, str]] = []
+        self._brief: list[tuple[Any, ...]] = []
+        """Heads of which few columns change, each the first change of its execution."""
         self._heads: list[tuple[Any, ...]] = []
         self._taken: list[tuple[int, int]] = []
         self._posted: list[tuple[str, str, str]] = []
@@ -232,7 +235,7 @@ class _Batch:
         elif place is not None and place[1] == expected:
             key = place[0]
             if head is not None:
-                self._heads.append((*_values(head), key))
+                self._change(head, None if name in self.lengths else item.before, key)
                 if not self._keep_runs and head.base >= expected:
                     self._raw.execute(sweeping.DROP, (key, head.base))
         else:
@@ -257,6 +260,16 @@ class _Batch:
         self._chunks += item.chunks
         return True
 
+    def _change(self, head: Head, before: Head | None, key: int) -> None:
+        """Add the change of a head, of which the one `before` is known if it is the first in this batch."""
+        if before is None or _read_steady(before) != _read_steady(head):
+            self._heads.append((*_values(head), key))
+            return
+        closed_at, wake_at = head.closed_at, head.wake_at
+        ends = "" if closed_at is None else closed_at
+        wakes = "" if wake_at is None else wake_at
+        self._brief.append((head.status, ends, int(head.busy), wakes, head.waits, key))
+
     def write(self) -> None:
         """Write all items. Messages come last, when their executions exist, and taken ones are removed."""
         self._flush()
@@ -271,6 +284,8 @@ class _Batch:
             self._insert(self._created, _CREATE, _CREATE_MANY)
         if self._events:
             self._insert(self._events, _APPEND, _APPEND_MANY)
+        if self._brief:
+            self._raw.executemany(_UPDATE_FEW, self._brief)
         if self._heads:
             self._raw.executemany(_UPDATE, self._heads)
         if self._taken:
@@ -297,9 +312,10 @@ class _Batch:
         key = place[0]
         if self._raw.execute(_UNREAD, (key, self._holding.read)).fetchone() is not None:
             return False
-        if self._created or self._events or self._heads or self._taken:
+        if self._created or self._events or self._brief or self._heads or self._taken:
             self._flush()
-            self._created, self._events, self._heads, self._taken = [], [], [], []
+            self._created, self._events, self._taken = [], [], []
+            self._brief, self._heads = [], []
         self._raw.execute(_ENTER_DELETED, (name, length, at))
         remove(self._raw, key)
         for statement in _DELETE:
@@ -342,6 +358,13 @@ def _park(raw: sqlite3.Connection, key: int, bodies: tuple[str, ...]) -> None:
         "INSERT INTO parked (execution, number, body) VALUES (?, ?, ?)",
         zip(repeat(key), count(first), bodies, strict=False),
     )
+
+
+# The columns that _UPDATE_FEW leaves alone.
+_read_steady: Final[Callable[[Head], tuple[Any, ...]]] = attrgetter(
+    *("workflow", "started_at", "blocked_kind", "blocked_reason", "run", "base", "parent", "tags"),
+    "progress",
+)
 
 
 def _values(head: Head) -> tuple[Any, ...]:
@@ -462,6 +485,11 @@ _POST_OTHERWISE = """
     ON CONFLICT (execution, key) DO NOTHING
 """
 _UNREAD = "SELECT 1 FROM mailbox WHERE execution = ? AND number > ? LIMIT 1"
+_UPDATE_FEW = """
+    UPDATE executions SET status = ?, closed_at = nullif(?, ''), busy = ?, wake_at = nullif(?, ''), waits = ?
+    WHERE key = ?
+"""
+"""Leaves alone the indexes of the other columns, and the trigger of the tags."""
 _UPDATE = """
     UPDATE executions SET workflow = ?, status = ?, started_at = ?, closed_at = nullif(?, ''), busy = ?,
         wake_at = nullif(?, ''), blocked_kind = nullif(?, 0), blocked_reason = nullif(?, 0), run = ?,

@@ -19,7 +19,7 @@ class SQLiteStreams:
     """Implements `StreamStore`."""
 
     def __init__(
-        self, reader: Connection, reading: threading.Lock, heartbeats: SQLiteHeartbeats
+        self, reader: Connection, reading: threading.RLock, heartbeats: SQLiteHeartbeats
     ) -> None:
         self.heartbeats: Final = heartbeats
         self._reader = reader

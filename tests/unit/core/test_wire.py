@@ -102,6 +102,19 @@ def test_what_is_written_out_is_written_as_all_else(event: Any) -> None:
     assert wire.encode(event) == wire.encode_any(event)
 
 
+@given(
+    st.builds(
+        events.ExecutionStarted,
+        **dict.fromkeys(("at", "seed", "behaviour"), NUMBERS),
+        **dict.fromkeys(("workflow", "python", "key"), TEXT),
+        arguments=PAYLOADS,
+        tags=st.none() | st.dictionaries(TEXT, TEXT, max_size=1),
+    )
+)
+def test_first_events_are_written_as_all_else(event: Any) -> None:
+    assert wire.encode(event) == wire.encode_any(event)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_line_names_its_kind_and_leaves_defaults_out(kind: Any) -> None:
     values: dict[str, Any] = {

@@ -183,3 +183,46 @@ def test_another_writer_is_waited_for(backend: SQLiteBackend, path: Path) -> Non
         assert backend.store.commit([step]) == [True]
     assert tries == [None]
     assert backend.store.history("a")[-1] == "x"
+
+
+SMALL = (
+    {"status": "completed", "closed_at": 9, "waits": ""},
+    {"busy": True, "wake_at": 7, "waits": "w"},
+    {"wake_at": None, "busy": False},
+)
+LARGE = (
+    *({"workflow": "x"}, {"started_at": 5}, {"parent": "p"}, {"tags": '{"k":"v"}'}),
+    *({"status": "blocked", "blocked_kind": "k", "blocked_reason": "r"}, {"run": 2, "base": 1}),
+    {"progress": "p"},
+)
+
+
+@pytest.mark.parametrize("fields", [*SMALL, *LARGE])
+def test_of_a_head_that_is_known_what_differs_is_written(
+    backend: SQLiteBackend, statements: list[str], fields: dict[str, Any]
+) -> None:
+    stored = backend.store.head("a")
+    assert stored is not None
+    after = replace(stored, **fields)
+    statements.clear()
+    step = replace(append(backend, "a", "x"), head=after, before=stored)
+    assert backend.store.commit([step]) == [True]
+    assert backend.store.head("a") == after
+    (update, *_) = (one for one in statements if one.split()[:2] == ["UPDATE", "executions"])
+    assert ("workflow" in update) == (fields in LARGE)
+
+
+def test_heads_of_one_commit_follow_each_other(backend: SQLiteBackend) -> None:
+    """Also where the first differs little from the stored one, and the next one from the first."""
+    stored = backend.store.head("a")
+    assert stored is not None
+    busy = replace(stored, busy=True)
+    tagged, ended = replace(busy, tags="{}"), replace(busy, tags="{}", busy=False, wake_at=3)
+    heads = [(busy, stored), (tagged, busy), (ended, tagged)]
+    first = length(backend, "a")
+    steps = [
+        Commit("a", first + number, (f"e{number}",), after, before=before)
+        for number, (after, before) in enumerate(heads)
+    ]
+    assert backend.store.commit(steps) == [True, True, True]
+    assert backend.store.head("a") == ended

@@ -21,7 +21,7 @@ from mini_workflow.errors import (
 )
 from mini_workflow.ports import Commit, Head, Query, QueuedMessage, StreamWrite
 from mini_workflow.stores.sqlite import SQLiteBackend, leases, schema
-from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.connection import Connection, WriteLock
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import change, create, creation, head
 
@@ -396,7 +396,7 @@ def test_a_lock_that_is_held_for_a_moment(path: Path, open_store: Open):
 def test_a_reader_in_the_way_while_the_file_is_made(path: Path):
     # Before the file is in WAL mode, nobody may read while a commit is written.
     query(path, "CREATE TABLE events (execution INTEGER)")
-    writer = Connection(path, synchronous="FULL", patience=10, writers=threading.Lock())
+    writer = Connection(path, synchronous="FULL", patience=10, writers=WriteLock())
     with (
         closing(writer),
         closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
