@@ -363,7 +363,7 @@ class Engine:
             return
         delivery.requests.append(request)
         if isinstance(request, Resume):
-            delivery.resume = True
+            delivery.ask_to_resume()
         elif not (isinstance(request, Update) and request.known):
             delivery.messages.append(message_of(request, now))
 
