@@ -16,7 +16,7 @@ MAXIMUM_NAME: Final = 200
 """Characters of the name of a signal, query or update, and of an update's id. Our own bound."""
 
 
-MAXIMUM_REASON: Final = 10_000
+MAXIMUM_REASON: Final = 100_000
 """Characters of the reason of a cancellation and the like. Our own bound."""
 
 _SHOWN: Final = 300
