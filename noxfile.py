@@ -44,6 +44,10 @@ BETWEEN = (
 what depends on the interpreter. Differences show on the oldest or on the newest one."""
 
 
+ROOM = 8 << 30
+"""The bytes that temporary folders may take in memory: several times what they do."""
+
+
 @nox.session
 @nox.parametrize("python", [nox.param(version, id=version) for version in PYTHONS])
 def test(session: nox.Session, python: str) -> None:
@@ -64,9 +68,21 @@ def test(session: nox.Session, python: str) -> None:
         *(str(interpreter), "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8"),
         "--dist=worksteal",  # neighbours share what a module or a folder starts, such as a server
         *(*scope, *session.posargs),
-        env={"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {}),
+        env={"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {}) | _in_memory(),
         external=True,
     )
+
+
+def _in_memory() -> dict[str, str]:
+    """Have pytest make its temporary folders in memory, where there is room: thousands of tests open a file
+    of their own, and wait for the disk. What is written to it, and when, is counted all the same.
+    """
+    folder = Path("/dev/shm")
+    if "PYTEST_DEBUG_TEMPROOT" in os.environ or not os.access(folder, os.W_OK):
+        return {}
+    found = os.statvfs(folder)
+    is_small = found.f_bavail * found.f_frsize < ROOM
+    return {} if is_small or found.f_flag & os.ST_NOEXEC else {"PYTEST_DEBUG_TEMPROOT": str(folder)}
 
 
 @nox.session

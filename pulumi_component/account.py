@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import pulumi
@@ -88,7 +89,7 @@ def _share(ready: int | None, component: pulumi.ComponentResource) -> tuple[int 
     config = pulumi.Config("aws")
     if any(config.get(key) for key in ("assumeRole", "assumeRoles", "accessKey")):
         return None, "the deployment is made in the name of somebody else than this program"
-    limit, region = _ask(config)
+    limit, region = _ask(config.get("profile"), config.get("region"))
     share = limit.share(_given.get(region, 0), ready or 0)
     if share is None:
         calls = f"of the {limit.most:,} calls that the account may run at a time, {limit.free:,}"
@@ -105,13 +106,18 @@ def _is_deployed() -> bool:
     )
 
 
-def _ask(config: pulumi.Config) -> tuple[AccountLimit, str]:
-    """Return the limit of the account that is deployed to, in its Region, and the Region."""
+@cache
+def _ask(profile: str | None, region: str | None) -> tuple[AccountLimit, str]:
+    """Return the limit of the account that is deployed to, in its Region, and the Region.
+
+    A program asks once: what its first engines are given may be taken from the account before its last one
+    is made, and would count twice. A client also takes a tenth of a second to make.
+    """
     boto3: Any = importlib.import_module("boto3")
     patience: Any = importlib.import_module("botocore.config").Config(
         connect_timeout=ANSWERS_WITHIN, read_timeout=ANSWERS_WITHIN
     )
-    session = boto3.Session(profile_name=config.get("profile"), region_name=config.get("region"))
+    session = boto3.Session(profile_name=profile, region_name=region)
     client = session.client("lambda", config=patience)
     found = client.get_account_settings()["AccountLimit"]
     limit = AccountLimit(found["ConcurrentExecutions"], found["UnreservedConcurrentExecutions"])

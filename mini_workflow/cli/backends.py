@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -153,18 +154,11 @@ class PostgresTarget:
     """
 
     def __init__(self, url: str, codec: str | None = None, direct_url: str | None = None) -> None:
-        from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
-
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query))
-        self._options = {"schema": query.pop("schema")} if "schema" in query else {}
-        self.url = urlunsplit(parts._replace(query=urlencode(query)))
+        self.url, schemas, shown = _parted(url)
+        self._options = {"schema": schemas[-1]} if schemas else {}
         self._codec = codec
-        self._direct_url = direct_url
-        host = parts.netloc.rpartition("@")[2]
-        self.name = self.place = f"postgresql://{host}{parts.path}"
-        if self._options:
-            self.name = self.place = f"{self.place}?schema={self.schema}"
+        self._direct_url = None if direct_url is None else _parted(direct_url)[0]
+        self.name = self.place = shown
 
     @property
     def schema(self) -> str:
@@ -216,6 +210,36 @@ class PostgresTarget:
             migrate=migrate,
             codec=load_codec(self._codec),
         )
+
+
+_SHOWN: Final = ("host", "port", "dbname", "service", "schema")
+"""The parameters of an address that tell which database it is, and are no secrets."""
+
+
+def _parted(url: str) -> tuple[str, list[str], str]:
+    """Return an address without the parameter ``schema``, which libpq does not know, the schemas that it
+    names, and the address without user and secrets.
+
+    All else stays as it is: libpq has rules of its own for what an address may contain, such as an empty host
+    before a socket's folder, or a space that is no plus sign.
+    """
+    from urllib.parse import unquote
+
+    scheme, _, rest = url.partition("://")
+    user = re.match("(?:[^@/]*@)?", rest)
+    assert user is not None
+    place, _, query = rest[user.end() :].partition("?")
+    parts = [(part.partition("=")[0], part) for part in query.split("&") if part]
+
+    def joined(beginning: str, chosen: list[str]) -> str:
+        return "?".join([beginning, "&".join(chosen)] if chosen else [beginning])
+
+    values = [part.partition("=")[2] for name, part in parts if name == "schema"]
+    return (
+        joined(f"{scheme}://{user[0]}{place}", [part for name, part in parts if name != "schema"]),
+        [unquote(value) for value in values if value],
+        joined(f"postgresql://{place}", [part for name, part in parts if name in _SHOWN]),
+    )
 
 
 def _check_psycopg() -> None:

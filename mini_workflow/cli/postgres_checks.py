@@ -67,7 +67,7 @@ def _compared(wrong: bool, what: str, remedy: str) -> Finding:
 
 
 def _examine_server(connection: Connection) -> Iterator[Finding]:
-    used, limit, queue = connection.row(_SERVER)
+    used, limit, queue, hidden, user = connection.row(_SERVER)
     yield _compared(
         used > FEW_CONNECTIONS * limit,
         f"connections of the server in use: {used} of {limit}",
@@ -86,7 +86,14 @@ def _examine_server(connection: Connection) -> Iterator[Finding]:
             f"{seconds:.0f} s, so that no dead row is removed",
             f"find out what it does and end it, or run SELECT pg_terminate_backend({pid})",
         )
-    if not rows:
+    if hidden:
+        yield Finding(
+            "problem",
+            f"{hidden} sessions belong to other users, and this one may not see since when their "
+            "transactions are open",
+            f"have an administrator run GRANT pg_read_all_stats TO {user}",
+        )
+    elif not rows:
         yield Finding("ok", f"no transaction is open for more than {LONG_TRANSACTION} s")
 
 
@@ -100,9 +107,13 @@ def _examine_tables(connection: Connection, schema: str) -> Iterator[Finding]:
 
 
 _SERVER: Final = """
-    SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-        current_setting('max_connections')::int, pg_notification_queue_usage()
+    SELECT count(*) FILTER (WHERE backend_type = 'client backend' OR backend_type IS NULL),
+        current_setting('max_connections')::int, pg_notification_queue_usage(),
+        count(*) FILTER (WHERE backend_type IS NULL), quote_ident(current_user)
+    FROM pg_stat_activity WHERE datid IS NOT NULL
 """
+"""The type of a session is NULL if this user may not see it. Processes of the server have no database."""
+
 _OLDEST: Final = """
     SELECT pid, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)
     FROM pg_stat_activity

@@ -16,7 +16,7 @@ from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.slots import check_unless_recorded
 from mini_workflow.core.state import ExecutionState
 from mini_workflow.core.timing import Timing
-from mini_workflow.core.validation import check_name, check_reason
+from mini_workflow.core.validation import check_name, check_text
 from mini_workflow.errors import ChildFailed
 from mini_workflow.loop.loop import WorkflowLoop
 from mini_workflow.loop.ordered import WorkflowFuture
@@ -170,7 +170,7 @@ class Children:
 
         Raises UsageError if `reason` is not a text.
         """
-        check_reason(reason)
+        check_text("reason", reason)  # of any length: it may be recorded already
         recorder = self._recorder
         if recorder.may_start():
             seq = recorder.seq = recorder.seq + 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from mini_workflow.core.validation import EXECUTION_ID
+from mini_workflow.core.validation import EXECUTION_ID, shown
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds, seconds
 from mini_workflow.errors import UsageError
 
@@ -208,7 +208,7 @@ def wish_of(name: object, key: object, priority: object, what: str) -> dict[str,
     if key is not None:
         if not isinstance(key, str) or len(key) > LONGEST_KEY:
             raise UsageError(
-                f"{what}: limit_key={key!r}: give a text of at most {LONGEST_KEY} characters"
+                f"{what}: limit_key={shown(key)}: give a text of at most {LONGEST_KEY} characters"
             )
         if key:
             wish["key"] = key

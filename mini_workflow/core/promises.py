@@ -12,6 +12,7 @@ from mini_workflow.core import events
 from mini_workflow.core.open_operations import OpenPromise
 from mini_workflow.core.recorder import Recorder
 from mini_workflow.core.timers import Timers
+from mini_workflow.core.validation import shown
 from mini_workflow.durations import limited
 from mini_workflow.errors import PromiseNotOpen, PromiseTimeout, UsageError
 from mini_workflow.loop.loop import WorkflowLoop
@@ -36,7 +37,7 @@ def read_token(token: str) -> tuple[str, int, str]:
     parts = token.split(_SEPARATOR)
     if len(parts) == 3 and parts[0] and parts[1].isdecimal() and parts[2]:
         return parts[0], int(parts[1]), parts[2]
-    raise PromiseNotOpen(f"{token!r} is not the token of a promise: give its token unchanged")
+    raise PromiseNotOpen(f"{shown(token)} is not the token of a promise: give its token unchanged")
 
 
 def reason_of(why: str | BaseException) -> BaseException:

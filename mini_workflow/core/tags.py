@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from mini_workflow.core import events
 from mini_workflow.core.events import Event
+from mini_workflow.core.validation import shown
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,14 +43,14 @@ def check_tags(tags: Any, *, removable: bool = False) -> dict[str, Any]:
     for name, value in given.items():
         if not isinstance(name, str) or len(name) > MAXIMUM_TAG_NAME or not _NAME.fullmatch(name):
             raise UsageError(
-                f"{name!r} cannot be the name of a tag: use 1 to {MAXIMUM_TAG_NAME} letters, digits "
+                f"{shown(name)} cannot be the name of a tag: use 1 to {MAXIMUM_TAG_NAME} letters, digits "
                 "and '_', '-', '.', ':', '@', beginning with a letter, a digit or '_'"
             )
         if removable and value is None:
             continue
         if not isinstance(value, str):
             raise UsageError(
-                f"tag {name!r} has the value {value!r}: give a text, for example by str()"
+                f"tag {name!r} has the value {shown(value)}: give a text, for example by str()"
             )
         if not 0 < len(value) <= MAXIMUM_TAG_VALUE or not value.isprintable():
             raise UsageError(

@@ -16,19 +16,42 @@ MAXIMUM_NAME: Final = 200
 """Characters of the name of a signal, query or update, and of an update's id. Our own bound."""
 
 
+MAXIMUM_REASON: Final = 10_000
+"""Characters of the reason of a cancellation and the like. Our own bound."""
+
+_SHOWN: Final = 300
+"""Characters of a refused value that an error shows."""
+
+
+def shown(value: object) -> str:
+    """Return the representation of a refused value for an error, cut where it is long."""
+    text = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(str(value)):,} characters)"
+
+
 def check_name(kind: str, name: object) -> None:
     """Raise UsageError unless `name` can be the name of a signal, query or update. `kind` says which."""
     if not isinstance(name, str) or not name or len(name) > MAXIMUM_NAME:
-        raise UsageError(f"{kind} {name!r}: give a text of 1 to {MAXIMUM_NAME} characters")
+        raise UsageError(f"{kind} {shown(name)}: give a text of 1 to {MAXIMUM_NAME} characters")
+
+
+def check_text(kind: str, text: object) -> None:
+    """Raise UsageError unless `text` is a text. `kind` says which."""
+    if not isinstance(text, str):
+        raise UsageError(f"{shown(text)} is not a {kind}: give a text")
 
 
 def check_reason(reason: object, by: object = "") -> None:
     """Raise UsageError unless `reason` can be the reason of a cancellation, and `by` the caller's name."""
-    if not isinstance(reason, str):
-        raise UsageError(f"{reason!r} is not a reason: give a text")
+    check_text("reason", reason)
+    if isinstance(reason, str) and len(reason) > MAXIMUM_REASON:
+        raise UsageError(
+            f"reason={shown(reason)}: give at most {MAXIMUM_REASON:,} characters, and keep a longer text "
+            "elsewhere"
+        )
     if not isinstance(by, str) or len(by) > MAXIMUM_NAME:
         raise UsageError(
-            f"by={by!r}: give the caller's name as a text of at most {MAXIMUM_NAME} characters"
+            f"by={shown(by)}: give the caller's name as a text of at most {MAXIMUM_NAME} characters"
         )
 
 
@@ -36,7 +59,7 @@ def check_id(execution_id: Any) -> None:
     """Raise InvalidIdentifier unless `execution_id` can be the id of an execution."""
     if not isinstance(execution_id, str) or EXECUTION_ID.fullmatch(execution_id) is None:
         raise InvalidIdentifier(
-            f"{execution_id!r} cannot be an execution id: use 1 to 100 letters, digits and '_', "
+            f"{shown(execution_id)} cannot be an execution id: use 1 to 100 letters, digits and '_', "
             "'-', '.', ':', '@', beginning with a letter, a digit or '_'"
         )
 
@@ -48,5 +71,5 @@ def worker_of(name: object) -> str:
     if name is None or name == DEFAULT_WORKER:
         return ""
     if not isinstance(name, str) or WORKER_NAME.fullmatch(name) is None:
-        raise UsageError(f"worker={name!r}: give {WORKER_NAME_RULE}")
+        raise UsageError(f"worker={shown(name)}: give {WORKER_NAME_RULE}")
     return name

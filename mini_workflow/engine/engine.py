@@ -283,7 +283,7 @@ class Engine:
         try:
             # Messages in the mailbox were sent before those that arrive now, perhaps by the same sender.
             kinds = frozenset(map(type, requests))
-            brought = kinds != {TaskOutcome} and any(map(brings_a_message, requests))
+            brought = not kinds <= {TaskOutcome} and any(map(brings_a_message, requests))
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
             elif not shared and (self._mailbox_due or brought):
@@ -365,7 +365,7 @@ class Engine:
             return
         delivery.requests.append(request)
         if isinstance(request, Resume):
-            delivery.resume = True
+            delivery.ask_to_resume()
         elif not (isinstance(request, Update) and request.known):
             delivery.messages.append(message_of(request, now))
 

@@ -20,6 +20,9 @@ from mini_workflow.ports import Stored
 ToPromise = events.PromiseCompleted | events.PromiseFailed | events.PromiseHeartbeat
 """The messages to a promise."""
 
+_TOO_LARGE: Final = f"{ValueTooLarge.__module__}:{ValueTooLarge.__qualname__}"
+"""The recorded name of the class by which a codec replaces an exception that is too large."""
+
 LONGEST_DETAILS: Final = 4096
 """Bytes of the details of a heartbeat when they are encoded: they are written with each heartbeat, and read
 whenever the execution is loaded from the store. Our own bound."""
@@ -83,12 +86,14 @@ def failure_of(
     token: str, why: str | BaseException, codec: Codec, now: int, by: str = ""
 ) -> tuple[str, ToPromise]:
     """Return the execution of a promise, and the message that has it raise. Raises PromiseNotOpen, and
-    UsageError if `why` is no reason.
+    UsageError or ValueTooLarge if `why` is no reason.
     """
     check_reason("", by)
     error = reason_of(why)
     execution_id, seq, secret = read_token(token)
     failure = codec.for_execution(execution_id).encode_failure(error)
+    if failure.type == _TOO_LARGE and not isinstance(error, ValueTooLarge):
+        raise ValueTooLarge(failure.message, path="failure of the promise")
     return execution_id, events.PromiseFailed(now, seq, failure, secret, by)
 
 

@@ -159,7 +159,7 @@ class Takeover:
             return
         delivery.entries = [*delivery.entries, entry.number]
         if message is None:
-            delivery.resume = True
+            delivery.ask_to_resume()
         else:
             delivery.messages.append(message)
         if len(delivery.entries) >= MESSAGES:

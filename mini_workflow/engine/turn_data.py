@@ -45,6 +45,16 @@ class Delivery:
     due: bool = False
     forwarded: Head | None = None
 
+    def ask_to_resume(self) -> None:
+        """Have the execution resumed, behind the messages that have arrived so far."""
+        self.resume = True
+        self.messages = drop_pauses(self.messages)
+
+
+def drop_pauses(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages that are left when a resume has arrived behind them: it ends a pause before it."""
+    return [one for one in messages if not isinstance(one, events.PauseRequested)]
+
 
 @mutable
 class Turn:

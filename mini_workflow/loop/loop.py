@@ -16,7 +16,6 @@ from asyncio import events
 from collections.abc import AsyncGenerator, Callable, Generator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, copy_context
-from threading import get_ident
 from typing import Any, Final, NoReturn, Protocol
 
 from mini_workflow.durations import MAXIMUM_DURATION, milliseconds
@@ -31,7 +30,7 @@ from mini_workflow.loop.closing import close_waiting
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
-from mini_workflow.loop.running import HOLDING, Halt
+from mini_workflow.loop.running import HOLDS, Halt
 from mini_workflow.loop.source_line import user_line
 
 # These have an underscore, but are meant for authors of loops: asyncio.events lists them in __all__.
@@ -170,7 +169,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         Then `idle` is tried, which may make more ready. Stop early at a `fault` or the end of the
         workflow. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
-        holds = self._has_hooks or get_ident() in HOLDING
+        holds = self._has_hooks or HOLDS.get()
         outer_hooks = None if holds else sys.get_asyncgen_hooks()
         outer = self._outer if self._has_hooks else running_loop()
         outer_task = None if outer is None else _leave_task(outer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from threading import get_ident
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,22 +20,22 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
     return None if find is None else find()
 
 
-HOLDING: Final[set[int]] = set()
-"""The threads that deliver to one execution after another: see `hold_hooks`."""
+HOLDS: Final[ContextVar[bool]] = ContextVar("mini_workflow_holds_hooks", default=False)
+"""Whether the hooks are held in this context: see `hold_hooks`."""
 
 Hooks = tuple[Any, Any]
 """The hooks of asynchronous generators of a thread."""
 
 
 def hold_hooks() -> Hooks:
-    """Return the hooks of the calling thread, and have the loops of workflows that run on it leave theirs in
-    place until `release_hooks`: each sets its own, and setting them takes two audit events.
+    """Return the hooks of the calling thread, and have the loops of workflows that run in this context leave
+    theirs in place until `release_hooks`: each sets its own, and setting them takes two audit events.
     """
-    HOLDING.add(get_ident())
+    HOLDS.set(True)
     return sys.get_asyncgen_hooks()
 
 
 def release_hooks(hooks: Hooks) -> None:
     """Set the hooks of the calling thread to those that `hold_hooks` has returned."""
-    HOLDING.discard(get_ident())
+    HOLDS.set(False)
     sys.set_asyncgen_hooks(*hooks)

@@ -419,7 +419,9 @@ class FileTransport:
 
     def _resume(self, request: Resume) -> Head:
         head = self._open(request.execution_id)
-        self._backend.mailbox.post(request.execution_id, RESUME, RESUME)
+        # By a key of its own, since a pause may have come behind an earlier one.
+        key = f"{RESUME} {secrets.token_hex(8)}"
+        self._backend.mailbox.post(request.execution_id, RESUME, key)
         self._notify()
         return head
 

@@ -54,7 +54,7 @@ from mini_workflow.engine.transport import (
     wait_until_settled,
     wait_until_settled_async,
 )
-from mini_workflow.engine.turn_data import ABOUT_PROMISES
+from mini_workflow.engine.turn_data import ABOUT_PROMISES, drop_pauses
 from mini_workflow.engine.watchdog import DEFAULT_LIMIT
 from mini_workflow.errors import RuntimeClosed, SchemaTooNew, WireError
 from mini_workflow.heartbeat_buffer import HeartbeatBuffer
@@ -205,6 +205,7 @@ class QueueRuntime(Client):
                 delivery.woken.append(one.woken)
             elif one.body == RESUME:
                 delivery.resume = True
+                delivery.messages = drop_pauses(delivery.messages)
             else:
                 try:
                     delivery.messages += map(decode_message, filter(None, one.body.split("\n")))

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from mini_workflow.core.headers import check_headers
 from mini_workflow.core.tags import check_tags
+from mini_workflow.core.validation import shown
 from mini_workflow.durations import milliseconds, seconds
 from mini_workflow.errors import InvalidIdentifier, UsageError
 
@@ -99,7 +100,7 @@ def check_schedule_id(schedule_id: object) -> None:
     ok = isinstance(schedule_id, str) and 0 < len(schedule_id) <= LONGEST_ID
     if not ok or not all(c.isascii() and (c.isalnum() or c in "_-.") for c in str(schedule_id)):
         raise InvalidIdentifier(
-            f"{schedule_id!r} cannot be the id of a schedule: use 1 to {LONGEST_ID} letters, digits "
+            f"{shown(schedule_id)} cannot be the id of a schedule: use 1 to {LONGEST_ID} letters, digits "
             "and '_', '-', '.'"
         )
 
@@ -192,7 +193,7 @@ def _cron_times(cron: str, zone_name: str, after: int) -> Iterator[int]:
                 return
     except (CronSimError, AttributeError) as error:
         raise UsageError(
-            f"cron={cron!r} is not a cron expression: {error}; for example '0 3 * * *' is every day at "
+            f"cron={shown(cron)} is not a cron expression: {error}; for example '0 3 * * *' is every day at "
             "three"
         ) from None
     # When the clock is set forward, several times may become one. When it is set back, the repeated hour

@@ -43,8 +43,8 @@ class Process:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except OSError:
-            pass  # It exists, and belongs to another user.
+        except (OSError, OverflowError):
+            pass  # It exists, and belongs to another user, or the number was damaged.
         born = _born(self.pid)
         return born == _GONE or bool(self.born and born and born != self.born)
 

@@ -42,9 +42,12 @@ def _postgres(cache_size: int, request: pytest.FixtureRequest, *, pooled: bool =
 
     server = request.getfixturevalue("postgres")
     url = request.getfixturevalue("pooler").url if pooled else server.url
-    schemas: dict[str, str] = defaultdict(server.schema)
+    schemas: dict[str, str] = {}
 
     def open_runtime(name: str, **options: Any) -> PostgresRuntime:
+        if name not in schemas:
+            schemas[name] = server.lend()
+            request.addfinalizer(partial(server.give_back, schemas[name]))
         return PostgresRuntime(url, schema=schemas[name], cache_size=cache_size, **options)
 
     return Stage(open_runtime, virtual=False)

@@ -30,11 +30,12 @@ from tests.postgres.server import PostgresServer
 class InDatabase(BackendContract):
     @pytest.fixture(autouse=True)
     def _schema(self, postgres: PostgresServer) -> Iterator[None]:
-        self.server, self.schema = postgres, postgres.schema()
+        self.server, self.schema = postgres, postgres.lend()
         self.held: list[psycopg.Connection] = []
         yield
         for connection in self.held:
             connection.close()
+        postgres.give_back(self.schema)
 
     def open_backend(self, owner: str, clock: Clock) -> Backend:
         return PostgresBackend(

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from mini_workflow import Context, ExecutionBlocked, LocalClient, LocalRuntime, workflow
 from mini_workflow.cli.app import cli
+from mini_workflow.stores.process import Process
 from tests.waiting import WAIT
 
 
@@ -138,3 +139,28 @@ def test_a_file_without_damage_has_none(path: Path) -> None:
         change(path, "one-1", column, value)
         with LocalClient(path, read_only=True) as client:
             assert column in [damage.column for damage in client.damaged()]
+
+
+@pytest.mark.parametrize("value", ["'soon'", "x'ff00'", "CAST(x'ff00' AS TEXT)", "-1", "1.5"])
+@pytest.mark.parametrize("column", ["name", "address", "until", "host", "pid", "born", "serves"])
+def test_in_the_row_of_another_process(path: Path, column: str, value: str) -> None:
+    """The lease of a process whose row is damaged counts as ended, unless it can still be told to live."""
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(waits, id="one")
+    process = Process.current()
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute(
+            "INSERT INTO owners (name, address, until, host, pid, born, serves) "
+            "VALUES ('gone', '127.0.0.1:9', 1, ?, ?, ?, 'gpu')",
+            (process.host, process.pid, process.born),
+        )
+        raw.execute(f"UPDATE owners SET {column} = {value}")
+        raw.execute("UPDATE partitions SET owner = (SELECT id FROM owners)")
+    with LocalClient(path) as client:
+        assert len(client.owners()) <= 1
+        client.start_execution(waits, id="two")
+    with LocalRuntime(path, labels=["gpu"]) as runtime:
+        for name in ("one", "two"):
+            runtime.get_execution(name).signal("go", "on")
+            assert runtime.get_execution(name).result(WAIT) == "went on"
+        assert all(isinstance(owner.name, str) for owner in runtime.owners())

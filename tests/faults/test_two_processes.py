@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,16 @@ import pytest
 from mini_workflow import (
     ExecutionAlreadyExists,
     ExecutionBlocked,
+    ExecutionPaused,
     ExecutionTerminated,
+    LocalClient,
     LocalRuntime,
+    PostgresClient,
+    PostgresRuntime,
 )
 from mini_workflow.core import events
+from mini_workflow.engine.client import Client
+from mini_workflow.engine.runtime import Runtime
 from tests.unit.local import flows
 from tests.unit.local.child import Child
 from tests.waiting import WAIT, eventually
@@ -237,3 +244,33 @@ def test_a_race_to_start(path: Path, tmp_path: Path) -> None:
             child.expect("done")
     ran = flows.lines(ledger)
     assert sorted(ran) == sorted(f"race-{n}:{seq} 1" for n in range(100) for seq in (1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["local", "postgres"])
+def test_a_client_asks_to_pause_and_to_resume_while_nobody_runs_it(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Whoever takes over reads all the requests at once: the last one counts."""
+    if kind == "local":
+        path = tmp_path / "state.db"
+        LocalRuntime(path).close()
+        client: Client = LocalClient(path)
+        opened: Callable[[], Runtime] = partial(LocalRuntime, path)
+    else:
+        postgres = request.getfixturevalue("postgres")
+        schema = postgres.schema()
+        client = PostgresClient(postgres.url, schema=schema)
+        opened = partial(PostgresRuntime, postgres.url, schema=schema)
+    with client:
+        goes, stays = [client.start_execution(flows.waits_for_go, id=name) for name in ("a", "b")]
+        for _ in range(2):
+            goes.pause()
+            goes.resume()
+            stays.resume()
+            stays.pause()
+        for execution in (goes, stays):
+            execution.signal("go")
+        with opened():
+            assert goes.result(WAIT) == "went"
+            with pytest.raises(ExecutionPaused):
+                stays.result(WAIT)

@@ -11,9 +11,11 @@ import pytest
 
 from mini_workflow import (
     Context,
+    Execution,
     ExecutionBlocked,
     InvalidIdentifier,
     LocalRuntime,
+    MiniWorkflowError,
     RetryPolicy,
     UsageError,
     ValueTooLarge,
@@ -45,9 +47,26 @@ async def sleeps(ctx: Context, seconds: float) -> None:
     await ctx.sleep(seconds)
 
 
+@workflow("limits.promises")
+async def promises(ctx: Context) -> None:
+    promise = ctx.promise("p")
+    ctx.on_query("ready", lambda: None)
+    await promise
+
+
 def started(runtime: LocalRuntime, *call: object, **options: Any) -> None:
     target, *arguments = call
     runtime.start_execution(target, *arguments, **options).result(WAIT)  # type: ignore[arg-type]
+
+
+def begun(runtime: LocalRuntime) -> Execution[None]:
+    return runtime.start_execution(sleeps, 3600)
+
+
+def token_of(runtime: LocalRuntime) -> str:
+    execution = runtime.start_execution(promises)
+    execution.query("ready")
+    return execution.open_promises()[0].token
 
 
 LIMITS: dict[str, tuple[Callable[[LocalRuntime], None], type[Exception], str]] = {
@@ -67,6 +86,17 @@ LIMITS: dict[str, tuple[Callable[[LocalRuntime], None], type[Exception], str]] =
         "1 to 64",
     ),
     "a tag": (lambda r: started(r, echo, 1, tags={"x": "x" * 257}), UsageError, "1 to 256"),
+    "a reason": (lambda r: begun(r).cancel("x" * 10_001), UsageError, "at most 10,000 characters"),
+    "the reason of an end": (
+        lambda r: begun(r).terminate("x" * 10_001),
+        UsageError,
+        "at most 10,000 characters",
+    ),
+    "the failure of a promise": (
+        lambda r: r.fail_promise(token_of(r), "x" * 2_000_000),
+        ValueTooLarge,
+        "value_limit",
+    ),
     "a duration": (lambda r: started(r, sleeps, 1e10), UsageError, "give seconds"),
     "a pause between attempts": (
         lambda r: RetryPolicy(maximum=1e9) and None,
@@ -88,6 +118,32 @@ def test_law_18_what_passes_a_limit_is_told_which_and_what_to_do(
             passing(runtime)
         # Nothing else is harmed by it.
         assert runtime.start_execution(echo, 1).result(WAIT) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r, text: begun(r).cancel(text),
+        lambda r, text: begun(r).cancel(by=text),
+        lambda r, text: begun(r).signal(text),
+        lambda r, text: r.get_execution(text),
+        lambda r, text: r.complete_promise(text, 1),
+        lambda r, text: r.start_execution(echo, 1, id=text),
+        lambda r, text: r.start_execution(echo, 1, tags={text: "x"}),
+        lambda r, text: r.start_execution(echo, 1, tags={"x": text}),
+        lambda r, text: r.schedules.create(text, echo, cron="* * * * *"),
+        lambda r, text: r.schedules.create("one", echo, cron=text),
+        lambda r, text: r.debounce(echo, 1, key=text, delay=1),
+    ],
+)
+def test_law_18_an_error_does_not_repeat_all_of_a_text_that_is_too_long(
+    call: Callable[[LocalRuntime, str], object], tmp_path: Path
+) -> None:
+    """Law 18: such an error would fill a log."""
+    with LocalRuntime(tmp_path / "state.db") as runtime:
+        with pytest.raises(MiniWorkflowError) as raised:
+            call(runtime, "x" * 1_000_000)
+        assert 0 < len(str(raised.value)) < 1_000
 
 
 @pytest.mark.parametrize("option", ["value_limit", "history_limit", "turn_timeout", "cache_size"])

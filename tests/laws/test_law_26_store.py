@@ -158,6 +158,64 @@ def test_what_a_child_has_inherited_is_refused(path: Path, call: str) -> None:
     assert ids(path) == {"one", "two"}
 
 
+def test_a_file_that_cannot_be_opened_after_a_fork_is_opened_later(path: Path) -> None:
+    """Law 26: as where all descriptors are in use at that moment. What is asked meanwhile is refused."""
+    code = """
+    import resource
+    from mini_workflow.stores.sqlite.connection import Connection
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reopen = Connection.reopen
+
+    def without_descriptors(connection):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        reopen(connection)
+
+    with LocalRuntime(path) as runtime, LocalClient(path) as client:
+        runtime.start_execution(flows.steps, 1, id="one").result(60)
+        runtime.list_executions()  # imports what it needs
+        Connection.reopen = without_descriptors
+        well(in_child(lambda: None))
+        for one in (runtime, client):
+            try:
+                one.list_executions()
+            except StoreUnavailable as error:
+                assert "unable to open database file" in str(error), error
+            else:
+                raise AssertionError("not refused")
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        runtime.start_execution(flows.steps, 1, id="two").result(60)
+        client.start_execution(flows.steps, 1, id="three").result(60)
+    say("done")
+    """
+    with Child(forked(code), path) as process:
+        process.expect("done")
+        process.end()
+    assert ids(path) == {"one", "two", "three"}
+
+
+def test_a_file_that_is_away_during_a_fork_is_used_once_it_is_back(path: Path) -> None:
+    code = """
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(flows.steps, 1, id="one").result(60)
+        os.rename(path, path + "-away")
+        well(in_child(lambda: None))
+        try:
+            runtime.start_execution(flows.steps, 1, id="refused")
+        except StoreUnavailable as error:
+            assert "was deleted or replaced" in str(error), error
+        else:
+            raise AssertionError("not refused")
+        os.rename(path + "-away", path)
+        runtime.start_execution(flows.steps, 1, id="two").result(60)
+    say("done")
+    """
+    with Child(forked(code), path) as process:
+        process.expect("done")
+        process.end()
+    assert ids(path) == {"one", "two"}
+
+
 # Everything that opens the file
 
 

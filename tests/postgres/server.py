@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import psycopg
 
+from mini_workflow.stores.postgres import PostgresBackend
 from tests.left_out import left_out
 from tests.waiting import WAIT
 
@@ -87,6 +88,8 @@ class PostgresServer:
             self._user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         self._bin = bin_folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._cleared: list[str] = []
+        self._to_clear = ""
         try:
             self._run("postgres", "--version")
         except PermissionError:  # it is in a folder that nobody may enter
@@ -121,6 +124,36 @@ class PostgresServer:
     def schema(self) -> str:
         """A name that no schema has had."""
         return f"t{secrets.token_hex(8)}"
+
+    def lend(self) -> str:
+        """A schema with all tables, which are empty. To make one costs more than most tests: give it back
+        once nobody uses it.
+        """
+        if self._cleared:
+            return self._cleared.pop()
+        schema = self.schema()
+        PostgresBackend(self.url, schema=schema, owner="nobody", address="nobody").close()
+        self._clear(schema)
+        return schema
+
+    def give_back(self, schema: str) -> None:
+        """Empty a schema for the next one who wants one, unless something still works in the database."""
+        busy = "SELECT 1 FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid()"
+        if not self.ask(busy):
+            self._clear(schema)
+            self._cleared.append(schema)
+
+    def _clear(self, schema: str) -> None:
+        """Empty all tables but the one that knows the version, and count anew."""
+        if not self._to_clear:
+            of_schema = f"FROM pg_class WHERE relnamespace = '{schema}'::regnamespace"
+            tables = self.ask(f"SELECT relname {of_schema} AND relkind = 'r' AND relname <> 'meta'")
+            sequences = self.ask(f"SELECT relname {of_schema} AND relkind = 'S'")
+            self._to_clear = "".join(f"DELETE FROM {name};" for (name,) in tables)
+            self._to_clear += "".join(
+                f"SELECT setval('{name}', 1, false);" for (name,) in sequences
+            )
+        self.ask(f"SET search_path TO {schema};{self._to_clear}")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -8,13 +8,13 @@ from mini_workflow.ports import Clock
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.agenda import PostgresAgenda
 from mini_workflow.stores.postgres.clock import DatabaseClock
-from mini_workflow.stores.postgres.connection import Address, Connection, Pool, Raw
+from mini_workflow.stores.postgres.connection import Address, Connection, Pool, Raw, checked
 from mini_workflow.stores.postgres.heartbeats import PostgresHeartbeats
 from mini_workflow.stores.postgres.leases import NoLeases, PostgresLeases, set_clock
 from mini_workflow.stores.postgres.mailbox import PostgresMailbox, ReceivedMessages
 from mini_workflow.stores.postgres.schema import check, upgrade, version
 from mini_workflow.stores.postgres.shared_tasks import PostgresSharedTasks
-from mini_workflow.stores.postgres.store import PostgresStore
+from mini_workflow.stores.postgres.store import LONGEST_WAIT, PostgresStore
 from mini_workflow.stores.postgres.streams import PostgresStreams
 from mini_workflow.stores.postgres.transactions import PostgresTransactions
 from mini_workflow.stores.postgres.wakeups import Wakeups
@@ -68,6 +68,9 @@ class PostgresBackend:
         borrowed: Raw | None = None,
         direct_url: str | None = None,
     ) -> None:
+        if borrowed is not None:
+            borrowed = checked(borrowed, "connection=")
+            url = "" if borrowed.closed else borrowed.info.dsn
         database = self.database = Address(url, schema, read_only=read_only)
         direct = None if direct_url is None else Address(direct_url, schema)
         self.path: Final = database.place
@@ -98,6 +101,7 @@ class PostgresBackend:
             notify,
             is_client=is_client,
             keep_runs=keep_runs,
+            longest_wait=min(LONGEST_WAIT, max(1, lease // 5)),
         )
         self.agenda = PostgresAgenda(self._writer, holding)
         self.mailbox = PostgresMailbox(self._writer, self._readers, holding, received, notify)

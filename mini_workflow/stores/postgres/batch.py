@@ -179,6 +179,10 @@ class Batch:
             or self._chunks
         )
 
+    def has_created(self) -> bool:
+        """Return whether executions are created."""
+        return bool(self._created)
+
     def writes_chunks(self) -> bool:
         """Return whether the commit writes to streams."""
         return bool(self._chunks)

@@ -14,6 +14,7 @@ class DatabaseClock:
 
     def __init__(self) -> None:
         self._offset = time.time_ns() // 1_000_000 - _steady()
+        self._is_set = False
         self.error = 0
         """The clock of this machine minus that of the server when it was set last, in milliseconds."""
 
@@ -22,8 +23,16 @@ class DatabaseClock:
         return _steady() + self._offset
 
     def set(self, there: int, asked: int, answered: int) -> None:
-        """Set the clock to the server's time, read between two times of `steady`, in milliseconds."""
-        self._offset = there - (asked + answered) // 2
+        """Set the clock to the server's time, read between two times of `steady`, in milliseconds.
+
+        The clock stays as it is if the answer may mean that, and is moved as little as possible otherwise. So
+        an answer that was long under way, such as behind a new connection, does not put it ahead.
+        """
+        least, most = there - answered, there - asked
+        if self._is_set:
+            self._offset = min(max(self._offset, least), most)
+        else:
+            self._offset, self._is_set = (least + most) // 2, True
         self.error = time.time_ns() // 1_000_000 - self.now()
 
     def steady(self) -> int:

@@ -9,44 +9,32 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
 from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
 from psycopg.generators import fetch_many, send
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
-from mini_workflow.errors import (
-    StoreCorrupt,
-    StoreError,
-    StoreFull,
-    StoreRefused,
-    StoreUnavailable,
-    UsageError,
-)
+from mini_workflow.errors import StoreError, StoreUnavailable, UsageError
+from mini_workflow.stores.postgres.server_errors import AGAIN, ENDED, READERS, translated
 
 Raw = psycopg.Connection[tuple[Any, ...]]
-
-UNREAD: Final = "MW002"
-"""The SQLSTATE of a commit that must not delete an execution, since there are messages for it."""
-
-LOST: Final = "MW001"
-"""The SQLSTATE of our own functions for a lease that is lost."""
 
 _CONNECT_TIMEOUT: Final = 10
 """Seconds to wait for a connection, unless the address says otherwise."""
 
-_AGAIN: Final = ("40001", "40P01")
-"""Serialization failure and deadlock: nothing was done, and a second try helps."""
-
-_ENDED: Final = ("08", "57P", "25P03")
-"""The server has ended the session, or the pooler has lost it."""
-
-READERS: Final = 4
-"""Connections of a process, at most, for calls from any thread. Our own bound."""
+_HALF_OPEN: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""The settings by which a connection ends when its server has vanished without a word, unless the address
+says otherwise: by default that takes the system a quarter of an hour, or hours where nothing is sent."""
 
 
 class ConnectionLost(StoreUnavailable):
@@ -61,10 +49,10 @@ class Address:
 
     def __init__(self, url: str, schema: str, *, read_only: bool = False) -> None:
         self._read_only = read_only
-        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
+        if not re.fullmatch(r"(?!pg_)[a-z_][a-z0-9_]{0,62}", schema):
             raise UsageError(
                 f"schema={schema!r}: give a name of up to 63 lower-case letters, digits and _, which "
-                "does not begin with a digit"
+                "does not begin with a digit or pg_"
             )
         try:
             self._parameters = conninfo_to_dict(url)
@@ -92,6 +80,7 @@ class Address:
             )
         parameters: dict[str, Any] = {
             "connect_timeout": _CONNECT_TIMEOUT,
+            **_HALF_OPEN,
             "application_name": "mini-workflow",
             **self._parameters,
         }
@@ -110,10 +99,15 @@ class Address:
 
     def _prepare(self, raw: Raw) -> None:
         # A pooler gives its own process ids, by which it recognizes requests to cancel.
-        asked = raw.execute("SELECT pg_backend_pid()").fetchone()
-        self.is_pooled = asked is not None and asked[0] != raw.info.backend_pid
+        asked = raw.execute(_SESSION).fetchone()
+        assert asked is not None
+        self.is_pooled = asked[0] != raw.info.backend_pid
         if self.is_pooled:
             raw.prepare_threshold = None
+            raw.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        elif asked[1] != "read committed":
+            # A statement that has waited for others has to see what they have done.
+            raw.execute("SET default_transaction_isolation TO 'read committed'")
         if raw.info.encoding != "utf-8":
             raw.execute("SET client_encoding TO 'UTF8'")
         if not self._read_only:
@@ -129,51 +123,7 @@ class Address:
 
     def translated(self, error: psycopg.Error) -> StoreError:
         """Return the library's error for an error of the server or of the driver."""
-        state = error.sqlstate or ""
-        said = " ".join(str(error).split()) or type(error).__name__
-        text = f"{self.place}: {said}"
-        match state:
-            case "53100":
-                return StoreFull(
-                    f"{text}: the disk of the server is full and nothing was written. Free some space: "
-                    "the next commit then works again"
-                )
-            case "53300":
-                return StoreUnavailable(
-                    f"{text}; each process takes up to {READERS + 3} connections: raise "
-                    "max_connections of the server, or run fewer processes"
-                )
-            case "25006":
-                return StoreUnavailable(
-                    f"{text}; this server is a standby: give the primary one's address"
-                )
-            case "42501":
-                return StoreUnavailable(
-                    f"{text}; give the user the rights on the schema, or have its owner run "
-                    "`mini-workflow migrate`"
-                )
-            case "3F000" | "42P01" | "42883":
-                return StoreUnavailable(
-                    f"{text}; the tables are missing or too old for this version: run "
-                    "`mini-workflow migrate`"
-                )
-            case "54000" | "22003" | "22021" | "23502" | "22P05":
-                return StoreRefused(text)
-            case "25P03":
-                return StoreUnavailable(
-                    f"{text}; this process stood still during the transaction: try again"
-                )
-            case _ if state.startswith("XX"):
-                return StoreCorrupt(f"{text}; restore the database from a backup")
-            case _ if state.startswith(("08", "53", "55", "57", "40")):
-                return StoreUnavailable(text)
-            case _:
-                pass
-        if isinstance(error, psycopg.DataError):
-            return StoreRefused(text)
-        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
-            return StoreUnavailable(f"{text}; check that the server runs and can be reached")
-        return StoreError(text)
+        return translated(error, self.place)
 
 
 class Connection:
@@ -214,7 +164,7 @@ class Connection:
         try:
             return self._run(sql, parameters)
         except psycopg.Error as error:
-            if error.sqlstate in _AGAIN and not self._is_borrowed:
+            if error.sqlstate in AGAIN and not self._is_borrowed:
                 return self._once_more(sql, parameters)
             raise self.translated(error) from error
 
@@ -240,7 +190,7 @@ class Connection:
             self._receive()
         if sent.error is None:
             return sent.rows
-        if getattr(sent.error.__cause__, "sqlstate", None) in _AGAIN:
+        if getattr(sent.error.__cause__, "sqlstate", None) in AGAIN:
             return self.once(sql, parameters)
         raise sent.error
 
@@ -299,8 +249,8 @@ class Connection:
         self.trips += 1
         if raw.read_only and not self._is_borrowed:
             with raw.transaction():
-                return _fetched(raw, statement, parameters)
-        return _fetched(raw, statement, parameters)
+                return read_rows(raw, statement, parameters)
+        return read_rows(raw, statement, parameters)
 
     @property
     def raw(self) -> Raw:
@@ -316,6 +266,11 @@ class Connection:
             if self._is_borrowed:
                 raise StoreUnavailable(f"{self._address.place}: the caller's connection is closed")
             raw = self._raw = self._address.connect()
+        elif self._is_borrowed and raw.info.transaction_status == TransactionStatus.INERROR:
+            raise UsageError(
+                f"{self._address.place}: the transaction of the caller's connection has failed: roll it "
+                "back, and make another client for the next one"
+            )
         return raw
 
     def translated(self, error: psycopg.Error) -> StoreError:
@@ -323,7 +278,7 @@ class Connection:
         found = self._address.translated(error)
         if self._raw is None or self._is_borrowed:
             return found
-        ended = self._raw.closed or (error.sqlstate or "").startswith(_ENDED)
+        ended = self._raw.closed or (error.sqlstate or "").startswith(ENDED)
         if ended and isinstance(found, StoreUnavailable):
             self.drop()  # a pooler closes it a moment later
             return ConnectionLost(str(found))
@@ -372,9 +327,32 @@ class _Sent:
         self.rows = list(reader.load_rows(0, found.ntuples, tuple))
 
 
-def _fetched(raw: Raw, statement: bytes, parameters: Sequence[Any]) -> list[Any]:
-    cursor = raw.cursor(row_factory=tuple_row).execute(statement, parameters or None)
-    return cursor.fetchall() if cursor.description is not None else []
+def read_rows(raw: Raw, statement: bytes, parameters: Sequence[Any]) -> list[Any]:
+    """Return the rows of a statement as tuples, whatever cursors and rows the connection makes by default. In
+    pipeline mode every statement has to return rows. Raises the errors of the driver.
+    """
+    cursor = psycopg.Cursor(raw, row_factory=tuple_row).execute(statement, parameters or None)
+    waits = raw.pgconn.pipeline_status != PipelineStatus.OFF
+    return cursor.fetchall() if waits or cursor.description is not None else []
+
+
+def checked(connection: Any, name: str) -> Raw:
+    """Return a connection that a caller has given for the argument `name`. Raises UsageError if it cannot be
+    used.
+    """
+    if not isinstance(connection, psycopg.Connection):
+        raise UsageError(
+            f"{name}: an object of {type(connection).__name__} cannot be used, give a psycopg.Connection. "
+            "Connections of other libraries have it inside; in SQLAlchemy give "
+            "`session.connection().connection.driver_connection`"
+        )
+    raw = cast("Raw", connection)
+    if not raw.closed and raw.info.encoding == "ascii":
+        raise UsageError(
+            f"{name}: the connection reads texts as bytes, since its client_encoding is SQL_ASCII: connect "
+            "with client_encoding=UTF8"
+        )
+    return raw
 
 
 class Pool:
@@ -428,3 +406,6 @@ class Pool:
             self._closed = True
             for connection in self._all:
                 connection.close()
+
+
+_SESSION: Final = "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')"

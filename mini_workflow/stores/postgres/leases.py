@@ -99,8 +99,10 @@ class PostgresLeases:
                 homes = [row[0] for row in run(_NEW_PARTITIONS, (lease, HOMES))]
             # From the server, since a call that failed may have taken some.
             partitions = [row[0] for row in run(_HELD, (lease,))]
-            run(_LOCK)  # against clients that put executions into them
-            free = run(_FREE, (FOLD_LIMIT + 1,))
+            # Against clients that put executions into them. A partition into which an open transaction of a
+            # caller has put one is left for a later call, since that transaction may stay open for long.
+            unused = [row[0] for row in run(_LOCK)]
+            free = run(_FREE, (FOLD_LIMIT + 1, numbers(unused)))
             used = [(partition, count) for partition, count in free if count]
             empty = [partition for partition, count in free if not count]
             if empty:
@@ -279,9 +281,11 @@ def _notes(database: Address) -> Path:
 
 _LOCK_ALL: Final = """
     WITH bounded AS MATERIALIZED (
-        SELECT set_config('idle_in_transaction_session_timeout', %s, true) AS longest
+        SELECT set_config('idle_in_transaction_session_timeout', %s, true) AS longest,
+            set_config('lock_timeout', '0', true) AS patient
     )
-    SELECT pg_advisory_xact_lock(hashtext(%s)) FROM bounded WHERE longest IS NOT NULL
+    SELECT pg_advisory_xact_lock(hashtext(%s)) FROM bounded
+    WHERE longest IS NOT NULL AND patient IS NOT NULL
 """
 _OWNERS: Final = "SELECT id, address, until, host, pid, born FROM @owners"
 _WITH_HELD: Final = f"""
@@ -308,9 +312,9 @@ _NEW_PARTITIONS: Final = """
 """
 _HELD: Final = "SELECT id FROM @partitions WHERE owner = %s ORDER BY id"
 _LOCK: Final = """
-    SELECT 1 FROM @partitions AS p
+    SELECT p.id FROM @partitions AS p
     WHERE NOT EXISTS (SELECT 1 FROM @owners AS o WHERE o.id = p.owner)
-    ORDER BY p.id FOR UPDATE OF p
+    ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
 """
 _FREE: Final = """
     SELECT p.id, (
@@ -318,9 +322,7 @@ _FREE: Final = """
             SELECT 1 FROM @executions AS x WHERE x.partition = p.id LIMIT %s
         ) AS found
     )
-    FROM @partitions AS p
-    WHERE NOT EXISTS (SELECT 1 FROM @owners AS o WHERE o.id = p.owner)
-    ORDER BY p.id
+    FROM @partitions AS p WHERE p.id = ANY (%s::bigint[]) ORDER BY p.id
 """
 _FOLD: Final = """
     UPDATE @executions SET partition = (%s::bigint[])[1 + key %% %s] WHERE partition = %s

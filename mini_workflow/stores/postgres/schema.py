@@ -11,6 +11,9 @@ release has stopped using; its `oldest` is the version that a program has to kno
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
 from typing import Final
 
 from mini_workflow.errors import StoreTooNew, StoreUnavailable
@@ -29,6 +32,9 @@ from mini_workflow.stores.postgres.functions import (
     SWEEP_2,
     WRITE_CHUNKS_1,
 )
+from mini_workflow.stores.postgres.server_errors import AGAIN, LOCKED
+
+log = logging.getLogger("mini_workflow.postgres")
 
 
 def _gone_with_executions(table: str) -> tuple[str, str]:
@@ -289,8 +295,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """The statements of each version; the version of a schema is the number of its migrations."""
 
+ATTEMPTS: Final = 5
+PAUSE: Final = 1.0
+"""How often an upgrade is tried while transactions of others hold the tables, and the seconds between. All
+who write wait behind an upgrade that waits, so that it gives way to them meanwhile. Our own bounds."""
+
 OLDEST: Final = 1
 """The version that a program has to know at least to use a schema that this release has made."""
+
+_PATIENT: Final = (
+    "idle_in_transaction_session_timeout = '1min'",  # if this process stands still
+    "lock_timeout = 0",
+    "statement_timeout = 0",
+)
+"""The settings of an upgrade, whatever those of the user are: others may upgrade first, and to make an index
+may take long."""
+
+_IMPATIENT: Final = "SET LOCAL lock_timeout = '2s'"
+"""The bound of the wait for the transactions that use a table."""
 
 _META: Final = """
     CREATE TABLE IF NOT EXISTS @meta (
@@ -310,7 +332,9 @@ def version(connection: Connection, address: Address) -> tuple[int, int]:
     return (0, 0) if found is None else (found[0], found[1])
 
 
-def upgrade(connection: Connection, address: Address) -> list[int]:
+def upgrade(
+    connection: Connection, address: Address, wait: Callable[[float], None] = time.sleep
+) -> list[int]:
     """Bring the schema to the current version in one transaction. Return the new versions, in order.
 
     Raises StoreTooNew, StoreUnavailable; the schema is unchanged then.
@@ -319,17 +343,32 @@ def upgrade(connection: Connection, address: Address) -> list[int]:
     check(found, address, exact=False)
     if found[0] >= len(MIGRATIONS):
         return []
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return _upgrade(connection, address)
+        except StoreUnavailable as error:
+            state = getattr(error.__cause__, "sqlstate", None)
+            if state not in (LOCKED, *AGAIN) or not left:
+                raise
+            log.warning("%s; trying again in %g s", error, PAUSE)
+            wait(PAUSE)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _upgrade(connection: Connection, address: Address) -> list[int]:
     with connection.transaction():
         run = connection.run
-        run(
-            "SET LOCAL idle_in_transaction_session_timeout = '1min'"
-        )  # if this process stands still
+        for setting in _PATIENT:
+            run(f"SET LOCAL {setting}")
         run("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"mini-workflow {address.schema}",))
+        run(_IMPATIENT)
         if not run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (address.schema,)):
             run(f'CREATE SCHEMA "{address.schema}"')
         run(_META)
-        rows = run("SELECT version FROM @meta")
+        rows = run("SELECT version, oldest FROM @meta")
         first = rows[0][0] if rows else 0
+        if rows:
+            check(rows[0], address, exact=False)
         done = list(range(first + 1, len(MIGRATIONS) + 1))
         for number in done:
             for statement in MIGRATIONS[number - 1]:
@@ -363,7 +402,7 @@ def script(address: Address, found: int = 0) -> str:
     """
     if found >= len(MIGRATIONS):
         return ""
-    statements = [f'CREATE SCHEMA IF NOT EXISTS "{address.schema}"', _META]
+    statements = [_IMPATIENT, f'CREATE SCHEMA IF NOT EXISTS "{address.schema}"', _META]
     statements += [statement for number in MIGRATIONS[found:] for statement in number]
     statements.append(_MARK.replace("%s", "{}").format(len(MIGRATIONS), OLDEST))
     lines = [address.qualified(_plain(one)).decode() + ";\n" for one in statements]

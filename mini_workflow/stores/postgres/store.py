@@ -11,10 +11,11 @@ from mini_workflow.ports import DELETIONS_KEPT, Commit, Extent, Found, Head, Pag
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.batch import Batch
-from mini_workflow.stores.postgres.connection import LOST, UNREAD, Connection, ConnectionLost, Pool
+from mini_workflow.stores.postgres.connection import Connection, ConnectionLost, Pool
 from mini_workflow.stores.postgres.fence import Fence
 from mini_workflow.stores.postgres.functions import HEAD
 from mini_workflow.stores.postgres.mailbox import ReceivedMessages
+from mini_workflow.stores.postgres.server_errors import LOST, UNREAD
 from mini_workflow.stores.sql_listing import Dialect, Source, sources
 
 _ELSEWHERE: Final = (-1, -1)
@@ -24,8 +25,13 @@ _FIELDS: Final = ", ".join(["executions.id", *(f"executions.{name}" for name, _ 
 _BEHIND: Final = 1 + len(HEAD)
 
 
+LONGEST_WAIT: Final = 3_000
+"""Milliseconds that a commit which creates executions waits for a transaction of somebody else that has
+created one of them and is still open. Meanwhile this owner does nothing else. Our own bound."""
+
+
 class PostgresStore:
-    """Implements `Store`."""
+    """Implements `Store`. A commit waits for other transactions for up to `longest_wait` milliseconds."""
 
     def __init__(
         self,
@@ -37,7 +43,9 @@ class PostgresStore:
         *,
         keep_runs: bool = True,
         is_client: bool = False,
+        longest_wait: int = LONGEST_WAIT,
     ) -> None:
+        self._longest_wait = longest_wait
         self._is_client = is_client
         self._looks = 0
         self._writer = writer
@@ -158,7 +166,7 @@ class PostgresStore:
         batch = Batch(holding, self._received, self._found(commits), keep_runs=self._keep_runs)
         for item in commits:
             batch.add(item)
-        sql, parameters = _call_of(batch)
+        sql, parameters = _call_of(batch, self._longest_wait)
         self._fence.settle()
         return batch, sql, (lease, holding.commits, *parameters)
 
@@ -243,7 +251,7 @@ class PostgresStore:
         }
 
 
-def _call_of(batch: Batch) -> tuple[str, Sequence[str]]:
+def _call_of(batch: Batch, longest_wait: int) -> tuple[str, Sequence[str]]:
     """Return the call of the function that writes a batch, and its parameters but for the lease."""
     if batch.only_appends():
         return "SELECT @append_1(%s, %s, %s, %s, %s)", batch.events.literals()
@@ -256,8 +264,12 @@ def _call_of(batch: Batch) -> tuple[str, Sequence[str]]:
         function, parameters = "commit_3", [*batch.chunks(), *batch.removed(), *parameters]
     elif batch.removes():
         function, parameters = "commit_2", [*batch.removed(), *parameters]
-    places = ", ".join(["%s"] * (2 + len(parameters)))
-    return f"SELECT * FROM @{function}({places})", parameters
+    places = ", ".join(["%s"] * (1 + len(parameters)))
+    if batch.has_created():
+        return _BOUNDED.format(
+            longest_wait=longest_wait, function=function, places=places
+        ), parameters
+    return f"SELECT * FROM @{function}(%s, {places})", parameters
 
 
 def _head_of(row: Sequence[Any]) -> Head:
@@ -276,6 +288,14 @@ _DIALECT: Final = Dialect(
     by_id="@executions AS executions",
     by_end="@executions AS executions",
 )
+# The lease depends on the setting, so that the setting comes first.
+_BOUNDED: Final = """
+    WITH bounded AS MATERIALIZED (
+        SELECT set_config('lock_timeout', '{longest_wait}', true) AS longest
+    )
+    SELECT made.* FROM bounded,
+        @{function}(CASE WHEN longest IS NOT NULL THEN %s::bigint END, {places}) AS made
+"""
 _HEAD: Final = f"SELECT {_FIELDS} FROM @executions AS executions WHERE id = %s"
 _LOOKUP: Final = f"""
     SELECT asked.id, coalesce(deleted.events, 0), {_FIELDS}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
 from mini_workflow.errors import UsageError
-from mini_workflow.stores.postgres.connection import Address, Raw
+from mini_workflow.stores.postgres.connection import Address, Raw, checked, read_rows
 
 
 class PostgresTransactions:
@@ -67,19 +66,11 @@ class _Row:
 
     def run(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
         """Return the rows of a statement as tuples, also if the connection makes other rows."""
-        cursor = self._raw.cursor(row_factory=tuple_row)
-        cursor.execute(self._database.qualified(sql), parameters)
-        return cursor.fetchall() if cursor.description is not None else []
+        return read_rows(self._raw, self._database.qualified(sql), parameters)
 
 
 def _checked(connection: Any) -> Raw:
-    if not isinstance(connection, psycopg.Connection):
-        raise UsageError(
-            f"transaction({type(connection).__name__}): give a psycopg.Connection. Connections of other "
-            "libraries have it inside; in SQLAlchemy give "
-            "`session.connection().connection.driver_connection`"
-        )
-    raw = cast("Raw", connection)
+    raw = checked(connection, "transaction(...)")
     if raw.info.transaction_status != TransactionStatus.IDLE:
         raise UsageError(
             "the connection is closed, or in a transaction that the task does not end: commit or roll "
@@ -98,5 +89,5 @@ _RECORDED: Final = """
 """
 _RECORD: Final = """
     UPDATE @results AS r SET result = %s FROM @executions AS x
-    WHERE x.key = r.execution AND x.id = %s AND r.seq = %s
+    WHERE x.key = r.execution AND x.id = %s AND r.seq = %s RETURNING r.seq
 """

@@ -82,6 +82,8 @@ class Connection:
         self._log: _Identity | None = None
         self._closed: str | None = None
         """The reason why the connection cannot be used any more, or None."""
+        self._is_suspended = False
+        """Whether it was closed for a fork, and could not be opened again after that."""
         with forking.OPENING:
             self.raw = self._open()
             forking.enter(self)
@@ -109,10 +111,13 @@ class Connection:
         except BaseException:
             self.raw.close()
             raise
+        self._is_suspended = False
         return self.raw
 
     def _check_file(self) -> None:
-        """Raise StoreUnavailable unless the file, and its log, are those that were opened."""
+        """Raise StoreUnavailable unless the file, and its log, are those that were opened. A connection that
+        was closed for a fork is opened again if need be.
+        """
         if self._closed is not None:
             raise StoreUnavailable(f"{self._path}: {self._closed}")
         log = _identity(self._log_name)
@@ -123,6 +128,8 @@ class Connection:
                 "open it again"
             )
         self._log = log
+        if self._is_suspended:
+            self._open()
 
     # Around a fork
 
@@ -131,13 +138,14 @@ class Connection:
         self._using.acquire()
         # In a transaction of the forking thread the connection stays open; the child cannot use it.
         if self._closed is None and not self.raw.in_transaction:
+            self._is_suspended, self._log = True, None  # the last one to close removes the log
             self.raw.close()
 
     def reopen(self) -> None:
         """See `Forkable.reopen`."""
         try:
             # A file that was replaced stays closed: the next use reports that.
-            if not self._is_usable() and _identity(self._name) == self._file:
+            if self._is_suspended and _identity(self._name) == self._file:
                 self._open()
         finally:
             self._using.release()
@@ -150,18 +158,17 @@ class Connection:
         )
         self._using.release()
 
-    def _is_usable(self) -> bool:
-        try:
-            return self._closed is not None or self.raw.total_changes >= 0
-        except sqlite3.ProgrammingError:
-            return False
-
     # Use
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction of this connection is open."""
+        return self._closed is None and not self._is_suspended and self.raw.in_transaction
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Execute one statement, and wait for other processes that hold a lock."""
         with self._using:
-            if self._closed is not None or not self.raw.in_transaction:
+            if self._closed is not None or self._is_suspended or not self.raw.in_transaction:
                 self._check_file()
             return self._execute(sql, parameters)
 
@@ -369,7 +376,7 @@ class Snapshot:
     def __enter__(self) -> Connection:
         self._using.acquire()
         try:
-            self._is_inner = self._connection.raw.in_transaction
+            self._is_inner = self._connection.in_transaction
             if not self._is_inner:
                 self._connection.run("BEGIN")
         except BaseException:

@@ -76,6 +76,14 @@ _COLUMNS: Final = (
     _Column("progress", ""),
 )
 
+OF_OWNER: Final = (
+    "CAST(address AS TEXT), CAST(until AS INTEGER), CAST(host AS TEXT), CAST(pid AS INTEGER), "
+    "CAST(born AS TEXT)"
+)
+"""The columns of an owner, as `dead_owners` takes them. In a damaged row the lease has ended, and its owner
+finds that out at its next commit.
+"""
+
 FIELDS: Final = ", ".join(f"executions.{column.name}" for column in _COLUMNS)
 """The columns of a head, in the order that `head_of` takes them."""
 

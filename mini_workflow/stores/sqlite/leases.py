@@ -14,6 +14,7 @@ from mini_workflow.stores import turn_note
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.process import Process, dead_owners, owners_of
 from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.damage import OF_OWNER
 
 HOMES: Final = 4
 """Partitions that an owner begins with, so that its executions can be shared among so many others."""
@@ -218,9 +219,9 @@ _FOLD = """
     WHERE partition = ?
 """
 _COUNT_TRY = "UPDATE executions SET tries = tries + ? WHERE id = ?"
-_OWNERS = "SELECT id, address, until, host, pid, born FROM owners"
+_OWNERS = f"SELECT id, {OF_OWNER} FROM owners"
 _WITH_HELD = f"""
-    SELECT o.name, o.address, o.until, o.host, o.pid, o.born, (
+    SELECT CAST(o.name AS TEXT), {OF_OWNER}, (
         SELECT count(*) FROM (
             SELECT 1 FROM executions AS e JOIN partitions AS p ON p.id = e.partition
             WHERE p.owner = o.id AND e.busy = 1 LIMIT {MOST_HELD}

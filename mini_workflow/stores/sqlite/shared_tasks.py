@@ -12,6 +12,7 @@ from mini_workflow.ports.shared_tasks import Key, SharedTask
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.process import served_by
 from mini_workflow.stores.sqlite.connection import Connection
+from mini_workflow.stores.sqlite.damage import OF_OWNER
 
 
 class SQLiteSharedTasks:
@@ -129,7 +130,7 @@ def _number_of(raw: sqlite3.Connection, task: SharedTask) -> int | None:
     return None if row is None else row[0]
 
 
-_SERVING: Final = "SELECT id, address, until, host, pid, born, serves FROM owners"
+_SERVING: Final = f"SELECT id, {OF_OWNER}, CAST(serves AS TEXT) FROM owners"
 # Settled attempts are kept until their message is taken, waiting ones until their execution closes.
 _CLEAN: Final = (
     """

@@ -24,6 +24,7 @@ import pytest
 
 from mini_workflow.cli.app import cli
 from tests.paths import ROOT
+from tests.waiting import WAIT
 from tools import env
 
 TOP_LEVEL = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
@@ -166,7 +167,7 @@ def test_programs_run_and_print_what_they_claim(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=WAIT,
             check=False,
         )
         assert done.returncode == 0, f"{document.name}\n{done.stdout}\n{done.stderr}"

@@ -9,11 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import conninfo_to_dict
 
 from mini_workflow import PostgresRuntime
 from mini_workflow.cli import postgres_checks
 from mini_workflow.cli.app import cli
-from mini_workflow.cli.backends import open_backend
+from mini_workflow.cli.backends import PostgresTarget, open_backend
 from mini_workflow.cli.config import find_config
 from mini_workflow.stores.postgres.schema import MIGRATIONS
 from tests.postgres.server import PostgresServer
@@ -118,6 +119,29 @@ def test_doctor_names_a_transaction_that_is_open_for_long(
     assert "pg_terminate_backend" in found.output
 
 
+def test_doctor_says_what_its_user_may_not_see(
+    postgres: PostgresServer, schema: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is called right that could not be looked at; sessions of others are counted all the same."""
+    run("migrate")
+    postgres.ask(f'CREATE ROLE "R{schema}" LOGIN')
+    postgres.ask(f'GRANT USAGE ON SCHEMA {schema} TO "R{schema}"')
+    postgres.ask(f'GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO "R{schema}"')
+    backend = postgres.url.replace("postgres@", f"R{schema}@") + f"&schema={schema}"
+    monkeypatch.setattr(postgres_checks, "LONG_TRANSACTION", 0)
+    with psycopg.connect(postgres.url) as connection:
+        connection.execute("SELECT 1")
+        limited = CliRunner().invoke(cli, ["--backend", backend, "doctor"])
+        assert limited.exit_code == 1
+        assert f'GRANT pg_read_all_stats TO "R{schema}"' in limited.output
+        assert "no transaction is open" not in limited.output
+        assert "in use: 1 of" not in limited.output
+        postgres.ask(f'GRANT pg_read_all_stats TO "R{schema}"')
+        granted = CliRunner().invoke(cli, ["--backend", backend, "doctor"])
+    assert "pg_terminate_backend" in granted.output
+    assert "pg_read_all_stats" not in granted.output
+
+
 def test_doctor_warns_of_too_few_connections(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("migrate")
     monkeypatch.setattr(postgres_checks, "FEW_CONNECTIONS", 0)
@@ -150,3 +174,42 @@ def test_the_server_behind_a_pooler_is_named(
     config = find_config(tmp_path, backend=backend, direct_url=nowhere)
     with open_backend(config).server({}) as runtime:
         assert "/nowhere" in runtime._opened.backend.wakeups._heard_at.place
+
+
+@pytest.mark.parametrize(
+    ("address", "opened", "schema", "shown"),
+    [
+        ("/db?host=/tmp/a&schema=x", "/db?host=/tmp/a", "x", "/db?host=/tmp/a&schema=x"),
+        ("/db", "/db", "mini_workflow", "/db"),
+        (
+            "ann:p%3F@h/db?options=-c%20geqo%3Doff&schema=x",
+            "ann:p%3F@h/db?options=-c%20geqo%3Doff",
+            "x",
+            "h/db?schema=x",
+        ),
+        ("ann:p?a@h1,h2:7/db?sslrootcert=", "ann:p?a@h1,h2:7/db?sslrootcert=", "", "h1,h2:7/db"),
+        ("h/db?password=a+b&schema=a&schema=b", "h/db?password=a+b", "b", "h/db?schema=a&schema=b"),
+    ],
+)
+def test_an_address_is_handed_on_as_it_is(
+    address: str, opened: str, schema: str, shown: str
+) -> None:
+    """The server's own library reads it: a socket in a folder has no host before the slash, a space is no
+    plus sign. What is shown has no secrets."""
+    target = PostgresTarget(f"postgresql://{address}")
+    assert target.url == f"postgresql://{opened}"
+    assert target.name == f"postgresql://{shown}"
+    assert target.schema == (schema or "mini_workflow")
+    conninfo_to_dict(target.url)  # raises if it is none
+
+
+def test_a_server_at_a_socket(postgres: PostgresServer, schema: str) -> None:
+    backend = f"postgresql:///postgres?user=postgres&host={postgres.folder}&schema={schema}"
+    found = CliRunner().invoke(cli, ["--backend", backend, "migrate"])
+    assert found.exit_code == 0, found.output
+    assert postgres.ask(f"SELECT version FROM {schema}.meta") == [(len(MIGRATIONS),)]
+
+
+def test_the_server_behind_a_pooler_may_name_the_schema_too() -> None:
+    target = PostgresTarget("postgresql://h/d", direct_url="postgresql://h:1/d?schema=x")
+    assert target._direct_url == "postgresql://h:1/d"

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from mini_workflow import Context, LocalRuntime, workflow
-from mini_workflow.loop.running import HOLDING
 
 CLOSED: list[tuple[int, str]] = []
 KEPT: list[object] = []
@@ -37,7 +36,6 @@ def test_each_execution_closes_its_own(tmp_path: Path) -> None:
         assert [execution.result(timeout=30) for execution in executions] == [0] * 20
         # The calling thread has made the first turns.
         assert sys.get_asyncgen_hooks() == (None, None)
-    assert not HOLDING
     assert sorted(CLOSED) == sorted((n, how) for n in range(20) for how in ("abandoned", "kept"))
     closed = [n for n, how in CLOSED if how == "abandoned"]
     assert closed == list(range(20))

@@ -230,6 +230,27 @@ def test_cancel_and_terminate(life: Make) -> None:
     assert (first.describe().status, second.describe().status) == ("cancelled", "terminated")
 
 
+async def waits(ctx: Context) -> Any:
+    return await ctx.wait_for_signal("word")
+
+
+def test_what_was_asked_last_counts(life: Make) -> None:
+    """Messages that arrive together keep their order."""
+    one = life(waits)
+    goes, stays = [one.runtime.start_execution("waits", id=name) for name in ("goes", "stays")]
+    one.run()
+    for _ in range(2):
+        goes.pause()
+        goes.resume()
+        stays.resume()
+        stays.pause()
+    for execution in (goes, stays):
+        execution.signal("word", "go")
+    one.run()
+    assert goes.describe().status == "completed"
+    assert stays.describe().blocked_kind == "ExecutionPaused"
+
+
 def test_a_blocked_execution_is_resumed(life: Make) -> None:
     one = life(double)
     execution = one.runtime.start_execution("double", 2, id="a")
