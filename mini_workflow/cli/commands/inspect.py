@@ -342,6 +342,7 @@ def export(
                 recording = recording.decoded(execution.codec)
             file = place / f"{description.id}.json"
             plain = {**description_json(description), **recording.to_plain()}
+            file.touch(mode=0o600)  # it holds what the store keeps from others
             file.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
             written.append(str(file))
     if as_json:

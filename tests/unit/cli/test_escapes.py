@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_no_stored_text_forges_a_line(tmp_path: Path, words: list[str], ended: b
 def test_json_says_what_is_stored(path: Path) -> None:
     said = CliRunner().invoke(cli, ["--backend", f"sqlite:{path}", "result", "says", "--json"])
     assert json.loads(said.output)["result"] == TEXT
+
+
+def test_an_exported_history_is_its_owner_s_alone(path: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        said = CliRunner().invoke(cli, ["--backend", f"sqlite:{path}", "export", str(tmp_path)])
+    finally:
+        os.umask(before)
+    assert said.exit_code == 0, said.output
+    assert {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.glob("*.json")} == {0o600}
 
 
 def test_an_argument_that_is_nested_without_end_is_a_usage_error(path: Path) -> None:
