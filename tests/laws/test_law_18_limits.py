@@ -86,7 +86,11 @@ LIMITS: dict[str, tuple[Callable[[LocalRuntime], None], type[Exception], str]] =
         "1 to 64",
     ),
     "a tag": (lambda r: started(r, echo, 1, tags={"x": "x" * 257}), UsageError, "1 to 256"),
-    "a reason": (lambda r: begun(r).cancel("x" * 100_001), UsageError, "at most 100,000 characters"),
+    "a reason": (
+        lambda r: begun(r).cancel("x" * 100_001),
+        UsageError,
+        "at most 100,000 characters",
+    ),
     "the reason of an end": (
         lambda r: begun(r).terminate("x" * 100_001),
         UsageError,
