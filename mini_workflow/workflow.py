@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from copy import deepcopy
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
@@ -133,6 +134,11 @@ class Workflow(Generic[P, R]):
         self._counts = range(least, len(own) + 1) if plain else range(0)
         """The numbers of positional arguments that fit without any by name; empty if a check by the
         signature is needed."""
+        self._defaults = {
+            one.name: deepcopy(one.default) for one in own if type(one.default).__hash__ is None
+        }
+        """The defaults that can change. Each run gets its own, since a replay does not find one again that
+        another run has changed."""
 
     def __call__(
         self, ctx: Context, /, *args: P.args, **kwargs: P.kwargs
@@ -163,6 +169,12 @@ class Workflow(Generic[P, R]):
         handler: Callable[..., Coroutine[Any, Any, Any]] = self.handler
         run.loop.workflow = context = _context_class()(run)
         try:
+            if self._defaults:
+                bound = self._parameters.bind(*args, **kwargs)
+                own = deepcopy(self._defaults)
+                bound.arguments = {**own, **bound.arguments}
+                bound.apply_defaults()
+                args, kwargs = list(bound.args), bound.kwargs
             return handler(context, *args, **kwargs)
         except TypeError:
             self.check_arguments(tuple(args), kwargs)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.output import Command, discard, failed_context, say
+from mini_workflow.cli.output import Command, discard, failed_context, say, say_text
 from mini_workflow.cli.remedy import translate
 from mini_workflow.engine.description import Description
 from mini_workflow.errors import (
@@ -166,7 +166,7 @@ def report(error: BaseException, debug: bool) -> None:
 
 
 def _echo_error(text: str) -> None:
-    say(("error", "red"), f": {printable(text)}", err=True)
+    say(("error", "red"), f": {text}", err=True)
 
 
 def _drop_output() -> None:
@@ -188,7 +188,7 @@ class Application(Command, click.Group):
         try:
             status = super().main(*args, standalone_mode=False, **kwargs)
         except _NO_ARGUMENTS as error:
-            say(error.format_message(), err=True)
+            say_text(error.format_message(), err=True)
             status = USAGE
         except click.UsageError as error:
             where = "mini-workflow" if error.ctx is None else error.ctx.command_path

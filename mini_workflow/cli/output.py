@@ -118,25 +118,29 @@ def is_terminal() -> bool:
 
 
 def say(*parts: Part, err: bool = False) -> None:
-    """Print a line of the answer, made of parts, without control characters.
+    """Print one line of the answer, made of parts, without control characters. It stays one line whatever is
+    in it, so that no stored text forges another.
 
     `err` prints it to the standard error stream.
     """
-    _write([(part, "") if isinstance(part, str) else part for part in parts], err)
+    styled_parts = ((part, "") if isinstance(part, str) else part for part in parts)
+    _write([(printable(text), style) for text, style in styled_parts], err)
 
 
-def _write(parts: Sequence[tuple[str, str]], err: bool = False, *, as_json: bool = False) -> None:
+def say_text(text: str, *, err: bool = False) -> None:
+    """Print a text of any number of lines, such as a result, without control characters. See `say`."""
+    _write([(printable(text, line=False), "")], err)
+
+
+def _write(parts: Sequence[tuple[str, str]], err: bool = False) -> None:
     # Segments, since rich expands the tabs of a Text and cuts it at the width.
-    made = [
-        Segment(printable(text, line=False, json=as_json), Style.parse(style))
-        for text, style in parts
-    ]
+    made = [Segment(text, Style.parse(style)) for text, style in parts]
     console(err=err).print(Segments([*made, Segment.line()]), crop=False, soft_wrap=True)
 
 
 def say_line_of_json(text: str) -> None:
     """Print a line of the answer that is JSON already."""
-    _write([(text, "")], as_json=True)
+    _write([(printable(text, line=False, json=True), "")])
 
 
 def note(text: str) -> None:
@@ -162,7 +166,7 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on a terminal; elsewhere its rows alone, with tabs between the columns."""
     if not is_terminal():
         for row in rows:
-            say("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            say_text("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="")
     for column in columns:

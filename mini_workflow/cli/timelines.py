@@ -14,6 +14,7 @@ from mini_workflow.cli.output import (
     cut,
     say,
     say_json,
+    say_text,
     shortened,
     shown,
     styled,
@@ -170,7 +171,7 @@ def print_outcome(execution: Execution[Any], as_json: bool, *, trust: bool = Fal
         if as_json:
             say_json({**answer, "result": to_json(value)})
         else:
-            say(shown(value))
+            say_text(shown(value))
         return OK
     if as_json:
         kind = type(failure)
@@ -200,7 +201,7 @@ def _print_shown(execution: Execution[Any], answer: dict[str, Any], as_json: boo
     if as_json:
         say_json({**answer, "result": _plain(execution.codec, closing.result).tree})
     else:
-        say(shown(execution.codec.show(closing.result)))
+        say_text(shown(execution.codec.show(closing.result)))
     return OK
 
 
@@ -230,7 +231,7 @@ def print_stacks(execution: Execution[Any], *, err: bool = False) -> None:
     said = "where it failed, innermost last:"
     while failure is not None:
         if failure.tracebacks:
-            say(f"\n{said}\n", err=err)
+            say_text(f"\n{said}\n", err=err)
         if failure.task_traceback:
             _print_stack(failure.task_traceback, "in the task, or the child:", err=err)
             _print_stack(failure.traceback, "in the workflow:", err=err)

@@ -51,11 +51,14 @@ def encode_failure(error: BaseException, signer: ValueSigner | None = None) -> F
     """Return an exception as data. Never raises."""
     try:
         return _Encoding(signer).encode(error, MAX_DEPTH, ())
-    except Exception as problem:
+    except Exception:
+        # Code of its class fails when it is looked at: it is described without its attributes.
         kind = type(error)
         return Failure(
-            type=f"{kind.__module__}:{kind.__qualname__}",
-            message=f"(the exception cannot be described: {type(problem).__name__})",
+            type=name_of(kind),
+            message=_message(error),
+            traceback=_bounded("".join(_lines(error, _frames_of(error)))),
+            lineage=tuple(name_of(base) for base in kind.__mro__ if base is not object),
         )
 
 
@@ -141,11 +144,17 @@ def _tracebacks(error: BaseException) -> tuple[str, str]:
         frames = error.__traceback__
         found: object = vars(error).get(REMOTE)
         remote = found if isinstance(found, str) else ""
-    except Exception:  # its class refuses the attribute; BaseException has the traceback
-        frames = BaseException.__getattribute__(error, "__traceback__")
+    except Exception:  # its class refuses the attribute
+        frames = _frames_of(error)
     if remote and frames is None:
         return "", _bounded(remote)
     return _bounded(remote), _bounded("".join(_lines(error, frames)))
+
+
+def _frames_of(error: BaseException) -> TracebackType | None:
+    """Return the frames of an exception whatever its class does when its attributes are read."""
+    frames: TracebackType | None = BaseException.__getattribute__(error, "__traceback__")
+    return frames
 
 
 def _lines(error: BaseException, frames: TracebackType | None) -> list[str]:

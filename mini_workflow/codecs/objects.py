@@ -192,6 +192,8 @@ def _decode_dataclass(decoder: Decoder, tagged: Tagged) -> Any:
         name = field.name
         if name in stored:
             object.__setattr__(value, name, decoder.decode(stored[name]))
+        elif isinstance(getattr(kind, name, None), property):
+            pass  # it keeps its value in another attribute, and its setter is code of the user
         elif field.default is not dataclasses.MISSING:
             if field.init or not hasattr(value, name):
                 object.__setattr__(value, name, field.default)

@@ -78,12 +78,12 @@ def about_function(function: Callable[..., Any]) -> Function:
     """Return the facts about the callable of a task."""
     global _last
     if type(function) is not FunctionType or function.__dict__:
-        assigns = _assigned(function.__code__) if type(function) is FunctionType else ""
+        assigns = captured_write(function.__code__) if type(function) is FunctionType else ""
         return Function(default_name(function), assigns, is_async(function))
     code, last = function.__code__, _last
     if last is not None and last[0] is code and last[1] == function.__name__:
         return last[2]
-    about = Function(default_name(function), _assigned(code), is_async(function))
+    about = Function(default_name(function), captured_write(code), is_async(function))
     _last = (code, function.__name__, about)
     return about
 
@@ -286,8 +286,8 @@ def _bound(function: Any) -> set[str]:
 _assignments: dict[int, tuple[CodeType, str]] = {}
 
 
-def _assigned(code: CodeType) -> str:
-    """Return a captured variable that the code assigns, or an empty text."""
+def captured_write(code: CodeType) -> str:
+    """Return a captured variable that the code of a function assigns, or an empty text."""
     if not code.co_freevars:
         return ""
     entry = _assignments.get(id(code))

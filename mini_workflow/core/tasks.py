@@ -8,12 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mini_workflow.core import events
-from mini_workflow.core.calls import (
-    about_function,
-    check_call,
-    is_lambda,
-    takes_result,
-)
+from mini_workflow.core.calls import about_function, check_call, is_lambda, takes_result
 from mini_workflow.core.codec import CapturedCall
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Event
@@ -265,6 +260,10 @@ class Tasks:
                 if about.assigns or options or kwargs:
                     check_call(function, about.assigns, args, kwargs, options)
                 captured = codec.capture(carried, args, kwargs)
+                if type(captured) is bytes:
+                    from mini_workflow.core.lost_writes import refuse_lost_writes
+
+                    refuse_lost_writes(function, args, kwargs)
             except Exception:
                 recorder.refused += 1
                 raise

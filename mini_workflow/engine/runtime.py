@@ -20,7 +20,7 @@ from mini_workflow.engine.engine_role import EngineRole, Pace
 from mini_workflow.engine.engine_transport import EngineTransport
 from mini_workflow.engine.executor import execute
 from mini_workflow.engine.instants import instant
-from mini_workflow.engine.leading import is_inside_a_call
+from mini_workflow.engine.leading import HeldInterrupt, is_inside_a_call, is_main
 from mini_workflow.engine.metrics import Latency, Metrics
 from mini_workflow.engine.requests import Release
 from mini_workflow.engine.takeover import LeaseRenewal
@@ -167,12 +167,20 @@ class Runtime(Client):
                 self._runner.close(0)
                 if self._buffer is not None:
                     self._buffer.close()
+                # Nobody waits for the end of its time, as after Ctrl-C.
+                with contextlib.suppress(StoreError):
+                    ports.leases.release()
                 raise
         except BaseException:
             on_stop()
             raise
-        self._role.start(self._engine)
-        notify_peers()
+        try:
+            with HeldInterrupt(lambda: False) if is_main() else contextlib.nullcontext():
+                self._role.start(self._engine)
+            notify_peers()
+        except BaseException:
+            self._close()
+            raise
 
     # For users
 

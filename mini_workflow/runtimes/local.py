@@ -152,8 +152,8 @@ class EmbeddedRuntime(Runtime):
             retention=retention,
             drops_runs=not keep_runs,
         )
-        backend.listen(self)
         try:
+            backend.listen(self)
             if REGISTRY.scheduled():
                 self.schedules.declare()
         except BaseException:

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from mini_workflow import Context, ExecutionBlocked, LocalRuntime, workflow
+from mini_workflow import Context, ExecutionBlocked, LocalClient, LocalRuntime, workflow
 from mini_workflow.engine.engine import Engine
+from mini_workflow.engine.engine_role import EngineRole
 from mini_workflow.engine.runtime import Runtime
+from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
+from mini_workflow.stores.sqlite.leases import SQLiteLeases
+from mini_workflow.stores.wakeup_socket import WakeupSocket
 from mini_workflow.testing import EnvironmentState, WorkflowEnvironment
 from mini_workflow.workflow import REGISTRY
+from tests.unit.local import flows
 from tests.waiting import WAIT
 
 
@@ -87,3 +92,40 @@ def test_a_block_that_is_not_lifted_is_told(
             execution.result(WAIT)
         execution.resume()
         assert execution.result(WAIT) == "heard"
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (SQLiteLeases, "acquire"),
+        (SQLiteAgenda, "next_wake"),
+        (EngineRole, "start"),
+        (WakeupSocket, "notify"),
+        (WakeupSocket, "listen"),
+    ],
+)
+def test_an_opening_that_is_interrupted_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, path: Path, where: type, name: str
+) -> None:
+    """As by Ctrl-C in a notebook, which goes on: no lease, no thread, and no runtime without an owner."""
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(flows.waits_for_go, id="one")
+    before = set(threading.enumerate())
+    original = getattr(where, name)
+
+    def interrupted(*arguments: object) -> object:
+        monkeypatch.setattr(where, name, original)
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LocalRuntime(path)
+    assert set(threading.enumerate()) <= before
+    with LocalClient(path) as client:
+        assert client.owners() == []
+        client.start_execution(flows.answer, id="two")
+    with LocalRuntime(path) as runtime:
+        runtime.get_execution("one").signal("go")
+        runtime.get_execution("one").result(WAIT)
+        assert runtime.get_execution("two").result(WAIT) == 42

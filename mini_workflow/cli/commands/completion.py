@@ -9,7 +9,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from mini_workflow.cli.output import say
+from mini_workflow.cli.output import say_text
 from mini_workflow.cli.session import command
 from mini_workflow.errors import UsageError
 
@@ -30,7 +30,7 @@ def completion(ctx: click.Context, shell: str | None) -> None:
     if made is None or name not in SHELLS:
         raise UsageError(f"{name!r} is no shell that is known here: give {', '.join(SHELLS)}")
     root = ctx.find_root().command
-    say(made(root, {}, "mini-workflow", "_MINI_WORKFLOW_COMPLETE").source())
+    say_text(made(root, {}, "mini-workflow", "_MINI_WORKFLOW_COMPLETE").source())
 
 
 COMMANDS: Final = (completion,)

@@ -9,7 +9,7 @@ import click
 
 from mini_workflow.cli.arguments import handler_of, read_arguments, read_value
 from mini_workflow.cli.failures import NotDone
-from mini_workflow.cli.output import note, say, say_json, shown, to_json
+from mini_workflow.cli.output import note, say, say_json, say_text, shown, to_json
 from mini_workflow.cli.selection import Action, Selection, act, remark_request, selecting
 from mini_workflow.cli.session import (
     Session,
@@ -175,7 +175,7 @@ def _print_answer(execution_id: str, answer: Any, as_json: bool) -> None:
     if as_json:
         say_json({"id": execution_id, "answer": to_json(answer, "answer")})
     else:
-        say(shown(answer))
+        say_text(shown(answer))
 
 
 @command(

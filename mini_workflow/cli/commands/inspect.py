@@ -20,6 +20,7 @@ from mini_workflow.cli.output import (
     say_json,
     say_line_of_json,
     say_table,
+    say_text,
     styled,
 )
 from mini_workflow.cli.session import (
@@ -174,7 +175,7 @@ def metrics(session: Session, as_json: bool) -> None:
     if as_json:
         say_json({"executions": counted})
     else:
-        say(executions_text(counted))
+        say_text(executions_text(counted))
 
 
 @command(
@@ -341,6 +342,7 @@ def export(
                 recording = recording.decoded(execution.codec)
             file = place / f"{description.id}.json"
             plain = {**description_json(description), **recording.to_plain()}
+            file.touch(mode=0o600)  # it holds what the store keeps from others
             file.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
             written.append(str(file))
     if as_json:

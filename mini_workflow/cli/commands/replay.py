@@ -201,7 +201,7 @@ def _print_line(place: str) -> None:
     match = PLACE.fullmatch(place)
     line = linecache.getline(match[1], int(match[2])).rstrip() if match else ""
     if match and line:
-        say(f"    {match[2]}  {line}")
+        say(f"    {match[2]}  {line.expandtabs()}")
 
 
 def _plain(replayed: Replayed) -> dict[str, Any]:

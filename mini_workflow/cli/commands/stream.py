@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from mini_workflow.cli.output import note, say, say_line_of_json, shown, to_json
+from mini_workflow.cli.output import note, say_line_of_json, say_text, shown, to_json
 from mini_workflow.cli.session import (
     Session,
     command,
@@ -79,7 +79,7 @@ def _print(chunk: Chunk, as_json: bool) -> None:
         return
     if chunk.restarts:
         note(f"attempt {chunk.attempt} of task #{chunk.source} begins anew")
-    say(shown(chunk.value))
+    say_text(shown(chunk.value))
 
 
 COMMANDS: Final = (stream,)

@@ -91,6 +91,36 @@ class Checked:
         self.value *= 2
 
 
+class Celsius:
+    """The parts of a field that is a property."""
+
+    def read(self):
+        return self._degrees
+
+    def write(self, degrees):
+        if degrees < -273:
+            raise ValueError("it is not so cold")
+        self._degrees = degrees
+
+
+@dataclass
+class Weather(Celsius):
+    """Its field is a property, which was given to the class afterwards."""
+
+    degrees: float
+
+
+Weather.degrees = property(Celsius.read, Celsius.write)
+
+
+@dataclass
+class Climate(Celsius):
+    """Its field is a property, which dataclass takes for the default."""
+
+    degrees: float
+    degrees = property(Celsius.read, Celsius.write)  # noqa: PIE794
+
+
 @dataclass
 class Tagged(dict):
     """A dataclass with contents of its own."""

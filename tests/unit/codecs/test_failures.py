@@ -543,9 +543,20 @@ class Hostile(Exception):
         raise RuntimeError(name)
 
 
-def test_nothing_is_raised_whatever_the_exception():
-    failure = CODEC.encode_failure(Hostile())
-    assert failure.type.endswith(":Hostile")
+class Secretive(Exception):
+    @property
+    def __dict__(self):
+        raise RuntimeError("nobody's business")
+
+
+@pytest.mark.parametrize("kind", [Hostile, Secretive])
+def test_nothing_is_raised_whatever_the_exception(kind):
+    failure = CODEC.encode_failure(raised(kind("the text")))
+    assert failure.type.endswith(f":{kind.__name__}")
+    assert failure.message == "the text"
+    assert "in raised\n    raise error" in failure.traceback
+    assert failure.lineage[0] == failure.type
+    assert failure.lineage[1] == "builtins:Exception"
     assert isinstance(CODEC.decode_failure(stored(failure)), TaskError)
 
 

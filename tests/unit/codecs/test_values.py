@@ -137,6 +137,8 @@ VALUES = [
     samples.Page[str](items=["a"]),
     samples.Page(items=[(1,)]),
     samples.Measured(1.5),
+    samples.Weather(20.5),
+    samples.Climate(8.5),
     Account(owner=Customer(name="bob", age=3), balance=decimal.Decimal("1.5")),
     pathlib.PurePosixPath("/a/b"),
     pathlib.PureWindowsPath("c:/a"),

@@ -579,3 +579,28 @@ def asked_for(options: dict[str, Any]) -> Any:
     Context(Mock(tasks=tasks)).task(print, **options)
     (call,) = tasks.method_calls
     return call
+
+
+@pytest.mark.parametrize("given", [[], [[7]]])
+def test_a_default_that_can_change_is_each_runs_own(given: list[Any]) -> None:
+    """A replay in the same process would find what the run before has put into it."""
+
+    async def collects(
+        ctx: Context,
+        items: list[int] = [],  # noqa: B006 - as users write it
+        /,
+        *more: int,
+        seen: dict[str, int] = {},  # noqa: B006
+        **rest: int,
+    ) -> list[Any]:
+        items.append(await ctx.task(double, len(items)))
+        seen["items"] = len(items)
+        return [items, more, seen, rest]
+
+    handler = define(collects)
+    for _ in range(2):
+        driver = run(handler, *given)
+        expected = [7, 2] if given else [0]
+        assert driver.result() == [expected, (), {"items": len(expected)}, {}]
+        check_replays(driver)
+        given = [[7]] if given else []

@@ -1,10 +1,13 @@
 """Calls that cannot mean what they say are refused where they are written."""
 
+# ruff: noqa: PLW0108 - a lambda that calls a function is not that function
+
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -116,6 +119,100 @@ def test_a_task_that_assigns_a_captured_variable_is_refused() -> None:
     assert "'total' (nonlocal)" in refused(adds)
     assert "'total' (nonlocal)" in refused(adds_deeper)
     assert run(keeps_to_itself).result() == 1
+
+
+def noted(function: Callable[[], Any]) -> Callable[[], Any]:
+    @functools.wraps(function)
+    def wrapped() -> Any:
+        return function()
+
+    return wrapped
+
+
+def once(function: Callable[[], Any]) -> Callable[[], Any]:
+    """A decorator with a variable of its own, of which nobody else knows."""
+    result = None
+
+    @functools.wraps(function)
+    def wrapped() -> Any:
+        nonlocal result
+        if result is None:
+            result = function()
+        return result
+
+    return wrapped
+
+
+LOST_BY: dict[str, Callable[[Any, Callable[[], Any]], Any]] = {
+    "a call": lambda ctx, add: ctx.task(lambda: add()),
+    "a wrapper": lambda ctx, add: ctx.task(noted(add)),
+    "a partial": lambda ctx, add: ctx.task(functools.partial(add)),
+    "an argument": lambda ctx, add: ctx.task(lambda add: add(), add),
+    "a list": lambda ctx, add: ctx.task(lambda: [add][0]()),
+    "a keyword": lambda ctx, add: ctx.task(lambda *, add: add(), add=add),
+    "a default": lambda ctx, add: ctx.task(lambda add=add: add()),
+    "an inline task": lambda ctx, add: ctx.task(lambda: add(), inline=True),
+    "an item": lambda ctx, add: ctx.map(lambda add: add(), [add]),
+}
+
+
+@pytest.mark.parametrize("name", LOST_BY)
+@pytest.mark.parametrize("in_branch", [False, True])
+def test_what_a_task_would_assign_by_other_functions_is_refused(name: str, in_branch: bool) -> None:
+    async def adds(ctx: Context) -> Any:
+        total = 0
+
+        def add() -> None:
+            nonlocal total
+            total += 1
+
+        async def branch() -> Any:
+            return await LOST_BY[name](ctx, add)
+
+        await asyncio.gather(branch()) if in_branch else await branch()
+        return total
+
+    assert "'total' (nonlocal)" in refused(adds)
+
+
+def test_what_a_method_of_a_local_class_would_assign_is_refused() -> None:
+    async def adds(ctx: Context) -> Any:
+        total = 0
+
+        class Adder:
+            def add(self) -> None:
+                nonlocal total
+                total += 1
+
+        adder = Adder()
+        return await ctx.task(lambda: adder.add())
+
+    assert "'total' (nonlocal)" in refused(adds)
+
+
+def test_what_only_a_function_of_its_own_knows_may_be_assigned() -> None:
+    """A decorator or a factory has returned: nobody but the function has the variable."""
+
+    async def memoized(ctx: Context) -> list[int]:
+        def make_counter() -> Callable[[], int]:
+            total = 0
+
+            def count() -> int:
+                nonlocal total
+                total += 1
+                return total
+
+            return count
+
+        count = make_counter()
+
+        @once
+        def three() -> int:
+            return 3
+
+        return [await ctx.task(lambda: three()), await ctx.task(lambda: count() + count())]
+
+    assert run(memoized).result() == [3, 3]
 
 
 class Lazy:
