@@ -41,6 +41,7 @@ from mini_workflow.engine.turn_data import Delivery, Turn
 from mini_workflow.engine.undelivered import warn_of_late_signals, warn_of_nobody
 from mini_workflow.engine.watchdog import Watchdog
 from mini_workflow.errors import LeaseLost, MiniWorkflowError, RuntimeClosed, StoreError
+from mini_workflow.loop.running import hold_hooks, release_hooks
 from mini_workflow.ports import Found, Report, TaskOutcome, TaskRunner
 
 if TYPE_CHECKING:
@@ -274,20 +275,18 @@ class Engine:
         """
         batch, shared = Batch(requests, self._ports.store, found), found is not None
         # While this engine ends, executions that go on by themselves are left to the next one.
-        if not (shared or self._dispatcher.draining):
+        if self._awake and not (shared or self._dispatcher.draining):
             batch.awake = dict(islice(self._awake.items(), AT_ONCE))
-        for name, resume in batch.awake.items():
-            del self._awake[name]
-            batch.delivery(name).resume = resume
+        for name in batch.awake:
+            batch.delivery(name).resume = self._awake.pop(name)
+        hooks = hold_hooks() if len(requests) > 1 else None
         try:
             # Messages in the mailbox were sent before those that arrive now, perhaps by the same sender.
             kinds = frozenset(map(type, requests))
+            brought = not kinds <= {TaskOutcome} and any(map(brings_a_message, requests))
             if WakeUp in kinds:
                 self._mailbox_due = self._look_around(batch)
-            elif not shared and (
-                self._mailbox_due
-                or (kinds - {TaskOutcome} and any(map(brings_a_message, requests)))
-            ):
+            elif not shared and (self._mailbox_due or brought):
                 self._mailbox_due = self._takeover.read(batch)
             for request in requests:
                 if isinstance(request, TaskOutcome):
@@ -303,6 +302,9 @@ class Engine:
         except BaseException:
             self._discard(batch)
             raise
+        finally:
+            if hooks is not None:
+                release_hooks(hooks)
         return batch
 
     def _discard(self, batch: Batch) -> None:

@@ -30,7 +30,7 @@ from mini_workflow.loop.closing import close_waiting
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
-from mini_workflow.loop.running import Halt
+from mini_workflow.loop.running import HOLDS, Halt
 from mini_workflow.loop.source_line import user_line
 
 # These have an underscore, but are meant for authors of loops: asyncio.events lists them in __all__.
@@ -169,12 +169,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         Then `idle` is tried, which may make more ready. Stop early at a `fault` or the end of the
         workflow. Raises KeyboardInterrupt only; the run cannot go on after that.
         """
-        outer_hooks = None
+        holds = self._has_hooks or HOLDS.get()
+        outer_hooks = None if holds else sys.get_asyncgen_hooks()
         outer = self._outer if self._has_hooks else running_loop()
         outer_task = None if outer is None else _leave_task(outer)
         _set_running_loop(self)
         if not self._has_hooks:
-            outer_hooks = sys.get_asyncgen_hooks()
             sys.set_asyncgen_hooks(self._generator_begins, self._generator_abandoned)
         ready = self._ready
         self._repeated = None
