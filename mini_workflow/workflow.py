@@ -24,6 +24,7 @@ from typing import (
 
 from mini_workflow.core.limit import Limit, declare_for, wish_of
 from mini_workflow.core.start_options import BoundWorkflow
+from mini_workflow.core.validation import shown
 from mini_workflow.errors import (
     DuplicateWorkflow,
     InvalidArguments,
@@ -358,7 +359,7 @@ def _register(
         raise UsageError(f"changed_values={changed_values!r}: choose 'warn' or 'block'")
     if not isinstance(name, str) or NAME.fullmatch(name) is None:
         raise InvalidIdentifier(
-            f"{name!r} cannot name a workflow: use 1 to 100 letters, digits, '_', '-' and '.', "
+            f"{shown(name)} cannot name a workflow: use 1 to 100 letters, digits, '_', '-' and '.', "
             "beginning with a letter, a digit or '_'"
         )
     if name.startswith(BUILTIN):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, cast
 
+from mini_workflow.core.validation import shown
 from mini_workflow.errors import UsageError
 
 MAXIMUM_HEADER_NAME: Final = 64
@@ -62,7 +63,7 @@ def check_headers(headers: Any) -> dict[str, str] | None:
             or not _NAME.fullmatch(name)
         ):
             raise UsageError(
-                f"{name!r} cannot be the name of a header: use 1 to {MAXIMUM_HEADER_NAME} letters, "
+                f"{shown(name)} cannot be the name of a header: use 1 to {MAXIMUM_HEADER_NAME} letters, "
                 "digits and '_', '-', '.', ':', '@', beginning with a letter, a digit or '_'"
             )
         if not isinstance(value, str) or not (value.isprintable() or not value):

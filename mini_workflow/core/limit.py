@@ -142,7 +142,7 @@ def check_limit_name(name: object) -> None:
     ok = isinstance(name, str) and len(name) <= LONGEST_NAME
     if not ok or EXECUTION_ID.fullmatch(str(name)) is None or set(str(name)) & set(":@"):
         raise UsageError(
-            f"{name!r} cannot be the name of a limit: use 1 to {LONGEST_NAME} letters, digits and '_', "
+            f"{shown(name)} cannot be the name of a limit: use 1 to {LONGEST_NAME} letters, digits and '_', "
             "'-', '.', beginning with a letter, a digit or '_'"
         )
 
@@ -226,6 +226,6 @@ def check_declared(name: str, what: str) -> None:
     """Raise UsageError unless the code of this process declares a limit of that name."""
     if name not in _DECLARED:
         raise UsageError(
-            f"{what}: no limit {name!r} is declared: write Limit({name!r}, concurrency=...) at the top of "
-            "a module that is imported wherever the workflow runs"
+            f"{what}: no limit {shown(name)} is declared: write Limit({shown(name)}, concurrency=...) at "
+            "the top of a module that is imported wherever the workflow runs"
         )

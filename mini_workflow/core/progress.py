@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any, Final
 
 from mini_workflow.core.events import TaskCancelled, TaskCompleted, TaskFailed, TaskScheduled
+from mini_workflow.core.validation import shown
 from mini_workflow.errors import UsageError
 
 LONGEST: Final = 200
@@ -70,7 +71,9 @@ def text_of_progress(done: object, total: object, text: object) -> str:
         if type(value) not in (int, float) or not isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
             raise UsageError(f"ctx.progress({name}={value!r}): give a number of 0 or more")
     if not isinstance(text, str) or len(text) > LONGEST:
-        raise UsageError(f"ctx.progress({text!r}): give a text of at most {LONGEST} characters")
+        raise UsageError(
+            f"ctx.progress({shown(text)}): give a text of at most {LONGEST} characters"
+        )
     return _dump([done, total, text])
 
 

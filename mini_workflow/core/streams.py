@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from mini_workflow.core.records import record
+from mini_workflow.core.validation import shown
 from mini_workflow.errors import ChunkTooLarge, InvalidIdentifier, StreamFull
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check_stream(name: Any) -> None:
     """Raise InvalidIdentifier unless `name` can be the name of a stream."""
     if not isinstance(name, str) or STREAM_NAME.fullmatch(name) is None:
         raise InvalidIdentifier(
-            f"{name!r} cannot be the name of a stream: use 1 to 64 letters, digits and '_', '-', '.', "
+            f"{shown(name)} cannot be the name of a stream: use 1 to 64 letters, digits and '_', '-', '.', "
             "':', '@', beginning with a letter, a digit or '_'"
         )
 

@@ -8,7 +8,7 @@ from typing import Final, TypedDict
 
 from mini_workflow.core.records import replace
 from mini_workflow.core.tags import check_tags
-from mini_workflow.core.validation import check_id
+from mini_workflow.core.validation import check_id, shown
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import ORDERS, STATUSES, Head, Order, Page, Query, Status
 
@@ -51,7 +51,7 @@ def make_query(
     if status is not None and status not in STATUSES:
         raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
     if order not in ORDERS:
-        raise UsageError(f"order={order!r}: choose one of {', '.join(ORDERS)}")
+        raise UsageError(f"order={shown(order)}: choose one of {', '.join(ORDERS)}")
     if parent is not None:
         check_id(parent)
     if id_prefix is not None:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from mini_workflow import AWSRuntime, SettingMissing, UsageError
-from mini_workflow.errors import StoreCorrupt
+from mini_workflow.errors import StoreCorrupt, StoreUnavailable
 from mini_workflow.ports import Commit
 from mini_workflow.ports.queue import NO_EFFECTS, NO_WAKEUPS
-from mini_workflow.settings import TABLE_NAME
+from mini_workflow.settings import TABLE_NAME, TABLE_ORDER
 from mini_workflow.stores.aws.limits import SEAL_OVER
 from mini_workflow.stores.cached import Deleted
 from mini_workflow.stores.dynamodb.registers import INLINE_UP_TO, MARKED_FOR
+from mini_workflow.stores.dynamodb.table import TRIES, Table
 from mini_workflow.stores.s3.execution_object import ExecutionObject
 from mini_workflow.stores.s3.object_store import ObjectStore
 from mini_workflow.testing.contracts.backend import creation
@@ -92,6 +93,56 @@ def test_turns_that_are_gone_are_missed(world: World, histories: ObjectStore) ->
     del world.services.tables.items[KEY, f"{1:012}"]
     with pytest.raises(StoreCorrupt, match=r"turns of execution 'a' before 0+4 are gone"):
         histories.read("a")
+
+
+def test_who_reads_while_it_is_deleted_finds_no_damage(
+    world: World, histories: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large turn is an object, which is gone by the time at which it is read."""
+    large = '{"x":"' + "x" * INLINE_UP_TO + '"}'
+    document = add(histories, create(histories), large)
+    bucket, left = world.client._parts.bucket, [True]
+    get = bucket.get
+
+    def get_later(key: str, *args: Any) -> Any:
+        if "/segments/a/" in f"/{key}" and left.pop():
+            monkeypatch.undo()
+            assert histories.delete("a", document, 5)
+        return get(key, *args)
+
+    monkeypatch.setattr(bucket, "get", get_later)
+    assert isinstance(histories.read("a"), Deleted)
+    assert left == []
+
+
+def test_items_that_the_table_leaves_are_deleted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With growing pauses between, and not for ever."""
+    asked: list[list[str]] = []
+    pauses: list[float] = []
+
+    class Busy:
+        takes = 1
+
+        def get(self, _: str) -> Any:
+            return self
+
+        def batch_write_item(self, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - as in boto3
+            entries = RequestItems["t"]
+            asked.append([one["DeleteRequest"]["Key"][TABLE_ORDER]["S"] for one in entries])
+            return {
+                "UnprocessedItems": {"t": entries[self.takes :]} if entries[self.takes :] else {}
+            }
+
+    busy: Any = Busy()
+    table = Table(busy, lambda: "t", sleep=pauses.append)
+    table.delete("key", ["1", "2", "3"])
+    assert asked == [["1", "2", "3"], ["2", "3"], ["3"]]
+    assert len(pauses) == 2
+    assert all(0 < pause <= 1 for pause in pauses)
+    busy.takes = 0
+    with pytest.raises(StoreUnavailable, match="more writes than it takes"):
+        table.delete("key", ["1"])
+    assert len(asked) == 3 + TRIES
 
 
 def test_one_of_two_writers_wins_each_turn(histories: ObjectStore) -> None:

@@ -12,6 +12,7 @@ from mini_workflow.context import Context
 from mini_workflow.errors import ExecutionNotFound, InvalidIdentifier, UsageError
 from mini_workflow.testing import WorkflowEnvironment
 from mini_workflow.workflow import workflow
+from tests.laws.driver import run
 from tests.waiting import WAIT
 
 GOOD = ["a", "A-1", "order:2026-01-01", "_x", "user@example.test", "v1.2.3", "0", "x" * 100]
@@ -112,3 +113,28 @@ def _close_shared() -> Any:
 def test_law_16_bad_filters(options: dict[str, Any]) -> None:
     with WorkflowEnvironment() as environment, pytest.raises(UsageError):
         environment.list_executions(**options)
+
+
+LONG = "x" * 100_000
+REFUSED: dict[str, Any] = {
+    "progress": lambda ctx: ctx.progress(1, 2, LONG),
+    "stream": lambda ctx: ctx.stream(LONG),
+    "limit": lambda ctx: ctx.task(len, "", limit=LONG),
+    "header": lambda ctx: ctx.child(law_16, id="child", headers={LONG: "1"}),
+    "tag": lambda ctx: ctx.set_tags({LONG: "1"}),
+    "id": lambda ctx: ctx.child(law_16, id=LONG),
+    "workflow": lambda _: workflow(LONG)(law_16.handler),
+    "signal": lambda ctx: ctx.on_signal(LONG, print),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_law_16_an_error_does_not_repeat_a_name_without_end(name: str) -> None:
+    """Law 16: it is logged and stored with the failure of the execution."""
+
+    async def refused(ctx: Context) -> int:
+        with pytest.raises(UsageError) as caught:
+            REFUSED[name](ctx)
+        return len(str(caught.value))
+
+    assert run(refused).result() < 1_000

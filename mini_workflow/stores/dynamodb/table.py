@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from mini_workflow.core.records import frozen
+from mini_workflow.errors import StoreUnavailable
 from mini_workflow.settings import TABLE_EXPIRES as EXPIRES
 from mini_workflow.settings import TABLE_KEY as KEY
 from mini_workflow.settings import TABLE_ORDER as ORDER
@@ -14,6 +17,10 @@ from mini_workflow.stores.aws.clients import Clients, code_of, translate_errors
 
 DELETED_AT_ONCE: Final = 25
 """Items that one call deletes (DynamoDB API Reference, BatchWriteItem)."""
+
+TRIES: Final = 10
+"""How often a call that deletes items may delete none of them, while the table gets more writes than it
+takes. The pauses between grow from about 50 ms to a second. Our own bound."""
 
 _TAKEN: Final = "ConditionalCheckFailedException"
 
@@ -35,7 +42,14 @@ class Table:
     Every method raises StoreUnavailable if a call of DynamoDB fails.
     """
 
-    def __init__(self, clients: Clients, name: Callable[[], str], prefix: str = "") -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        name: Callable[[], str],
+        prefix: str = "",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._clients = clients
         self._name = name
         self._prefix = prefix
@@ -84,12 +98,21 @@ class Table:
     def delete(self, key: str, orders: Sequence[str]) -> None:
         """Delete items. Harmless if there are none."""
         keys = [{KEY: {"S": self._prefix + key}, ORDER: {"S": order}} for order in orders]
+        tries = 0
         while keys:
             entries = [{"DeleteRequest": {"Key": one}} for one in keys[:DELETED_AT_ONCE]]
             with self._doing("deleting", key):
                 answer = self._dynamodb.batch_write_item(RequestItems={self._name(): entries})
             left = answer.get("UnprocessedItems", {}).get(self._name(), [])
             keys = [one["DeleteRequest"]["Key"] for one in left] + keys[DELETED_AT_ONCE:]
+            tries = tries + 1 if len(left) == len(entries) else 0
+            if tries == TRIES:
+                raise StoreUnavailable(
+                    f"deleting {self._prefix + key!r} in table {self._name()!r}: DynamoDB has left all "
+                    f"items {TRIES} times, since the table gets more writes than it takes: try again"
+                )
+            if left:
+                self._sleep(random.uniform(0.5, 1) * min(1.0, 0.06 * 2**tries))
 
     @property
     def _dynamodb(self) -> Any:

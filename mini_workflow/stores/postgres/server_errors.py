@@ -49,6 +49,21 @@ _REMEDIES: Final = {
 }
 _REMEDIES["42P01"] = _REMEDIES["42883"] = _REMEDIES["3F000"]
 
+_ADDRESS: Final = (
+    "; the server has answered: correct the address, or have its administrator allow this user"
+)
+_REFUSED: Final = {
+    "too many": _REMEDIES["53300"],
+    "connection slots are reserved": _REMEDIES["53300"],
+    "does not exist": _ADDRESS,
+    "authentication failed": _ADDRESS,
+    "pg_hba.conf": _ADDRESS,
+    "permission denied": _ADDRESS,
+    "not permitted to log in": _ADDRESS,
+    "the database system is": "; try again in a moment",
+}
+"""The remedies by what the server says when it refuses a connection, for which the driver has no SQLSTATE."""
+
 
 def translated(error: psycopg.Error, place: str) -> StoreError:
     """Return the library's error for an error at a place, with what to do about it."""
@@ -73,6 +88,10 @@ def translated(error: psycopg.Error, place: str) -> StoreError:
     if isinstance(error, psycopg.DataError):
         return StoreRefused(text)
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        if not state and "FATAL:" in text:
+            for words, remedy in _REFUSED.items():
+                if words in text.rpartition("FATAL:")[2]:
+                    return StoreUnavailable(f"{text}{remedy}")
         return StoreUnavailable(f"{text}; check that the server runs and can be reached")
     return StoreError(text)
 

@@ -206,3 +206,29 @@ def test_what_the_server_says_is_not_lost(postgres: PostgresServer, schema: str)
     with pytest.raises(StoreError, match=r": a\. b\. c$"):
         connection.once(raised)
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("CONNECTION LIMIT 0", r"too many connections.*raise max_connections"),
+        ("NOLOGIN", r"not permitted to log in.*correct the address"),
+    ],
+)
+def test_a_server_that_refuses_a_connection(
+    option: str, says: str, postgres: PostgresServer, schema: str
+) -> None:
+    """It runs, and says why: the driver has no code for that."""
+    url = as_user(postgres, schema)
+    postgres.ask(f"ALTER ROLE r{schema} NOSUPERUSER {option}")
+    with pytest.raises(StoreUnavailable, match=says):
+        PostgresRuntime(url, schema=schema)
+
+
+def test_an_address_of_something_that_is_not_there(postgres: PostgresServer, schema: str) -> None:
+    for url in (
+        postgres.url.replace("/postgres?", f"/{schema}?"),
+        postgres.url.replace("postgres@", f"{schema}@"),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"does not exist; .*correct the address"):
+            PostgresRuntime(url, schema=schema)
