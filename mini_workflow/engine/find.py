@@ -11,6 +11,7 @@ from mini_workflow.core.tags import check_tags
 from mini_workflow.core.validation import check_id, shown
 from mini_workflow.errors import UsageError
 from mini_workflow.ports import ORDERS, STATUSES, Head, Order, Page, Query, Status
+from mini_workflow.workflow import NAME
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,7 +50,9 @@ def make_query(
 ) -> Query:
     """Return the query of these filters. Raises UsageError, or InvalidIdentifier for a parent or a prefix."""
     if status is not None and status not in STATUSES:
-        raise UsageError(f"status={status!r}: choose one of {', '.join(STATUSES)}")
+        raise UsageError(f"status={shown(status)}: choose one of {', '.join(STATUSES)}")
+    if workflow is not None and NAME.fullmatch(workflow) is None:
+        raise UsageError(f"workflow={shown(workflow)}: no workflow can have that name")
     if order not in ORDERS:
         raise UsageError(f"order={shown(order)}: choose one of {', '.join(ORDERS)}")
     if parent is not None:

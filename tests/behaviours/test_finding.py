@@ -151,6 +151,9 @@ def test_80_wrong_tags_and_filters_are_refused(runtime: Stage) -> None:
         runtime.list_executions(started_after=datetime(2026, 1, 1))
     with pytest.raises(UsageError, match="choose one of"):
         runtime.list_executions(order="newest")
+    for name in ("half \ud800", "", "n" * 300_000):
+        with pytest.raises(UsageError, match=r"workflow='.{0,500}: no workflow can have that name"):
+            runtime.list_executions(workflow=name)
     assert runtime.list_executions() == []
     full = {f"t{number}": "x" for number in range(MAXIMUM_TAGS)}
     with pytest.raises(UsageError, match=f"at most {MAXIMUM_TAGS}"):
