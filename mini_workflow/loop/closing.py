@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from gc import get_referents
+from gc import get_referents, is_finalized
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any, Final, cast
 
@@ -41,6 +41,23 @@ def close_waiting(coroutine: Any) -> None:
                     waiting_line(coroutine),
                 )
                 return
+
+
+def is_abandoned(coroutine: Any) -> bool:
+    """Return whether the garbage collector closes a coroutine that nobody runs, or what it awaits. It begins
+    with any of them, so that the first one may have ended already.
+    """
+    if is_finalized(coroutine):
+        return True
+    waits = coroutine
+    while waits is not None:
+        if getattr(waits, "cr_running", False):
+            return True
+        generator = _generator_of(waits)
+        if generator is not None and generator.ag_running:
+            return True
+        waits = _awaited_by(waits)
+    return False
 
 
 async def _sample() -> AsyncGenerator[None, None]:

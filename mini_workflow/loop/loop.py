@@ -26,7 +26,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop import ordered, sandbox
-from mini_workflow.loop.closing import close_waiting
+from mini_workflow.loop.closing import close_waiting, is_abandoned
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
@@ -442,10 +442,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             f"{user_line()}"
         )
 
-    def _refuse_others(self) -> NoReturn:
+    def _refuse_others(self) -> None:
         """Refuse what code of no workflow, or of another one, does to an object for which this code waits. It
         is done already in part, so that neither can go on: both have a `fault`.
+
+        Not so what this code does itself as it ends, where nobody has closed it but the garbage collector.
         """
+        if any(is_abandoned(task.get_coro()) for task in self.tasks):
+            return
         self.fault = NotAllowedInWorkflow(
             f"{_SHARED} cannot wake a workflow; {_UNSHARED}{user_line()}"
         )

@@ -86,6 +86,48 @@ def test_law_08_finally_blocks_cannot_start_anything() -> None:
         reached.clear()
 
 
+@pytest.mark.parametrize("where", ["in a workflow", "outside"])
+@pytest.mark.parametrize("waits_in", ["coroutine", "generator", "task"])
+def test_law_08_a_run_that_nobody_has_closed_ends_wherever_it_is_collected(
+    waits_in: str, where: str
+) -> None:
+    """Law 8: what its code does to its own objects then is not taken for the work of others."""
+    ended: list[str] = []
+
+    async def wait(queue: asyncio.Queue[None]) -> None:
+        try:
+            await queue.get()
+        finally:
+            ended.append(waits_in)
+
+    async def generated(queue: asyncio.Queue[None]) -> AsyncIterator[None]:
+        await wait(queue)
+        yield
+
+    async def workflow(ctx: Context) -> None:
+        queue: asyncio.Queue[None] = asyncio.Queue()
+        ctx.on_signal("other", lambda _: None)
+        if waits_in == "generator":
+            async for _ in generated(queue):
+                pass
+        elif waits_in == "task":
+            await asyncio.create_task(wait(queue))
+        else:
+            await wait(queue)
+
+    async def collects(ctx: Context) -> str:
+        gc.collect()
+        return "done"
+
+    driver = Driver(workflow)
+    assert (driver.run is not None, ended) == (True, [])
+    driver.run = None
+    if where == "outside":
+        gc.collect()
+    assert run(collects).result() == "done"
+    assert ended == [waits_in]
+
+
 def test_law_08_the_guard_holds_while_code_is_dropped() -> None:
     """Law 8: a finally block cannot sleep or open a connection either."""
     errors: list[str] = []
