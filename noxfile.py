@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nox
 
@@ -64,25 +67,36 @@ def test(session: nox.Session, python: str) -> None:
         if python != list(PYTHONS)[-1]:
             scope = [f"tests/{name}" for name in BETWEEN]
             scope += ["-m", "not aws and not local and not postgres"]
-    session.run(
-        *(str(interpreter), "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8"),
-        "--dist=worksteal",  # neighbours share what a module or a folder starts, such as a server
-        *(*scope, *session.posargs),
-        env={"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {}) | _in_memory(),
-        external=True,
-    )
+    variables = {"LEFT_OUT": "record"} | ({"SWEEP": "less"} if scope else {})
+    with _in_memory() as folder:
+        session.run(
+            *(str(interpreter), "-m", "pytest", "--numprocesses=auto", "--maxprocesses=8"),
+            "--dist=worksteal",  # neighbours share what a module or a folder starts, such as a server
+            *(*scope, *session.posargs),
+            env=variables | ({"PYTEST_DEBUG_TEMPROOT": folder} if folder else {}),
+            external=True,
+        )
 
 
-def _in_memory() -> dict[str, str]:
-    """Have pytest make its temporary folders in memory, where there is room: thousands of tests open a file
-    of their own, and wait for the disk. What is written to it, and when, is counted all the same.
+@contextmanager
+def _in_memory() -> Iterator[str]:
+    """Make a folder in memory for the temporary files of tests, where there is room.
+
+    Thousands of tests open a file of their own, and wait for the disk. What is written to it, and when, is
+    counted all the same.
     """
-    folder = Path("/dev/shm")
-    if "PYTEST_DEBUG_TEMPROOT" in os.environ or not os.access(folder, os.W_OK):
-        return {}
-    found = os.statvfs(folder)
-    is_small = found.f_bavail * found.f_frsize < ROOM
-    return {} if is_small or found.f_flag & os.ST_NOEXEC else {"PYTEST_DEBUG_TEMPROOT": str(folder)}
+    memory = Path("/dev/shm")
+    if "PYTEST_DEBUG_TEMPROOT" in os.environ or not os.access(memory, os.W_OK):
+        yield ""
+        return
+    found = os.statvfs(memory)
+    if found.f_bavail * found.f_frsize < ROOM or found.f_flag & os.ST_NOEXEC:
+        yield ""
+        return
+    with TemporaryDirectory(
+        dir=memory, prefix="mini-workflow-", ignore_cleanup_errors=True
+    ) as folder:
+        yield folder
 
 
 @nox.session

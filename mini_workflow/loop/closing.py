@@ -43,7 +43,7 @@ def close_waiting(coroutine: Any) -> None:
                 return
 
 
-def is_abandoned(coroutine: Any) -> bool:
+def is_closing(coroutine: Any) -> bool:
     """Return whether the garbage collector closes a coroutine that nobody runs, or what it awaits. It begins
     with any of them, so that the first one may have ended already.
     """

@@ -26,7 +26,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.loop import ordered, sandbox
-from mini_workflow.loop.closing import close_waiting, is_abandoned
+from mini_workflow.loop.closing import close_waiting, is_closing
 from mini_workflow.loop.generators import OpenGenerators
 from mini_workflow.loop.handles import Handle, TimerHandle, Timers
 from mini_workflow.loop.ordered import WorkflowFuture, WorkflowTask, hash_base, silence, unseen
@@ -448,7 +448,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
         Not so what this code does itself as it ends, where nobody has closed it but the garbage collector.
         """
-        if any(is_abandoned(task.get_coro()) for task in self.tasks):
+        if any(is_closing(task.get_coro()) for task in self.tasks):
             return
         self.fault = NotAllowedInWorkflow(
             f"{_SHARED} cannot wake a workflow; {_UNSHARED}{user_line()}"
