@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Final
 
 from mini_workflow.core import events, wire
@@ -182,7 +183,7 @@ class Takeover:
         Messages for a promise that is not open are `refused`, so that the sender can be told.
         """
         name = delivery.execution_id
-        bodies = [RESUME] if delivery.resume else []
+        left = [(RESUME, posting_key(RESUME))] if delivery.resume else []
         resets = any(isinstance(m, _OF_CLOSED) for m in delivery.messages)
         for message in delivery.messages:
             if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
@@ -190,15 +191,16 @@ class Takeover:
             if isinstance(message, ABOUT_PROMISES) and not self._is_open(name, message):
                 delivery.refused = [*delivery.refused, message]
             else:
-                bodies.append(wire.encode(to_forward(message)))
-        if not bodies:
+                body = wire.encode(to_forward(message))
+                left.append((body, posting_key(body, message)))
+        if not left:
             return
         head = self._ports.store.head(name)
         if head is None or (head.closed_at is not None and not resets):
             return
         try:
-            for body in bodies:
-                self._ports.mailbox.post(name, body, body)
+            for body, key in left:
+                self._ports.mailbox.post(name, body, key)
         except ExecutionNotFound:
             return  # another owner has deleted it meanwhile
         delivery.forwarded = head
@@ -223,6 +225,15 @@ def to_forward(message: Sent) -> Sent:
     if isinstance(message, events.UpdateRequested):
         return replace(message, forwarded=True)
     return message
+
+
+def posting_key(body: str, message: Sent | None = None) -> str:
+    """Return the key by which a mailbox takes a message once; None is a resume. Pauses and resumes have no
+    ids, and each has a key of its own: the other may have come since an equal one.
+    """
+    if message is None or isinstance(message, events.PauseRequested):
+        return f"{body} {token_hex(8)}"
+    return body
 
 
 class LeaseRenewal:

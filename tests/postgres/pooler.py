@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.left_out import left_out
-from tests.postgres.server import NOBODY, PostgresServer, end_with_parent, wait_for_answer
+from tests.postgres.server import NOBODY, PostgresServer, start_program, wait_for_answer
 from tests.waiting import WAIT
 
 _CONFIGURATION: Final = """\
@@ -60,13 +59,7 @@ class Pooler:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(
-            self._command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one call
-            **self._user,
-        )
+        self._process = start_program(self._command, self._user)
         wait_for_answer(self.url, self._process)
 
     def schema(self) -> str:

@@ -58,14 +58,16 @@ def programs() -> Iterator[Path]:
 
 
 def wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until what has been started answers. Raises what connecting raises, once it has ended."""
+    """Wait until what has been started answers. Raises OSError once it has ended."""
     ends = time.monotonic() + WAIT
     while True:
         try:
             psycopg.connect(url).close()
             return
         except psycopg.OperationalError:
-            if time.monotonic() > ends or process.poll() is not None:
+            if process.poll() is not None:
+                raise OSError(f"{process.args} has ended with {process.returncode}") from None
+            if time.monotonic() > ends:
                 raise
             time.sleep(0.02)
 
@@ -159,14 +161,7 @@ class PostgresServer:
         """Start it, and wait until it answers."""
         settings = [part for one in self._settings for part in ("-c", one)]
         command = [self._bin / "postgres", "-D", self._data, "-k", self.folder, *settings]
-        self._process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=end_with_parent(),  # noqa: PLW1509 - one call
-            **self._user,
-        )
+        self._process = start_program(command, self._user, cwd=self.folder)
         wait_for_answer(self.url, self._process)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -198,6 +193,31 @@ class PostgresServer:
         )
         if done.returncode != 0:
             raise OSError(f"{program}: {done.stderr}")
+
+
+def start_program(
+    command: Sequence[str | Path], user: dict[str, Any], cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server that ends with this process, as another user if one is given.
+
+    By way of setpriv, where that is: Python forks for a function or another user, and a library that has
+    threads of its own, such as gRPC, may end the copy before it becomes the program.
+    """
+    setpriv = shutil.which("setpriv")
+    options: dict[str, Any] = {
+        "cwd": cwd,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    ends = end_with_parent()
+    if setpriv is None:
+        return subprocess.Popen(command, preexec_fn=ends, **user, **options)  # noqa: PLW1509 - one call
+    words = [setpriv]
+    if ends is not None:
+        words.append("--pdeathsig=QUIT")
+    if user:
+        words += [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    return subprocess.Popen([*words, *command], **options)
 
 
 def end_with_parent() -> Callable[[], None] | None:
