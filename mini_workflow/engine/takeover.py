@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from secrets import token_hex
 from typing import Final
 
 from mini_workflow.core import events, wire
@@ -183,7 +183,7 @@ class Takeover:
         Messages for a promise that is not open are `refused`, so that the sender can be told.
         """
         name = delivery.execution_id
-        left = [(RESUME, posting_key(RESUME))] if delivery.resume else []
+        left = [(RESUME, mailbox_key(RESUME))] if delivery.resume else []
         resets = any(isinstance(m, _OF_CLOSED) for m in delivery.messages)
         for message in delivery.messages:
             if isinstance(message, (events.Tick, *ABOUT_ATTEMPTS)):
@@ -192,7 +192,7 @@ class Takeover:
                 delivery.refused = [*delivery.refused, message]
             else:
                 body = wire.encode(to_forward(message))
-                left.append((body, posting_key(body, message)))
+                left.append((body, mailbox_key(body, message)))
         if not left:
             return
         head = self._ports.store.head(name)
@@ -227,12 +227,12 @@ def to_forward(message: Sent) -> Sent:
     return message
 
 
-def posting_key(body: str, message: Sent | None = None) -> str:
+def mailbox_key(body: str, message: Sent | None = None) -> str:
     """Return the key by which a mailbox takes a message once; None is a resume. Pauses and resumes have no
     ids, and each has a key of its own: the other may have come since an equal one.
     """
     if message is None or isinstance(message, events.PauseRequested):
-        return f"{body} {token_hex(8)}"
+        return f"{body} {os.urandom(8).hex()}"
     return body
 
 

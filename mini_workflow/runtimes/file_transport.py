@@ -55,7 +55,7 @@ from mini_workflow.engine.requests import (
     Update,
 )
 from mini_workflow.engine.runs import first_event, first_head
-from mini_workflow.engine.takeover import RESUME, posting_key, to_forward
+from mini_workflow.engine.takeover import RESUME, mailbox_key, to_forward
 from mini_workflow.engine.transport import (
     LONGEST_PAUSE,
     CheckedStore,
@@ -419,7 +419,7 @@ class FileTransport:
 
     def _resume(self, request: Resume) -> Head:
         head = self._open(request.execution_id)
-        self._backend.mailbox.post(request.execution_id, RESUME, posting_key(RESUME))
+        self._backend.mailbox.post(request.execution_id, RESUME, mailbox_key(RESUME))
         self._notify()
         return head
 
@@ -466,7 +466,7 @@ class FileTransport:
 
     def _leave(self, execution_id: str, message: Any) -> None:
         body = wire.encode(to_forward(message))
-        self._backend.mailbox.post(execution_id, body, posting_key(body, message))
+        self._backend.mailbox.post(execution_id, body, mailbox_key(body, message))
 
     def _notify(self) -> None:
         if not self._wakes_holders:
