@@ -49,15 +49,11 @@ def is_closing(coroutine: Any) -> bool:
     """
     if is_finalized(coroutine):
         return True
-    waits = coroutine
-    while waits is not None:
-        if getattr(waits, "cr_running", False):
-            return True
-        generator = _generator_of(waits)
-        if generator is not None and generator.ag_running:
-            return True
-        waits = _awaited_by(waits)
-    return False
+    inner = _innermost(coroutine)
+    if isinstance(inner, CoroutineType):
+        return inner.cr_running
+    # A generator counts as running also while it waits, but only one that waits awaits something.
+    return inner is not None and _awaited_by(inner) is None
 
 
 async def _sample() -> AsyncGenerator[None, None]:

@@ -16,7 +16,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -230,6 +230,29 @@ def test_law_06_code_of_others_wakes_no_workflow(name: str, by: str) -> None:
             events.ExecutionStarted,
             events.SignalReceived,
         ]
+
+
+def test_law_06_code_of_others_wakes_no_workflow_that_waits_in_a_generator() -> None:
+    """Law 6: a generator that waits is not taken for one that is closed."""
+    shared = Shared()
+
+    async def generated() -> AsyncIterator[None]:
+        await shared.wait()
+        yield
+
+    @workflow("waits-in-a-generator")
+    async def waits(ctx: Context) -> None:
+        ctx.on_signal("look", lambda _: None)
+        async for _ in generated():
+            return
+
+    with WorkflowEnvironment() as env:
+        waiting = env.start_execution(waits, id="waiting")
+        with pytest.raises(NotAllowedInWorkflow, match="cannot wake a workflow"):
+            shared.event.set()
+        waiting.signal("look")
+        with pytest.raises(ExecutionBlocked, match="make one in each workflow function"):
+            waiting.result()
 
 
 def test_law_06_a_lock_of_a_module_blocks_whoever_waits_for_it() -> None:
