@@ -21,6 +21,7 @@ from mini_workflow import (
 from mini_workflow.core import events
 from mini_workflow.engine.client import Client
 from mini_workflow.engine.runtime import Runtime
+from tests.pausing import ask_in_turns
 from tests.unit.local import flows
 from tests.unit.local.child import Child
 from tests.waiting import WAIT, eventually
@@ -270,11 +271,7 @@ def test_a_client_asks_to_pause_and_to_resume_while_nobody_runs_it(
     monkeypatch.setattr(client._transport, "now", lambda: now)
     with client:
         goes, stays = [client.start_execution(flows.waits_for_go, id=name) for name in ("a", "b")]
-        for _ in range(2):
-            goes.pause()
-            goes.resume()
-            stays.resume()
-            stays.pause()
+        ask_in_turns(goes, stays)
         for execution in (goes, stays):
             execution.signal("go")
         with opened():

@@ -25,6 +25,7 @@ from mini_workflow.stores.cached import CachedStore
 from mini_workflow.testing.clock import ManualClock
 from mini_workflow.workflow import Registry, Workflow
 from tests.contracts.queue_cases import Death, UnsafeDispatch, UnsafeDocuments
+from tests.pausing import ask_in_turns
 from tests.runtime_fixtures import in_thread
 from tests.waiting import WAIT, eventually
 
@@ -239,11 +240,7 @@ def test_what_was_asked_last_counts(life: Make) -> None:
     one = life(waits)
     goes, stays = [one.runtime.start_execution("waits", id=name) for name in ("goes", "stays")]
     one.run()
-    for _ in range(2):
-        goes.pause()
-        goes.resume()
-        stays.resume()
-        stays.pause()
+    ask_in_turns(goes, stays)
     for execution in (goes, stays):
         execution.signal("word", "go")
     one.run()
