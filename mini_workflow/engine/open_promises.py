@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from mini_workflow.class_names import name_of
 from mini_workflow.core import events, wire
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.duplicates import admit
@@ -19,9 +20,6 @@ from mini_workflow.ports import Stored
 
 ToPromise = events.PromiseCompleted | events.PromiseFailed | events.PromiseHeartbeat
 """The messages to a promise."""
-
-_TOO_LARGE: Final = f"{ValueTooLarge.__module__}:{ValueTooLarge.__qualname__}"
-"""The recorded name of the class by which a codec replaces an exception that is too large."""
 
 LONGEST_DETAILS: Final = 4096
 """Bytes of the details of a heartbeat when they are encoded: they are written with each heartbeat, and read
@@ -92,7 +90,8 @@ def failure_of(
     error = reason_of(why)
     execution_id, seq, secret = read_token(token)
     failure = codec.for_execution(execution_id).encode_failure(error)
-    if failure.type == _TOO_LARGE and not isinstance(error, ValueTooLarge):
+    # The codec replaces an exception that is too large.
+    if failure.type == name_of(ValueTooLarge) and not isinstance(error, ValueTooLarge):
         raise ValueTooLarge(failure.message, path="failure of the promise")
     return execution_id, events.PromiseFailed(now, seq, failure, secret, by)
 
