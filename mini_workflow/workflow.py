@@ -294,7 +294,6 @@ def workflow(
 def workflow(
     name: str | None = None,
     handler: None = None,
-    /,
     *,
     changed_values: ChangedValues = "warn",
     schedule: ScheduleOptions | None = None,
@@ -305,7 +304,6 @@ def workflow(
 def workflow(
     name: Any = None,
     handler: Any = None,
-    /,
     *,
     changed_values: ChangedValues = "warn",
     schedule: ScheduleOptions | None = None,

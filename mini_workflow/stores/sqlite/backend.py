@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from mini_workflow.errors import StoreUnavailable
@@ -16,7 +15,13 @@ from mini_workflow.stores.sqlite.connection import Connection, Synchronous, Writ
 from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
-from mini_workflow.stores.sqlite.schema import check_version, inspect, make_private, upgrade
+from mini_workflow.stores.sqlite.schema import (
+    check_version,
+    inspect,
+    make_private,
+    path_of,
+    upgrade,
+)
 from mini_workflow.stores.sqlite.shared_tasks import SQLiteSharedTasks
 from mini_workflow.stores.sqlite.store import SQLiteStore
 from mini_workflow.stores.sqlite.streams import SQLiteStreams
@@ -45,6 +50,7 @@ class SQLiteBackend:
         keep_runs: whether the events of earlier runs are kept.
 
     Raises:
+        UsageError: the path is none: an address of a database, or not text.
         StoreUnavailable: the file or its directory cannot be read and written, or is locked.
         StoreCorrupt: the file is not a store of this library, or is damaged.
         StoreTooNew: a newer version of this library wrote it.
@@ -63,9 +69,10 @@ class SQLiteBackend:
         read_only: bool = False,
         keep_runs: bool = True,
     ) -> None:
-        inspect(Path(path), read_only=read_only)
+        found = path_of(path)
+        inspect(found, read_only=read_only)
         # A later change of the working directory must not change which file is meant.
-        self.path = Path(path).absolute()
+        self.path = found.absolute()
         writers = WriteLock()
         connect = partial(
             Connection,

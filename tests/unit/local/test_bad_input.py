@@ -88,6 +88,13 @@ class TestIds:
 
 
 class TestWorkflows:
+    def test_the_name_by_its_keyword(self) -> None:
+        @workflow(name="local.by-keyword")
+        async def named(ctx: Context) -> None:
+            pass
+
+        assert named.name == "local.by-keyword"
+
     def test_two_of_one_name(self) -> None:
         with pytest.raises(DuplicateWorkflow, match=r"'local\.answer'.*flows\.py.*test_bad"):
 

@@ -146,6 +146,33 @@ def test_a_store_in_memory_is_another_backend(open_store: Open):
         open_store(path=":memory:")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (b"state.db", "b'state.db' is no path of a file: give a str"),
+        (5, "5 is no path of a file"),
+        (None, "None is no path of a file"),
+        ("a\0b", "has a null character"),
+        ("file:state.db?mode=ro", "'file:' begins an address.*by its path"),
+        ("sqlite:state.db", "'sqlite:' begins an address"),
+        ("sqlite:///state.db", "'sqlite://' begins an address"),
+        ("postgresql://host/shop", "takes PostgresRuntime"),
+    ],
+)
+def test_what_is_no_path(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch, given: Any, told: str
+):
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(UsageError, match=told):
+        open_store(path=given)
+    assert contents(path.parent) == {}
+
+
+def test_a_device(open_store: Open):
+    with pytest.raises(StoreUnavailable, match="/dev/null: it is no regular file; name another"):
+        open_store(path="/dev/null")
+
+
 def test_a_missing_directory(path: Path, open_store: Open):
     missing = path.parent / "missing"
     with pytest.raises(StoreUnavailable, match=rf"{missing}; create it"):
