@@ -98,7 +98,7 @@ def attributes_state(error: BaseException, encode: Recurse) -> dict[str, Any]:
         if name in NOT_STATE:
             continue
         try:
-            attributes[name] = encode(value)
+            attributes[name] = encode(_readable(value) if name == "__notes__" else value)
         except Exception:
             dropped.append(name)
     state: dict[str, Any] = {}
@@ -107,6 +107,16 @@ def attributes_state(error: BaseException, encode: Recurse) -> dict[str, Any]:
     if dropped:
         state["dropped"] = dropped
     return state
+
+
+def _readable(notes: Any) -> Any:
+    """Return the notes with half surrogate pairs, which no text of a store may have, written as escapes."""
+    if type(notes) is not list:
+        return notes
+    return [
+        note.encode("utf-8", "backslashreplace").decode() if type(note) is str else note
+        for note in notes  # pyright: ignore[reportUnknownVariableType]
+    ]
 
 
 def _without_drops(state: dict[str, Any]) -> dict[str, Any]:

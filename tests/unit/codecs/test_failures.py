@@ -266,6 +266,10 @@ def test_text_that_utf8_cannot_say_is_escaped():
     assert failure.message == "\\ud800"
     again = CODEC.decode_failure(stored(failure))
     assert (type(again), ascii(again.args)) == (ValueError, r"('\ud800',)")
+    noted = ValueError("x")
+    noted.add_note("whole")
+    noted.add_note("half \ud800")
+    assert crossed(raised(noted)).__notes__ == ["whole", "half \\ud800"]
     group = ExceptionGroup("\ud800", [KeyError("\ud800")])
     group.add_note("\ud800")
     plain = CODEC.encode_failure(group).to_plain()
