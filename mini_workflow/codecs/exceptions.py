@@ -111,12 +111,13 @@ def attributes_state(error: BaseException, encode: Recurse) -> dict[str, Any]:
 
 def _readable(notes: Any) -> Any:
     """Return the notes with half surrogate pairs, which no text of a store may have, written as escapes."""
-    if type(notes) is not list:
+    if not isinstance(notes, list):
         return notes
-    return [
-        note.encode("utf-8", "backslashreplace").decode() if type(note) is str else note
-        for note in notes  # pyright: ignore[reportUnknownVariableType]
-    ]
+    return [_escaped(note) for note in notes]  # pyright: ignore[reportUnknownVariableType]
+
+
+def _escaped(note: Any) -> Any:
+    return note.encode("utf-8", "backslashreplace").decode() if type(note) is str else note
 
 
 def _without_drops(state: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ that could not be taken. `advance` is a whole turn as a pure function: history a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from mini_workflow.core import commands, events
 from mini_workflow.core.asks import (
@@ -20,6 +20,7 @@ from mini_workflow.core.asks import (
 from mini_workflow.core.children import end_children, tell_parent
 from mini_workflow.core.codec import Codec
 from mini_workflow.core.commands import Command
+from mini_workflow.core.continuation import remember
 from mini_workflow.core.duplicates import admit
 from mini_workflow.core.events import CLOSING, Event, Message, Tick
 from mini_workflow.core.failure import Failure
@@ -34,11 +35,15 @@ from mini_workflow.core.slots import leave_limits, tell_limits
 from mini_workflow.core.state import Condition, ExecutionState, Summary
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.core.timing import UNTIMED, Timing
-from mini_workflow.errors import MiniWorkflowError
+from mini_workflow.errors import MiniWorkflowError, UsageError
 
 SKEW: Final = 10_000
 """Milliseconds by which the clocks of two machines that run turns of one execution may differ. A smaller
 difference does not count as a clock that was set back. Our own bound."""
+
+UNWAITED_RUNS: Final = 20
+"""The number of runs in a row that continue as new without waiting, from which on an update is refused that
+none of them could take: its caller would wait for ever. Our own bound."""
 
 Given = events.PromiseCompleted | events.PromiseFailed
 """The messages that complete a promise."""
@@ -217,8 +222,9 @@ def _feed(
         if loop.touched:
             return None
         if state.condition == "continued":
-            # The other messages are for the next run, except those for promises of this one.
-            _hand_on(messages[index + 1 :], left, ignored)
+            if type(message) is events.ExecutionStarted:
+                run.unwaited = message.unwaited + 1
+            _hand_on(run, messages[index + 1 :], left, others)
             break
         if len(taken) == before:
             ignored.append(message)
@@ -233,11 +239,44 @@ def _is_heard(state: ExecutionState, heartbeat: events.PromiseHeartbeat, now: in
     return is_open
 
 
-def _hand_on(others: Iterable[Message], left: list[Message], ignored: list[Message]) -> None:
-    """Keep messages for the next run in `left`; those for a promise of this run are `ignored`."""
-    for message in others:
-        of_promise = isinstance(message, Given | events.PromiseHeartbeat)
-        (ignored if of_promise else left).append(message)
+def _hand_on(run: Run, messages: Iterable[Message], left: list[Message], others: _Others) -> None:
+    """Keep messages for the next run in `left`. Those for a promise of this run are ignored, and where run
+    follows run without a wait, what asks for an answer is refused.
+    """
+    refusals, ignored, said = others
+    for message in messages:
+        if isinstance(message, Given | events.PromiseHeartbeat):
+            ignored.append(message)
+        elif run.unwaited < UNWAITED_RUNS or not _is_request(message):
+            left.append(message)
+        else:
+            failure = run.recorder.codec.encode_failure(_never_waits(run, message))
+            if isinstance(message, events.Asked):
+                said.append(answer(message.id, run.state.now, failure, run.state.length))
+                continue
+            refusals.append((message.id, failure))
+            if message.forwarded:
+                remember(
+                    run.state.answers,
+                    message.at,
+                    events.UpdateRefused(message.at, message.id, failure),
+                )
+
+
+def _is_request(message: Message) -> TypeGuard[events.Asked | events.UpdateRequested]:
+    """Return whether a run has to take a message before anybody can be answered."""
+    if isinstance(message, events.Asked):
+        return message.kind in ("signal", "update")
+    return isinstance(message, events.UpdateRequested)
+
+
+def _never_waits(run: Run, message: events.Asked | events.UpdateRequested) -> UsageError:
+    kind = message.kind if isinstance(message, events.Asked) else "update"
+    return UsageError(
+        f"{kind} {message.name!r} has met {run.unwaited} runs of execution {run.execution_id!r} that "
+        "continued as new without waiting for anything, so that none could take it: send it again later, "
+        "and let the workflow wait, for example for a task, before ctx.continue_as_new()"
+    )
 
 
 def _is_cut(run: Run) -> bool:

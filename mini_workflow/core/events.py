@@ -38,6 +38,7 @@ class ExecutionStarted:
     `cancelled` is the id of the request to cancel that the run before has taken, by which a repeated one is
     recognized. `cancel` is the reason of a request that came after the end of the run before and is for
     this run. `rerun` is the number of the last run that somebody asked for by a retry or restart; 0 for none.
+    `unwaited` is the number of the runs right before that have continued as new without waiting for anything.
 
     Properties: the tokens of the run's promises are made from `key`; older histories have none. `behaviour`
     is the version of this library's choices that a replay has to repeat: see BEHAVIOUR. The run begins
@@ -83,6 +84,7 @@ class ExecutionStarted:
     askers: list[str] | None = None
     rerun: int = 0
     limit: dict[str, Any] | None = None
+    unwaited: int = 0
 
 
 @fact

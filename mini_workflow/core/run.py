@@ -108,7 +108,7 @@ class Run:
         *("_definition", "_ended", "_messages", "_parts", "_patched"),
         *("_promises", "awaited", "delivered", "execution_id", "loop"),
         *("main", "progress", "recorder", "started", "state", "summary"),
-        *("tasks", "timers"),
+        *("tasks", "timers", "unwaited"),
     )
 
     def __init__(
@@ -146,6 +146,8 @@ class Run:
         self._cancel_reason: str | None = None
         self._cancel_at_start: str | None = None
         self._patched: dict[str, bool] | None = None
+        self.unwaited = 0
+        """The number of runs in a row, up to this one, that have continued as new without waiting."""
         self.summary: Summary | None = None
         """The summary of the state after the last decision, as long as nothing has changed since."""
         self.awaited: tuple[Any, tuple[int, int], str] | None = None

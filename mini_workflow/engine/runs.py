@@ -153,6 +153,7 @@ def next_run(
         signals=carried_signals(run.state.signal_ids, (signal.id for signal in waiting)),
         tags=run.state.tags or None,
         limit=None if slot is None else slot.limit if failed else slot.handed_on(generation),
+        unwaited=run.unwaited,
     )
     after = _begun(head, started.run, before + len(taken))
     left = tuple(message for message in decision.left if message is not cancel)

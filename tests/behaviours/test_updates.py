@@ -174,6 +174,30 @@ def test_86_it_may_end_the_execution_at_once(runtime: Stage) -> None:
         assert handle.execution.result(WAIT) == number
 
 
+@workflow("behaviours.waits_in_the_end")
+async def waits_in_the_end(ctx: Context, hasty: int) -> int:
+    ctx.on_update("left", lambda: hasty)
+    if hasty:
+        ctx.continue_as_new(hasty - 1)
+    await ctx.wait_for_signal("end")
+    return ctx.info.run
+
+
+@pytest.mark.parametrize("hasty", [5, 30])
+def test_86_runs_that_do_not_wait_hand_it_on_and_then_refuse_it(runtime: Stage, hasty: int) -> None:
+    """The first run that waits takes it; nobody waits for ever where no run does."""
+    send = runtime.update_with_start
+    if hasty == 5:
+        handle = send(waits_in_the_end, hasty, id="e", update="left", update_timeout=WAIT)
+        assert handle.result(WAIT) == 0
+    else:
+        with pytest.raises(UsageError, match=r"'left' has met 20 runs.*'e'.*let the workflow wait"):
+            send(waits_in_the_end, hasty, id="e", update="left", update_timeout=WAIT)
+    execution = runtime.get_execution("e")
+    execution.signal("end")
+    assert execution.result(WAIT) == hasty + 1
+
+
 def test_86_what_is_refused_has_started_it(runtime: Stage) -> None:
     """Wrong calls start nothing."""
     send = runtime.update_with_start

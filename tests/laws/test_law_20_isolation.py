@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from mini_workflow import (
     ExecutionTerminated,
     LocalClient,
     LocalRuntime,
+    UsageError,
     workflow,
 )
 from mini_workflow.core import events
@@ -292,6 +294,35 @@ def test_a_loop_of_runs_that_never_waits_can_be_ended(path: Path, how: str) -> N
     with LocalRuntime(path) as runtime:
         status = runtime.get_execution("loop").describe().status
         assert status == {"cancel": "cancelled", "terminate": "terminated", "close": "running"}[how]
+
+
+@workflow("law20.asks_the_loop")
+async def asks_the_loop(ctx: Context, kind: str) -> str:
+    loop = ctx.execution("loop")
+    try:
+        await (
+            loop.signal("greeting", 1, confirm=True)
+            if kind == "signal"
+            else loop.update("limit", 1)
+        )
+    except UsageError as error:
+        return str(error)
+    return "it was taken"
+
+
+def test_a_loop_of_runs_that_never_waits_refuses_what_asks_for_an_answer(path: Path) -> None:
+    """Law 11: no caller waits for ever, in this process, another one, or another execution."""
+    told = r"'(limit|greeting)' has met \d+ runs of execution 'loop'.*let the workflow wait"
+    with LocalRuntime(path) as runtime:
+        execution = runtime.start_execution(flows.loops, 0, id="loop")
+        with pytest.raises(UsageError, match=told):
+            execution.update("limit", 1, timeout=WAIT)
+        with LocalClient(path) as client, pytest.raises(UsageError, match=told):
+            client.get_execution("loop").update("limit", 1, timeout=WAIT)
+        for kind in ("update", "signal"):
+            asked = runtime.start_execution(asks_the_loop, kind).result(WAIT)
+            assert re.search(f"{kind} {told}", asked)
+        execution.terminate("enough")
 
 
 def test_a_signal_to_a_run_that_is_terminated_before_it_begins_is_reported(path: Path) -> None:
