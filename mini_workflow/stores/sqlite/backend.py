@@ -14,14 +14,9 @@ from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous, WriteLock
 from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
+from mini_workflow.stores.sqlite.location import inspect, path_of
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
-from mini_workflow.stores.sqlite.schema import (
-    check_version,
-    inspect,
-    make_private,
-    path_of,
-    upgrade,
-)
+from mini_workflow.stores.sqlite.schema import check_version, make_private, upgrade
 from mini_workflow.stores.sqlite.shared_tasks import SQLiteSharedTasks
 from mini_workflow.stores.sqlite.store import SQLiteStore
 from mini_workflow.stores.sqlite.streams import SQLiteStreams

@@ -19,7 +19,7 @@ from mini_workflow.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from mini_workflow.stores.sqlite import forking, lock_holder
+from mini_workflow.stores.sqlite import forking
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -318,6 +318,8 @@ class Connection:
                     "Free some space: the next commit then works again"
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+                from mini_workflow.stores.sqlite import lock_holder
+
                 return StoreUnavailable(
                     f"{self._path}: locked for more than {self._patience:g} s "
                     f"{lock_holder.describe(self._path)}"

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 from pathlib import Path
 from typing import Final
 
-from mini_workflow.core.validation import shown
-from mini_workflow.errors import StoreCorrupt, StoreError, StoreTooNew, StoreUnavailable, UsageError
+from mini_workflow.errors import StoreCorrupt, StoreError, StoreTooNew, StoreUnavailable
 from mini_workflow.stores.sqlite import forking
 from mini_workflow.stores.sqlite.connection import Connection
 
@@ -236,80 +234,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """The statements of each version; the version of a file is the number of its migrations."""
 
 
-_HEADER_BYTES: Final = 100
-"""Bytes of the header of every SQLite file that is not empty (SQLite, "Database File Format", 1.3)."""
-
-
-_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://|(file|sqlite):")
-"""The beginning of what people write for a database that is no path."""
-
-
-def path_of(given: str | os.PathLike[str]) -> Path:
-    """Return what a caller has given as the path of a store. Raises UsageError if it is none."""
-    try:
-        path = Path(given)
-        text = os.fspath(path)
-    except TypeError:
-        raise UsageError(
-            f"{shown(given)} is no path of a file: give a str or a pathlib.Path"
-        ) from None
-    if text == ":memory:":
-        raise UsageError("an SQLite store needs a file; for one in memory use MemoryBackend")
-    if "\0" in text:
-        raise UsageError(f"{shown(text)} is no path of a file: it has a null character")
-    if isinstance(given, str) and (found := _ADDRESS.match(given)):
-        raise UsageError(
-            f"{found[0]!r} begins an address, and a store in a file is named by its path, such as "
-            "'state.db'; a store of Postgres takes PostgresRuntime or PostgresClient"
-        )
-    return path
-
-
-def inspect(path: Path, *, read_only: bool = False) -> None:
-    """Refuse a path at which no store can be. Raises StoreUnavailable or StoreCorrupt.
-
-    A missing file is refused only with `read_only`. The file is not opened: closing a descriptor of a
-    file drops every lock that the process has on it, those of SQLite included.
-    """
-    try:
-        _inspect(path, read_only)
-    except OSError as error:
-        raise StoreUnavailable(f"cannot open {path}: {error}; check its permissions") from error
-
-
-def _inspect(path: Path, read_only: bool) -> None:
-    folder = path.parent
-    if not folder.is_dir():
-        raise StoreUnavailable(f"cannot open {path}: there is no directory {folder}; create it")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StoreUnavailable(
-            f"cannot open {path}: the directory {folder} is not writable, and SQLite keeps files "
-            "beside the store; change its permissions or choose another directory"
-        )
-    if path.is_dir():
-        raise StoreUnavailable(f"cannot open {path}: it is a directory; name a file in it")
-    size = path.stat().st_size if path.exists() else 0
-    if not size and read_only:
-        raise StoreUnavailable(
-            f"there is no store at {path}: name another file, or start an execution"
-        )
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise StoreUnavailable(f"cannot open {path}: it is no regular file; name another one")
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise StoreUnavailable(
-            f"cannot open {path}: the file is not readable and writable for this user; "
-            "change its permissions"
-        )
-    if 0 < size < _HEADER_BYTES:
-        # SQLite would take the file for empty, and write over it.
-        raise StoreCorrupt(
-            f"{path} is not an SQLite file; nothing was changed. Name another file, or restore this "
-            "one from a backup"
-        )
-
-
 def make_private(path: Path) -> None:
     """Make a file of the current version that only its user can read, unless there is a file.
 
@@ -329,7 +253,7 @@ def make_private(path: Path) -> None:
             # Fails if another process was faster.
             os.link(name, path)
         finally:
-            name.unlink()
+            name.unlink(missing_ok=True)
 
 
 def _fill(name: Path) -> None:

@@ -20,7 +20,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.ports import Commit, Head, Query, QueuedMessage, StreamWrite
-from mini_workflow.stores.sqlite import SQLiteBackend, leases, schema
+from mini_workflow.stores.sqlite import SQLiteBackend, leases, location, schema
 from mini_workflow.stores.sqlite.connection import Connection, WriteLock
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import change, create, creation, head
@@ -171,6 +171,58 @@ def test_what_is_no_path(
 def test_a_device(open_store: Open):
     with pytest.raises(StoreUnavailable, match="/dev/null: it is no regular file; name another"):
         open_store(path="/dev/null")
+
+
+def test_a_file_with_two_names(path: Path, open_store: Open):
+    """Each name would have a log of its own, of which all but one are lost."""
+    create(one := open_store(), "a")
+    one.close()
+    copy = path.with_name("copy.db")
+    copy.hardlink_to(path)
+    for name in (path, copy):
+        for looks in (True, False):
+            with pytest.raises(StoreUnavailable, match=f"{name}: the file has 2 names"):
+                open_store(path=name, read_only=looks)
+    assert sorted(contents(path.parent)) == ["copy.db", "state.db"]
+    copy.unlink()
+    assert open_store().store.head("a") is not None
+
+
+def test_whoever_made_the_file_died_before_its_first_name_was_removed(path: Path, open_store: Open):
+    open_store().close()
+    left, other = path.with_name(".state.db-0123456789ab"), path.with_name(".state.db-ab0123456789")
+    left.hardlink_to(path)
+    other.touch()  # of which nothing is known
+    location.inspect(path, read_only=True)
+    assert left.exists()
+    open_store()
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_a_symbolic_link_is_the_file_that_it_leads_to(path: Path, open_store: Open):
+    link = path.with_name("link.db")
+    open_store().close()
+    link.symlink_to(path)
+    one, two = open_store(), open_store(path=link, owner="two")
+    create(two, "a")
+    assert one.store.head("a") is not None
+
+
+def test_a_file_that_is_mounted_by_itself(
+    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
+):
+    """The log beside it would stay in the container."""
+    path = path.with_name("the state.db")
+    open_store(path=path).close()
+    mounts = path.with_name("mountinfo")
+    monkeypatch.setattr(location, "_MOUNTS", mounts)
+    name = str(path).replace(" ", r"\040")
+    other = f"27 1 254:0 {name} /elsewhere rw,relatime - ext4 /dev/vda rw\n"
+    mounts.write_text(other)
+    open_store(path=path).close()
+    mounts.write_text(f"{other}36 27 254:0 /srv/state.db {name} rw - ext4 /dev/vda rw\n")
+    with pytest.raises(StoreUnavailable, match=r"the file itself is mounted.*Mount its directory"):
+        open_store(path=path)
 
 
 def test_a_missing_directory(path: Path, open_store: Open):
