@@ -98,6 +98,12 @@ def _host() -> str:
     return " ".join(parts)
 
 
+def elsewhere(host: str) -> bool:
+    """Return whether a process with that `host` runs, or ran, on another machine, or before its last boot."""
+    own, other = _host().split(" "), host.split(" ")
+    return own[1:2] != other[1:2] if len(own) > 1 < len(other) else own[0] != other[0]
+
+
 def is_stopped(pid: int) -> bool:
     """Return whether a process of this machine was stopped, by a signal or by a debugger."""
     return _state(pid)[:1] in ([b"T"], [b"t"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from functools import partial
@@ -14,7 +15,7 @@ from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous, WriteLock
 from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
-from mini_workflow.stores.sqlite.location import inspect, path_of
+from mini_workflow.stores.sqlite.location import inspect, network_of, path_of
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, make_private, upgrade
 from mini_workflow.stores.sqlite.shared_tasks import SQLiteSharedTasks
@@ -23,6 +24,8 @@ from mini_workflow.stores.sqlite.streams import SQLiteStreams
 from mini_workflow.stores.sqlite.sweeping import INCREMENTAL
 
 _PATIENCE_SECONDS: Final = 10.0
+
+log = logging.getLogger("mini_workflow.stores.sqlite")
 
 
 class SQLiteBackend:
@@ -68,6 +71,13 @@ class SQLiteBackend:
         inspect(found, read_only=read_only)
         # A later change of the working directory must not change which file is meant.
         self.path = found.absolute()
+        network = network_of(self.path)
+        if network and not read_only:
+            log.warning(
+                "%s is on a network file system (%s), and SQLite's log works among processes of one machine "
+                "only: let no other machine open the file, or use Postgres",
+                *(self.path, network),
+            )
         writers = WriteLock()
         connect = partial(
             Connection,
@@ -110,6 +120,7 @@ class SQLiteBackend:
             clock=clock,
             lease=lease,
             path=self.path,
+            network=network,
         )
 
     def _prepare(self) -> None:

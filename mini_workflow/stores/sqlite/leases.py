@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Clock
 from mini_workflow.ports.owner import MOST_HELD, Owner
 from mini_workflow.stores import turn_note
 from mini_workflow.stores.ownership import Ownership
-from mini_workflow.stores.process import Process, dead_owners, owners_of
+from mini_workflow.stores.process import Process, dead_owners, elsewhere, owners_of
 from mini_workflow.stores.sqlite.connection import Connection
 from mini_workflow.stores.sqlite.damage import OF_OWNER
 
@@ -52,8 +54,11 @@ class SQLiteLeases:
         clock: Clock,
         lease: int,
         path: Path,
+        network: str,
     ) -> None:
+        """`network` is the type of the network file system that has the file; empty if it is a local one."""
         self._path = path
+        self._network = network
         self._note = turn_note.TurnNote(path, holding)
         self.note_turn: Final = self._note.write
         """See `Leases.note_turn`. An attribute instead of a method, for speed: two calls in each turn."""
@@ -86,6 +91,8 @@ class SQLiteLeases:
                 for partition, owner in raw.execute(_PARTITIONS).fetchall()
                 if owner not in standing
             ]
+            if self._network and holding.lease is None:
+                self._refuse_other_machines(owners, now)
             lease = holding.lease or self._enter(raw, now)
             raw.executemany("DELETE FROM owners WHERE id = ?", [(owner,) for owner in dead])
             for owner, weight in dead.items():
@@ -151,6 +158,17 @@ class SQLiteLeases:
         with self._reading:
             rows = self._reader.rows(_WITH_HELD)
         return owners_of(rows, self._clock.now())
+
+    def _refuse_other_machines(self, owners: Iterable[Any], now: int) -> None:
+        """Raise StoreUnavailable if a process of another machine has the file open."""
+        for _, _, until, host, pid, _ in owners:
+            if until >= now and elsewhere(host):
+                raise StoreUnavailable(
+                    f"{self._path}: process {pid} on {host.partition(' ')[0]} has the file open, over a "
+                    f"network file system ({self._network}), and SQLite's log works among processes of one "
+                    f"machine only. Close it there (it counts as dead in {(until - now) / 1000:.0f} s if it "
+                    "does not go on), or let all machines use one Postgres"
+                )
 
     def _free(self, now: int) -> bool:
         """Return whether there may be anything to take; a read is cheaper than a lock."""

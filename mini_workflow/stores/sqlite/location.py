@@ -12,7 +12,33 @@ from mini_workflow.core.validation import shown
 from mini_workflow.errors import StoreCorrupt, StoreUnavailable, UsageError
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-"""The mounts that this process sees (Linux, see proc(5)): the fifth field of a line is where one is."""
+"""The mounts that this process sees (Linux). The fifth field of a line is where one is, and the first one
+behind the dash is its type: see proc(5).
+"""
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+"""A space, tab, line feed or backslash in a field of a mount, see proc(5)."""
+
+_NETWORKS: Final = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "afs",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "gfs2",
+        "ocfs2",
+    }
+    | {"fuse.sshfs", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone"}
+)
+"""The types of file systems by which several machines have the same files: those of Linux and of FUSE that
+are in wide use.
+"""
 
 _HEADER_BYTES: Final = 100
 """Bytes of the header of every SQLite file that is not empty (SQLite, "Database File Format", 1.3)."""
@@ -125,12 +151,31 @@ def _leftovers(path: Path, *, remove: bool) -> int:
 
 
 def _is_mounted(path: Path) -> bool:
-    """Return whether a file is mounted by itself. False where nobody says so: this asks Linux."""
-    try:
-        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return False
+    """Return whether a file is mounted by itself. False where nobody says so."""
     name = os.path.realpath(path)
-    for character in "\\ \t\n":  # as proc(5) has them in octal
-        name = name.replace(character, f"\\{ord(character):03o}")
-    return any(line.split(" ", 5)[4:5] == [name] for line in mounts.splitlines())
+    return any(point == name for point, _ in _mounts())
+
+
+def network_of(path: Path) -> str:
+    """Return the type of the network file system on which a path is, such as "nfs4"; empty for a local one,
+    and where nobody says so.
+    """
+    folder, longest, kind = f"{os.path.realpath(path.parent)}/", 0, ""
+    for point, found in _mounts():
+        if len(point) >= longest and folder.startswith(f"{point.rstrip('/')}/"):
+            longest, kind = len(point), found
+    return kind if kind in _NETWORKS else ""
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Return the mounts that this process sees, each as its place and type. None where this is not Linux."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    found: list[tuple[str, str]] = []
+    for line in lines:
+        about, _, source = line.partition(" - ")
+        place = _OCTAL.sub(lambda code: chr(int(code[1], 8)), about.split(" ")[4])
+        found.append((place, source.partition(" ")[0]))
+    return found

@@ -208,21 +208,56 @@ def test_a_symbolic_link_is_the_file_that_it_leads_to(path: Path, open_store: Op
     assert one.store.head("a") is not None
 
 
-def test_a_file_that_is_mounted_by_itself(
-    path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str], None]:
+    """Add a mount to those that the library is told of."""
+    mounts = tmp_path.with_name(f"{tmp_path.name}-mountinfo")
+    mounts.write_text("27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n")
+    monkeypatch.setattr(location, "_MOUNTS", mounts)
+
+    def mount(place: Path, kind: str) -> None:
+        name = str(place).replace(" ", r"\040")
+        with mounts.open("a") as file:
+            file.write(f"36 27 254:0 /elsewhere {name} rw shared:1 - {kind} /dev/vda rw\n")
+
+    return mount
+
+
+Mount = Callable[[Path, str], None]
+
+
+def test_a_file_that_is_mounted_by_itself(path: Path, open_store: Open, mount: Mount):
     """The log beside it would stay in the container."""
     path = path.with_name("the state.db")
+    mount(path.with_name("the state.db-wal"), "ext4")
     open_store(path=path).close()
-    mounts = path.with_name("mountinfo")
-    monkeypatch.setattr(location, "_MOUNTS", mounts)
-    name = str(path).replace(" ", r"\040")
-    other = f"27 1 254:0 {name} /elsewhere rw,relatime - ext4 /dev/vda rw\n"
-    mounts.write_text(other)
-    open_store(path=path).close()
-    mounts.write_text(f"{other}36 27 254:0 /srv/state.db {name} rw - ext4 /dev/vda rw\n")
+    mount(path, "ext4")
     with pytest.raises(StoreUnavailable, match=r"the file itself is mounted.*Mount its directory"):
         open_store(path=path)
+
+
+def test_a_file_on_a_network(
+    path: Path, open_store: Open, mount: Mount, caplog: pytest.LogCaptureFixture
+):
+    """One machine at a time may have it: the log is shared by memory."""
+    mount(path.parent.with_name("elsewhere"), "nfs4")
+    one = open_store()
+    assert caplog.messages == []
+    mount(path.parent.parent, "nfs4")
+    two = open_store(owner="two")
+    assert "is on a network file system (nfs4)" in caplog.messages[0]
+    two.close()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE owners SET host = 'db-7 other-boot pid:[1]', pid = 17")
+    with pytest.raises(StoreUnavailable, match=r"process 17 on db-7 has the file open.*in 15 s"):
+        open_store(owner="two")
+    mount(path.parent, "ext4")  # a local file system in the one of the network
+    open_store(owner="two").close()
+    mount(path.parent, "nfs4")
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE owners SET until = -1 WHERE pid = 17")  # it has died
+    open_store(owner="two").close()
+    one.close()
 
 
 def test_a_missing_directory(path: Path, open_store: Open):

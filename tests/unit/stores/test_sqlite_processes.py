@@ -17,7 +17,7 @@ import pytest
 import mini_workflow
 from mini_workflow.errors import StoreUnavailable
 from mini_workflow.ports import Query
-from mini_workflow.stores.process import Process
+from mini_workflow.stores.process import Process, elsewhere
 from mini_workflow.stores.sqlite import SQLiteBackend, lock_holder
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import create
@@ -327,6 +327,12 @@ def test_which_processes_are_certainly_dead():
     assert Process(current.host, ended.pid, "").is_dead()
     # Of another machine, or another boot of this one, nothing is certain.
     assert not Process("elsewhere", ended.pid, "").is_dead()
+    assert elsewhere("elsewhere")
+    assert not elsewhere(current.host)
+    # Containers of one machine have other names and process numbers.
+    name, *boot = current.host.split(" ")
+    assert elsewhere(f"other {' '.join(boot)}") is (not boot)
+    assert elsewhere(f"{name} another-boot pid:[1]")
 
 
 @pytest.mark.xfail(
