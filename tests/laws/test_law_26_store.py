@@ -284,11 +284,19 @@ def test_nothing_drops_the_locks_of_the_process(path: Path, door: str) -> None:
 # The file itself
 
 
-@pytest.mark.parametrize("change", ["deleted", "replaced", "log deleted"])
-def test_a_file_that_is_not_there_any_more_acknowledges_nothing(path: Path, change: str) -> None:
+@pytest.mark.parametrize("by", ["its name", "a link"])
+@pytest.mark.parametrize("change", ["deleted", "replaced", "log deleted", "index deleted"])
+def test_a_file_that_is_not_there_any_more_acknowledges_nothing(
+    path: Path, change: str, by: str
+) -> None:
     """Law 26: a store that was deleted or replaced refuses, and names what to do."""
-    log = path.with_name("state.db-wal")
-    with LocalRuntime(path) as runtime, LocalClient(path) as client:
+    beside = path.with_name("state.db-wal" if change == "log deleted" else "state.db-shm")
+    opens = path
+    if by == "a link":
+        opens = path.with_name("link.db")
+        LocalRuntime(path).close()
+        opens.symlink_to(path)
+    with LocalRuntime(opens) as runtime, LocalClient(opens) as client:
         runtime.start_execution(flows.asks, id="before")
         kept = path.with_name("kept.db")
         if change == "replaced":
@@ -297,7 +305,7 @@ def test_a_file_that_is_not_there_any_more_acknowledges_nothing(path: Path, chan
         elif change == "deleted":
             path.rename(kept)
         else:
-            log.rename(kept)
+            beside.rename(kept)
         for opened in (runtime, client):
             with pytest.raises(StoreUnavailable, match=r"deleted or replaced .*open it again"):
                 opened.start_execution(flows.steps, 1, id="after")
@@ -305,11 +313,53 @@ def test_a_file_that_is_not_there_any_more_acknowledges_nothing(path: Path, chan
                 opened.get_execution("before").signal("late")
         if change == "deleted":
             kept.rename(path)
-        elif change == "log deleted":
-            kept.rename(log)
+        elif change != "replaced":
+            kept.rename(beside)
         else:
             return
     assert "after" not in ids(path)
+
+
+def test_processes_with_two_indexes_of_one_log_do_not_write_over_each_other(path: Path) -> None:
+    """Law 26: whoever opens the file once its index is deleted makes a new one, and goes on alone."""
+    first = """
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(flows.steps, 1, id="before").result(60)
+        os.unlink(path + "-shm")
+        say("deleted")
+        hear()
+        for open_another in (False, True):
+            try:
+                if open_another:
+                    LocalRuntime(path).start_execution(flows.steps, 1, id="after")
+                runtime.start_execution(flows.steps, 1, id="after")
+            except StoreUnavailable as error:
+                assert "state.db-shm was deleted" in str(error), error
+                assert "all processes" in str(error), error
+            else:
+                raise AssertionError("not refused")
+    try:
+        LocalRuntime(path)
+    except StoreUnavailable:
+        say("closed")
+    hear()
+    """
+    second = """
+    with LocalRuntime(path) as runtime:
+        for number in range(20):
+            runtime.start_execution(flows.steps, 1, id=f"other-{number}").result(60)
+    say("done")
+    """
+    with Child(first, path) as old:
+        old.expect("deleted")
+        with Child(second, path) as new:
+            new.expect("done")
+            old.tell("go on")
+            old.expect("closed")
+            new.end()
+        old.tell("end")
+        old.end()
+    assert ids(path) == {"before", *(f"other-{number}" for number in range(20))}
 
 
 def test_what_was_acknowledged_before_is_there_once_the_file_is_back(path: Path) -> None:

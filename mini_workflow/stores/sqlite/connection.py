@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -66,8 +67,7 @@ class Connection:
         read_only: bool = False,
     ) -> None:
         self._path = path
-        self._name = str(path)
-        self._log_name = f"{path}-wal"
+        self._names = str(path), log_of(path), index_of(path)
         self._patience = patience
         self._writers = writers
         self._pragmas = (
@@ -78,8 +78,7 @@ class Connection:
             f"query_only = {int(read_only)}",
         )
         self._using = threading.RLock()
-        self._file: _Identity | None = None
-        self._log: _Identity | None = None
+        self._opened: _Files = (None, None, None)
         self._closed: str | None = None
         """The reason why the connection cannot be used any more, or None."""
         self._is_suspended = False
@@ -89,6 +88,7 @@ class Connection:
             forking.enter(self)
 
     def _open(self) -> sqlite3.Connection:
+        self._check_others()
         try:
             # SQLite itself sleeps up to 100 ms at a time, and starves beside a busy writer. So its
             # waiting is switched off (timeout=0), and `_run_patiently` waits in shorter steps.
@@ -106,8 +106,8 @@ class Connection:
         try:
             for pragma in self._pragmas:
                 self._execute(f"PRAGMA {pragma}", ())
-            self._file = self._file or _identity(self._name)
-            self._log = _identity(self._log_name)
+            found = _identities(self._names)
+            self._opened = self._opened[0] or found[0], *found[1:]
         except BaseException:
             self.raw.close()
             raise
@@ -115,21 +115,48 @@ class Connection:
         return self.raw
 
     def _check_file(self) -> None:
-        """Raise StoreUnavailable unless the file, and its log, are those that were opened. A connection that
-        was closed for a fork is opened again if need be.
+        """Raise StoreUnavailable unless the file, and what is beside it, are those that were opened. A
+        connection that was closed for a fork is opened again if need be.
         """
         if self._closed is not None:
             raise StoreUnavailable(f"{self._path}: {self._closed}")
-        log = _identity(self._log_name)
-        if _identity(self._name) != self._file or (self._log is not None and log != self._log):
+        found = _identities(self._names)
+        if found != self._opened:
+            self._check_change(found)
+            self._opened = found
+        if self._is_suspended:
+            self._open()
+
+    def _check_others(self) -> None:
+        """Raise StoreUnavailable if a connection of this process has the file with another log or index.
+
+        SQLite would use those here, too.
+        """
+        found = _identities(self._names)
+        for other in (*forking.entered(), *_left):
+            if isinstance(other, Connection) and other is not self and other._opened[0] == found[0]:
+                other._check_change(found)
+
+    def _check_change(self, found: _Files) -> None:
+        """Raise StoreUnavailable unless SQLite has only made what was not there before."""
+        changed = self._changed(found)
+        if changed == [_INDEX]:
+            raise StoreUnavailable(
+                f"{self._path}{_INDEX} was deleted or replaced while it was open: this process reads and "
+                "writes the file no more, since others do not see what it does. End all processes that "
+                "have the file open, and open it again"
+            )
+        if changed:
             raise StoreUnavailable(
                 f"{self._path} was deleted or replaced while it was open: this process reads and writes "
                 "it no more. End this process, put the file and its -wal back or restore a backup, and "
                 "open it again"
             )
-        self._log = log
-        if self._is_suspended:
-            self._open()
+
+    def _changed(self, found: _Files) -> list[str]:
+        """Return, by the ends of their names, which files are not those that were opened."""
+        pairs = zip(("", _LOG, _INDEX), self._opened, found, strict=True)
+        return [end for end, opened, now in pairs if opened is not None and opened != now]
 
     # Around a fork
 
@@ -137,15 +164,17 @@ class Connection:
         """See `Forkable.suspend`."""
         self._using.acquire()
         # In a transaction of the forking thread the connection stays open; the child cannot use it.
-        if self._closed is None and not self.raw.in_transaction:
-            self._is_suspended, self._log = True, None  # the last one to close removes the log
+        is_used = self._closed is not None or self.raw.in_transaction
+        if not is_used and not self._changed(_identities(self._names)):
+            # The last one to close removes the log.
+            self._is_suspended, self._opened = True, (self._opened[0], None, None)
             self.raw.close()
 
     def reopen(self) -> None:
         """See `Forkable.reopen`."""
         try:
             # A file that was replaced stays closed: the next use reports that.
-            if self._is_suspended and _identity(self._name) == self._file:
+            if self._is_suspended and _identities(self._names)[0] == self._opened[0]:
                 self._open()
         finally:
             self._using.release()
@@ -295,8 +324,23 @@ class Connection:
         """Close; the last connection to the file also empties and removes the log."""
         with self._using:
             self._closed = self._closed or "the store was closed"
-            self.raw.close()
+            if self._changed(_identities(self._names)):
+                self._leave_open()
+            else:
+                self.raw.close()
         forking.leave(self)
+
+    def _leave_open(self) -> None:
+        """Do not close what has another log or index than it began with.
+
+        SQLite would take it for the last connection, write what it knows of the log over what others have
+        committed since, and remove their log, which has the same name. So would Python at its end.
+        """
+        _left.append(self)
+        with contextlib.suppress(ImportError):
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.raw))
 
     def translated(self, error: sqlite3.Error) -> StoreError:
         """Return the library's error for an error of SQLite."""
@@ -398,14 +442,38 @@ class Snapshot:
 _Identity = tuple[int, int]
 """The device and inode of a file, by which it differs from a later file with the same name."""
 
+_Files = tuple[_Identity | None, _Identity | None, _Identity | None]
+"""A file, its log and the index of that, each None if there is none."""
 
-def _identity(name: str) -> _Identity | None:
-    """Return the identity of a file, or None if there is none. The file is not opened."""
-    try:
-        found = os.stat(name)  # noqa: PTH116 - at every commit, and Path takes twice as long
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+_LOG: Final = "-wal"
+_INDEX: Final = "-shm"
+
+_left: Final[list[Connection]] = []
+"""The connections that stay open until the process has ended."""
+
+
+def log_of(path: Path) -> str:
+    """Return the name of a file's log. SQLite keeps it beside the file to which a symbolic link leads."""
+    return f"{os.path.realpath(path)}{_LOG}"
+
+
+def index_of(path: Path) -> str:
+    """Return the name of the index of a file's log, which all processes with the file open share."""
+    return f"{os.path.realpath(path)}{_INDEX}"
+
+
+def _identities(names: Iterable[str]) -> _Files:
+    """Return the identities of a file, its log and the index of that. They are not opened."""
+    found: list[_Identity | None] = []
+    for name in names:
+        try:
+            status = os.stat(name)  # noqa: PTH116 - at every commit, and Path takes twice as long
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    file, log, index = found
+    return file, log, index
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -43,6 +43,11 @@ def enter(connection: Forkable) -> None:
     _connections.add(connection)
 
 
+def entered() -> list[Forkable]:
+    """Return the connections of this process."""
+    return list(_connections)
+
+
 def leave(connection: Forkable) -> None:
     """Forget a connection that is closed for good."""
     with OPENING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mini_workflow.stores.process import is_stopped
+from mini_workflow.stores.sqlite.connection import index_of
 
 _LOCKS: Final = Path("/proc/locks")
 
@@ -27,7 +28,7 @@ def find(path: Path) -> int | None:
     would drop the locks of this process.
     """
     try:
-        status = os.stat(f"{path}-shm")  # noqa: PTH116 - a name with a suffix, see `_log_name`
+        status = Path(index_of(path)).stat()
         text = _LOCKS.read_text()
     except OSError:
         return None
