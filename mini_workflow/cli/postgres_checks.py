@@ -27,6 +27,10 @@ NOTIFY_QUEUE: Final = 0.5
 """The part of the queue of notifications that may be in use. A full queue makes commits fail."""
 
 
+DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
+"""The settings without which a crash of the server loses what it has acknowledged."""
+
+
 def examine_postgres(target: PostgresTarget) -> Iterator[Finding]:
     """Find what is wrong with the server and the tables. Raises StoreError."""
     from mini_workflow.stores.postgres.clock import DatabaseClock
@@ -56,6 +60,7 @@ def examine_postgres(target: PostgresTarget) -> Iterator[Finding]:
             f"{'ahead of' if clock.error > 0 else 'behind'} the server's",
             "set the clock by NTP: the library does not depend on it, but other programs may",
         )
+        yield from _examine_settings(connection)
         yield from _examine_server(connection)
         yield from _examine_tables(connection, target.schema)
     finally:
@@ -64,6 +69,18 @@ def examine_postgres(target: PostgresTarget) -> Iterator[Finding]:
 
 def _compared(wrong: bool, what: str, remedy: str) -> Finding:
     return Finding("problem", what, remedy) if wrong else Finding("ok", what)
+
+
+def _examine_settings(connection: Connection) -> Iterator[Finding]:
+    rows = connection.rows(_OFF, (list(DURABLE),))
+    for name, source in rows:
+        yield Finding(
+            "problem",
+            f"{name} is off ({source}): a crash of the server loses what it has acknowledged",
+            f"set {name} to on: tasks that were done would run again, and messages would be missing",
+        )
+    if not rows:
+        yield Finding("ok", "a crash of the server loses nothing that it has acknowledged")
 
 
 def _examine_server(connection: Connection) -> Iterator[Finding]:
@@ -106,6 +123,9 @@ def _examine_tables(connection: Connection, schema: str) -> Iterator[Finding]:
         )
 
 
+_OFF: Final = """
+    SELECT name, source FROM pg_settings WHERE name = ANY(%s) AND setting = 'off' ORDER BY name
+"""
 _SERVER: Final = """
     SELECT count(*) FILTER (WHERE backend_type = 'client backend' OR backend_type IS NULL),
         current_setting('max_connections')::int, pg_notification_queue_usage(),

@@ -93,8 +93,11 @@ def test_commands_that_need_tables_say_so(run: Run) -> None:
     assert "the tables have version 0" in doctor.output
 
 
-def test_doctor_finds_nothing_wrong_with_a_quiet_server(run: Run) -> None:
+def test_doctor_finds_nothing_wrong_with_a_quiet_server(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("migrate")
+    monkeypatch.setattr(postgres_checks, "DURABLE", ())  # the server of the tests saves time
     found = run("doctor")
     assert found.exit_code == 0, found.output
     for text in (
@@ -140,6 +143,21 @@ def test_doctor_says_what_its_user_may_not_see(
         granted = CliRunner().invoke(cli, ["--backend", backend, "doctor"])
     assert "pg_terminate_backend" in granted.output
     assert "pg_read_all_stats" not in granted.output
+
+
+def test_doctor_names_what_a_crash_of_the_server_would_lose(
+    postgres: PostgresServer, schema: str, run: Run
+) -> None:
+    run("migrate")
+    found = run("doctor")
+    assert found.exit_code == 1
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert f"{name} is off (" in found.output
+    for setting in ("local", "on"):
+        backend = f"{postgres.url}&schema={schema}&options=-csynchronous_commit%3D{setting}"
+        found = CliRunner().invoke(cli, ["--backend", backend, "doctor"])
+        assert "fsync is off (" in found.output
+        assert "synchronous_commit" not in found.output
 
 
 def test_doctor_warns_of_too_few_connections(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
