@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -12,8 +13,11 @@ from mini_workflow.core.failure import failure_of
 from mini_workflow.core.records import replace
 from mini_workflow.errors import TaskError, TaskTimeout, WorkerLost
 from mini_workflow.ports import TaskOutcome, TaskRequest
+from mini_workflow.threads import NoThread, has_begun, join_thread, start_thread
 
 Item = TypeVar("Item", bound=Hashable)
+
+log = logging.getLogger("mini_workflow.runners")
 
 
 def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None) -> TaskOutcome:
@@ -154,9 +158,15 @@ class Deadlines(Generic[Item]):
             if at >= self._wakes_at:
                 return
             self._wakes_at = at
-            if self._thread is None:
+            if not has_begun(self._thread):
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                try:
+                    start_thread(self._thread)
+                except NoThread as error:
+                    self._wakes_at = inf
+                    log.error(
+                        "nobody watches the limits of tasks until another one has limits: %s", error
+                    )
             else:
                 self._changed.notify()
 
@@ -172,8 +182,7 @@ class Deadlines(Generic[Item]):
             self._due.clear()
             self._changed.notify()
             thread = self._thread
-        if thread is not None:
-            thread.join()
+        join_thread(thread)
 
     def _run(self) -> None:
         while True:

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from mini_workflow.buffer_thread import BufferThread
 from mini_workflow.errors import StoreError
 from mini_workflow.ports.heartbeats import Heartbeat, HeartbeatStore
+from mini_workflow.threads import BufferThread
 
 log = logging.getLogger("mini_workflow.engine")
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal, Protocol
 
-from mini_workflow.buffer_thread import BufferThread
 from mini_workflow.core.streams import StreamWrite
 from mini_workflow.errors import (
     ExecutionNotFound,
@@ -23,6 +22,7 @@ from mini_workflow.heartbeat_buffer import HeartbeatBuffer
 from mini_workflow.loop.running import running_loop
 from mini_workflow.ports import Answer
 from mini_workflow.ports.streams import MAXIMUM_CHUNKS, MAXIMUM_STREAM_BYTES, MAXIMUM_STREAMS
+from mini_workflow.threads import BufferThread
 
 log = logging.getLogger("mini_workflow.engine")
 

@@ -44,6 +44,7 @@ from mini_workflow.engine.timeline import Timeline
 from mini_workflow.engine.transport import refuse_in_workflow, still_running
 from mini_workflow.engine.updates import UpdateHandle, UpdateWithStartOptions
 from mini_workflow.ports import Status
+from mini_workflow.threads import start_thread
 from mini_workflow.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -527,5 +528,5 @@ async def _on_a_thread(function: Callable[[], T]) -> T:
             future.set_result(value)
 
     future.set_running_or_notify_cancel()  # who is cancelled stops waiting; the call goes on
-    threading.Thread(target=run, name="mini-workflow-aio-wait", daemon=True).start()
+    start_thread(threading.Thread(target=run, name="mini-workflow-aio-wait", daemon=True))
     return await asyncio.wrap_future(future)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
-from mini_workflow.attempts import lost
+from mini_workflow.attempts import cancelled, lost
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import not_reported
 from mini_workflow.engine.requests import Input, Release
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.ports import (
+    Clock,
     NamedWorkerRunner,
     Report,
     Store,
@@ -20,6 +22,13 @@ from mini_workflow.ports import (
     TaskRequest,
     TaskRunner,
 )
+from mini_workflow.threads import NoThread
+
+TRY_AGAIN: Final = 1_000
+"""Milliseconds after which attempts are submitted again that got no thread. Our own bound."""
+
+TRIED_AT_ONCE: Final = 100
+"""The number of these attempts that are submitted again together: a refusal takes some microseconds."""
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -28,16 +37,36 @@ class Dispatcher:
     """Hands attempts to the runner, and keeps the keys of those in hand: dispatched, and not reported yet.
 
     `again` takes requests for the engine's next call. `report` takes outcomes behind those that the runner
-    has reported.
+    has reported. An attempt for which the runner has no thread, and gets none, is put off, which costs the
+    task no attempt.
     """
 
-    def __init__(self, again: Callable[[Input], None], report: Report) -> None:
+    def __init__(self, again: Callable[[Input], None], report: Report, clock: Clock) -> None:
         self._again = again
         self._report = report
+        self._clock = clock
+        self._put_off: dict[tuple[str, int, int], RunTask] = {}
+        self._told = False  # that attempts are put off, since one was submitted
+        self.retry_at: int | None = None
+        """When `retry` is to be called (milliseconds), or None."""
         self._runner: TaskRunner | None = None
         self._in_hand: set[tuple[str, int, int]] = set()
         self.draining = False
         """Whether no attempt begins any more, and attempts are handed back to the store instead."""
+
+    def drain(self) -> None:
+        """Begin no attempt any more: from now on they are handed back, those that were put off at once."""
+        self.draining = True
+        while self._put_off:
+            self.retry()
+
+    def retry(self) -> None:
+        """Submit attempts again that were put off, the first ones first."""
+        for key in list(islice(self._put_off, TRIED_AT_ONCE)):
+            command = self._put_off.pop(key)
+            self._in_hand.discard(key)
+            self.begin(key[0], command)
+        self.retry_at = self._clock.now() + TRY_AGAIN if self._put_off else None
 
     def __len__(self) -> int:
         """Return the number of attempts in hand."""
@@ -60,7 +89,10 @@ class Dispatcher:
     def idle(self) -> bool:
         """Whether the runner holds none of the attempts in hand: their reports are on the way, or lost."""
         runner = self._runner
-        return runner is None or not any(runner.holds(key) for key in self._in_hand)
+        return runner is None or not any(map(self._holds, self._in_hand))
+
+    def _holds(self, key: tuple[str, int, int]) -> bool:
+        return key in self._put_off or (self._runner is not None and self._runner.holds(key))
 
     def in_hand(self, key: tuple[str, int, int], name: str) -> bool:
         """Return whether an attempt of the task `name` is in hand. If the runner does not have it any more,
@@ -70,7 +102,7 @@ class Dispatcher:
             return True
         if key not in self._in_hand:
             return False
-        if self._runner is not None and not self._runner.holds(key):
+        if self._runner is not None and not self._holds(key):
             log.warning(
                 "[%s] attempt %d of task %r was not reported by its runner, and counts as lost",
                 *(key[0], key[2], name),
@@ -95,15 +127,28 @@ class Dispatcher:
             request = request_of(execution_id, command)
             try:
                 self._runner.submit(request)
+            except NoThread as error:
+                self._put_off[key] = command
+                self.retry_at = self.retry_at or self._clock.now() + TRY_AGAIN
+                if not self._told:
+                    self._told = True
+                    log.error(
+                        "tasks wait until a thread can be started, which is tried every %g s: %s",
+                        *(TRY_AGAIN / 1000, error),
+                    )
             except Exception as error:
                 log.exception(
                     "[%s] attempt %d of task %r could not be handed to a worker, and counts as lost",
                     *(execution_id, command.attempt, command.name),
                 )
                 self._again(lost(request, f"it could not be handed to a worker: {error!r}"))
+            else:
+                self._told = False
 
     def give_up(self, execution_id: str, seq: int, reason: str) -> None:
         """Have the runner cancel a task for which nobody waits any more."""
+        for key in [key for key in self._put_off if key[:2] == (execution_id, seq)]:
+            self._again(cancelled(request_of(execution_id, self._put_off.pop(key))))
         try:
             if self._runner is not None:
                 self._runner.cancel(execution_id, seq, reason)
@@ -131,6 +176,8 @@ class Dispatcher:
         """Give up the attempts of an execution that is not held here any more. Its new owner counts them as
         lost; their reports are not waited for.
         """
+        for key in [key for key in self._put_off if key[0] == execution_id]:
+            del self._put_off[key]
         self.give_up_all(execution_id, reason)
         self._in_hand = {key for key in self._in_hand if key[0] != execution_id}
 

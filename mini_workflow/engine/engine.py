@@ -92,7 +92,7 @@ class Engine:
         self._ports = ports
         self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
         self._on_change = on_change
-        self._dispatcher = Dispatcher(self._again, report)
+        self._dispatcher = Dispatcher(self._again, report, ports.clock)
         self._cache = Cache(cache_size)
         self._watchdog = Watchdog(turn_limit)
         self._parts = EngineParts(
@@ -149,7 +149,7 @@ class Engine:
 
     def drain(self) -> None:
         """Dispatch no attempt any more; attempts that would have begun are handed back to the store."""
-        self._dispatcher.draining = True
+        self._dispatcher.drain()
 
     def close(self) -> None:
         """Forget everything in memory; the stored executions stay for the next engine."""
@@ -203,6 +203,8 @@ class Engine:
         """Return when `process` wants to be called at the latest (milliseconds)."""
         first, wake, retry = min(self._renew_at, self._cleanup.due), self._next_wake, self._retry_at
         first = first if wake is None else min(first, wake)
+        again = self._dispatcher.retry_at
+        first = first if again is None else min(first, again)
         return retry if retry is not None and retry < first else first
 
     def evict(self) -> None:
@@ -222,6 +224,8 @@ class Engine:
             requests = [*self._held_back, *requests]
             self._held_back, self._retry_at = [], None
         left = list(requests)
+        if self._dispatcher.retry_at is not None and now >= self._dispatcher.retry_at:
+            self._dispatcher.retry()
         try:
             if now >= self._renew_at:
                 self._renew_at = self._ports.leases.renew(now)

@@ -27,6 +27,7 @@ from mini_workflow.engine.turn_data import Turn
 from mini_workflow.engine.waiters import Changed, Closed, Waiters
 from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import Clock, Store, TaskOutcome
+from mini_workflow.threads import NoThread, join_thread, start_thread
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -151,9 +152,15 @@ class EngineRole:
     # Any thread
 
     def start(self, engine: Engine) -> None:
-        """Give the role its engine, and start the own thread."""
+        """Give the role its engine, and start the own thread. Raises NoThread; the engine has ended then."""
         self._engine = engine
-        self._thread.start()
+        try:
+            start_thread(self._thread)
+        except NoThread:
+            engine.drain()
+            self._stopping = True
+            self._run()
+            raise
 
     def is_current(self) -> bool:
         """Return whether the calling thread leads now."""
@@ -237,7 +244,7 @@ class EngineRole:
         """End the own thread once the inbox is empty, and wait for that. May be repeated."""
         self._stopping = True
         self._wake()
-        self._thread.join()
+        join_thread(self._thread)
 
     def _bring(self, items: Sequence[Input | _Call], timeout: float | None) -> None:
         if not self._has_turns and _Call not in map(type, items):

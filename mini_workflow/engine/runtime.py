@@ -42,6 +42,7 @@ from mini_workflow.ports import (
 )
 from mini_workflow.ports.heartbeats import heartbeats_of
 from mini_workflow.stream_buffer import StreamBuffer
+from mini_workflow.threads import start_thread
 from mini_workflow.workflow import REGISTRY
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Runtime(Client):
             self._close()
         elif self._closer != get_ident():
             # The interrupted call may hold what the end of the runtime waits for.
-            threading.Thread(target=self._close, name="mini-workflow-close").start()
+            start_thread(threading.Thread(target=self._close, name="mini-workflow-close"))
             self._released.wait(self._grace + RELEASE_SECONDS)
 
     def _close(self) -> None:

@@ -31,6 +31,7 @@ from mini_workflow.ports import (
     Store,
     StreamStore,
 )
+from mini_workflow.threads import join_thread, start_thread
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -257,13 +258,12 @@ class LeaseRenewal:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """End the thread, and wait for that. May be repeated."""
         self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        join_thread(self._thread)
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):

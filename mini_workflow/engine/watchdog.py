@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Final
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Final
 from mini_workflow.errors import TurnTimeout
 from mini_workflow.loop.running import Halt
 from mini_workflow.loop.source_line import describe_frame, user_frame
+from mini_workflow.threads import NoThread, has_begun, join_thread, start_thread
 
 if TYPE_CHECKING:
     from mini_workflow.core.run import Run
+
+log = logging.getLogger("mini_workflow.engine")
 
 DEFAULT_LIMIT: Final = 10.0
 """Seconds that workflow code may run between two events: short enough that the other executions on
@@ -40,6 +43,7 @@ class Watchdog:
         self._closed = False
         self._watched = 0
         self._thread: threading.Thread | None = None
+        self._told = False  # that there is no such thread
 
     def begin(self, run: Run) -> None:
         """Watch a turn of `run` that begins on the calling thread."""
@@ -51,11 +55,17 @@ class Watchdog:
         self._watched = threading.get_ident()
         if self._asleep:
             self._asleep = False
-            if self._thread is None:
+            if not has_begun(self._thread):
                 self._thread = threading.Thread(
                     target=self._watch, name="mini-workflow-watchdog", daemon=True
                 )
-                self._thread.start()
+                try:
+                    start_thread(self._thread)
+                except NoThread as error:
+                    self._asleep = True
+                    if not self._told:
+                        self._told = True
+                        log.error("turns that take too long are not interrupted: %s", error)
             else:
                 self._wake.set()
 
@@ -85,9 +95,7 @@ class Watchdog:
         """End the watching thread."""
         self._closed = True
         self._wake.set()
-        if self._thread is not None:
-            with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
-                self._thread.join()
+        join_thread(self._thread)
 
     def _watch(self) -> None:
         seen = (-1, -1)

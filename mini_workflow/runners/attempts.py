@@ -238,6 +238,13 @@ class Attempts(Generic[Item]):
         self._all[request.execution_id, request.seq] = attempt
         self._unreported.add((request.execution_id, request.seq, request.attempt))
 
+    def forget(self, attempt: Item) -> None:
+        """Remove an attempt that was just taken, and that nobody here will run."""
+        request = attempt.request
+        attempt.over = True
+        self._all.pop((request.execution_id, request.seq), None)
+        self._unreported.discard(request.key)
+
     def find(self, request: TaskRequest) -> Item | None:
         """Return the attempt that was made of a request, unless it is over."""
         attempt = self._all.get((request.execution_id, request.seq))

@@ -18,6 +18,7 @@ from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts, was_stopped
 from mini_workflow.runners.loop_monitor import LoopMonitor, task_name
 from mini_workflow.task import CURRENT, CurrentTask
+from mini_workflow.threads import NoThread, start_thread
 from mini_workflow.waiting import WAY_OUT, Fail, add_loop_user
 
 log = logging.getLogger("mini_workflow.engine")
@@ -100,12 +101,17 @@ class EventLoopRunner:
             add_loop_user(self)
 
     def submit(self, request: TaskRequest) -> None:
-        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        """See TaskRunner. Raises RuntimeClosed after `close`, and NoThread."""
         attempt = _Attempt(request)
         with self._attempts.lock:
             self._attempts.take(attempt)
             self._inbox.append(attempt)
-            ended = self._wake()
+            try:
+                ended = self._wake()
+            except NoThread:
+                self._inbox.remove(attempt)
+                self._attempts.forget(attempt)
+                raise
             refuse = self._refuse
         if refuse is not None:
             refuse(_held_up(request))
@@ -219,7 +225,12 @@ class EventLoopRunner:
             self._thread = threading.Thread(
                 target=self._serve, args=(loop,), name="mini-workflow-async", daemon=True
             )
-            self._thread.start()
+            try:
+                start_thread(self._thread)
+            except NoThread:
+                self._loop = self._thread = None
+                loop.close()
+                raise
             self._loop_thread = self._thread.ident or 0
         try:
             loop.call_soon_threadsafe(self._begin, context=Context())

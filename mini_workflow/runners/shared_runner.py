@@ -21,6 +21,7 @@ from mini_workflow.errors import RuntimeClosed, StoreError, StoreRefused, TaskEr
 from mini_workflow.ports import HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.ports.shared_tasks import Key, SharedTask, SharedTasks, unserved_workers
 from mini_workflow.runners.routed import Closing, worker_message
+from mini_workflow.threads import NoThread, has_begun, join_thread, start_thread
 
 log = logging.getLogger("mini_workflow.engine")
 
@@ -131,7 +132,11 @@ class SharedRunner:
                 raise RuntimeClosed("the runner of tasks was closed. Open a new runtime.")
             self._offers.append((request, task))
             self._open = True
-            self._wake()
+            try:
+                self._wake()
+            except NoThread:
+                self._offers.remove((request, task))
+                raise
 
     def cancel(self, execution_id: str, seq: int, reason: str) -> None:
         """See TaskRunner."""
@@ -188,8 +193,7 @@ class SharedRunner:
             self._closed = True
             self._changed.notify()
             thread = self._thread
-        if thread is not None:
-            thread.join()
+        join_thread(thread)
         mine = [request for request in handed_back if request.key in self._running]
         try:
             self._outcomes.extend(
@@ -221,11 +225,11 @@ class SharedRunner:
     def _wake(self) -> None:
         """Have the thread work. With the lock held."""
         self._woken = True
-        if self._thread is None and not self._closed:
+        if not has_begun(self._thread) and not self._closed:
             self._thread = threading.Thread(
                 target=self._run, name="mini-workflow-shared-tasks", daemon=True
             )
-            self._thread.start()
+            start_thread(self._thread)
         self._changed.notify()
 
     def _run(self) -> None:

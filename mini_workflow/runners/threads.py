@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -16,6 +16,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.ports import AttemptCounts, HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
 from mini_workflow.task import CURRENT
+from mini_workflow.threads import NoThread, start_thread
 
 MAX_DEFAULT_THREADS: Final = 32
 MAX_WAITING: Final = 256
@@ -75,7 +76,7 @@ class ThreadRunner:
         self._asleep = 0  # threads whose attempts wait for an execution
 
     def submit(self, request: TaskRequest) -> None:
-        """See TaskRunner. Raises RuntimeClosed after `close`."""
+        """See TaskRunner. Raises RuntimeClosed after `close`, and NoThread."""
         attempt = _Attempt(request)
         with self._lock:
             self._attempts.take(attempt)
@@ -85,9 +86,7 @@ class ThreadRunner:
                 if self._kept.get(this, attempt) is None:
                     self._kept[this] = attempt
                     return
-            elif len(self._threads) - self._asleep < self._size:
-                self._start_thread()
-            else:
+            elif len(self._threads) - self._asleep >= self._size or not self._has_another(attempt):
                 self._waiting += 1
         self._queue.put(attempt)
 
@@ -150,18 +149,36 @@ class ThreadRunner:
     # Threads
 
     def _start_thread(self) -> None:
-        self._started += 1
-        thread = threading.Thread(
-            target=self._work, name=f"mini-workflow-task-{self._started}", daemon=True
-        )
+        name = f"mini-workflow-task-{self._started + 1}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            start_thread(thread)
+        except NoThread:
+            self._threads.discard(thread)
+            raise
+        self._started += 1
+
+    def _has_another(self, attempt: _Attempt) -> bool:
+        """Start another thread for an attempt, and return whether there is one. With the lock held.
+
+        Raises NoThread, and forgets the attempt, if no other thread would take it.
+        """
+        try:
+            self._start_thread()
+        except NoThread:
+            if len(self._threads) > self._asleep:
+                return False
+            self._attempts.forget(attempt)
+            raise
+        return True
 
     def _start_for_waiting(self) -> None:
         """Start another thread, for which there is room, if there is work for it. With the lock held."""
         if self._waiting and not self._attempts.closed:
-            self._waiting -= 1
-            self._start_thread()
+            with suppress(NoThread):  # the next attempt that is submitted has it tried again
+                self._start_thread()
+                self._waiting -= 1
 
     def _work(self) -> None:
         this, number = threading.current_thread(), threading.get_ident()

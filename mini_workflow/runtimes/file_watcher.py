@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final
 
 from mini_workflow.errors import StoreError
+from mini_workflow.threads import has_begun, join_thread, start_thread
 
 LOOK_AGAIN: Final = 0.05
 """Seconds between two looks at the file while a caller waits for a change in it. Our own choice: SQLite does
@@ -59,9 +60,7 @@ class FileWatcher:
         self._closing.set()
         with self._lock:  # under which the thread is made and started: not in between
             thread = self._thread
-        if thread is not None:
-            with contextlib.suppress(RuntimeError):  # Ctrl-C came before it was started
-                thread.join()
+        join_thread(thread)
         self._wake_all()
 
     @contextlib.contextmanager
@@ -69,12 +68,12 @@ class FileWatcher:
         self, waiting: dict[str, list[Wake]], execution_id: str, wake: Wake
     ) -> Generator[None]:
         with self._lock:
-            waiting.setdefault(execution_id, []).append(wake)
-            if self._thread is None and not self._closing.is_set():
+            if not has_begun(self._thread) and not self._closing.is_set():
                 self._thread = threading.Thread(
                     target=self._watch, name="mini-workflow-file-watcher", daemon=True
                 )
-                self._thread.start()
+                start_thread(self._thread)
+            waiting.setdefault(execution_id, []).append(wake)
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ from mini_workflow.ports.shared_tasks import unserved_workers
 from mini_workflow.runtimes.file_transport import FileTransport
 from mini_workflow.runtimes.local import EmbeddedOptions, EmbeddedRuntime, owner_name
 from mini_workflow.stores.postgres.backend import SCHEMA, PostgresBackend
+from mini_workflow.threads import has_begun, join_thread, start_thread
 from mini_workflow.workflow import REGISTRY
 
 if TYPE_CHECKING:
@@ -226,20 +227,19 @@ class _OpenedDatabase:
             self._ended.set()
             watcher = self._watcher
         self._waits.set()
-        if watcher is not None:
-            watcher.join()
+        join_thread(watcher)
         self.backend.close()
 
     def _begin_to_look(self) -> None:
         """Have the thread look at the database, since a caller begins to wait."""
         self._waits.set()
-        if self._watcher is None:
+        if not has_begun(self._watcher):
             with self._lock:
-                if self._watcher is None and not self._ended.is_set():
+                if not has_begun(self._watcher) and not self._ended.is_set():
                     self._watcher = threading.Thread(
                         target=self._look, name="mini-workflow-watcher", daemon=True
                     )
-                    self._watcher.start()
+                    start_thread(self._watcher)
 
     def _look(self) -> None:
         assert self._runtime is not None

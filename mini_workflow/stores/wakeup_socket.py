@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from mini_workflow.threads import join_thread, start_thread
+
 _LOOPBACK: Final = "127.0.0.1"
 _PAUSE: Final = 1.0
 """Seconds to wait after an error of the socket, so that a lasting one takes no processor time."""
@@ -54,7 +56,7 @@ class WakeupSocket:
                 name="mini-workflow-wakeup-socket",
                 daemon=True,
             )
-            self._thread.start()
+            start_thread(self._thread)
 
     def notify(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses, as far as they still listen."""
@@ -76,8 +78,7 @@ class WakeupSocket:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self.notify([self.address])
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        join_thread(self._thread)
         self._socket.close()
         self._socket = None
 

@@ -23,6 +23,7 @@ from mini_workflow.runners.processes.slot import KILL_GRACE, SentAttempt, Slot, 
 from mini_workflow.runners.processes.worker import EXIT_GRACE, Worker, WorkerUnfit, check_main
 from mini_workflow.runners.processes.worker_config import Factory
 from mini_workflow.stream_buffer import Result, StreamBuffer
+from mini_workflow.threads import NoThread, start_thread
 from mini_workflow.worker_name import worker_name
 
 log = logging.getLogger("mini_workflow.engine")
@@ -116,7 +117,7 @@ class ProcessRunner:
                 starting = len(self._slots) - len(self._hosts)
                 waiting = len(self._waiting) + len(self._waiting_async)
                 if len(self._slots) < self._size and starting < waiting:
-                    self._start_slot()
+                    self._start_slot_for(attempt)
         if host is not None:
             self._send(host, attempt)
 
@@ -218,6 +219,16 @@ class ProcessRunner:
                 assigned.append(attempt)
         return assigned
 
+    def _start_slot_for(self, attempt: SentAttempt) -> None:
+        """Start another worker. Raises NoThread, and forgets the attempt, if no other one would take it."""
+        try:
+            self._start_slot()
+        except NoThread:
+            if not self._slots:
+                (self._waiting_async if attempt.request.is_async else self._waiting).remove(attempt)
+                self._attempts.forget(attempt)
+                raise
+
     def _start_slot(self) -> None:
         if not self._started:
             # At exit multiprocessing would wait for the workers for ever.
@@ -230,7 +241,11 @@ class ProcessRunner:
             daemon=True,
         )
         self._slots[thread] = None
-        thread.start()
+        try:
+            start_thread(thread)
+        except NoThread:
+            del self._slots[thread]
+            raise
 
     def grace(self, attempt: SentAttempt) -> float:
         """See Owner."""

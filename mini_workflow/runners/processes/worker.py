@@ -19,6 +19,7 @@ from mini_workflow.runners.processes import protocol as frames
 from mini_workflow.runners.processes.child import serve
 from mini_workflow.runners.processes.protocol import Frame, Kind
 from mini_workflow.runners.processes.worker_config import Factory
+from mini_workflow.threads import NoThread, has_begun, join_thread, start_thread
 from mini_workflow.workflow import Workflow
 
 START_TIMEOUT: Final = 60.0
@@ -157,8 +158,7 @@ class Worker:
             self._outbox.put(None)
             writer = self._writer
             self._work.close()
-        if writer is not None:
-            writer.join()
+        join_thread(writer)
         self._control.close()
         name = f"worker process {self.pid}"
         if code is not None and code < 0:
@@ -176,12 +176,16 @@ class Worker:
         with self._lock:
             if self._how is not None:
                 return
-            self._outbox.put((channel, data, attempt))
-            if self._writer is None:
+            if not has_begun(self._writer):
                 self._writer = threading.Thread(
                     target=self._write_all, name=f"mini-workflow-to-{self._number}", daemon=True
                 )
-                self._writer.start()
+                try:
+                    start_thread(self._writer)
+                except NoThread:
+                    _write(channel, data, attempt)
+                    return
+            self._outbox.put((channel, data, attempt))
 
     def _write_all(self) -> None:
         while (entry := self._outbox.get()) is not None:

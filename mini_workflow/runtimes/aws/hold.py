@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from mini_workflow.stores.aws.clients import Clients, translate_errors
 from mini_workflow.stores.aws.limits import BATCH_ENTRIES
+from mini_workflow.threads import join_thread, start_thread
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -56,7 +57,7 @@ class Hold:
         if threaded:
             name = "mini-workflow-hold"
             self._thread = threading.Thread(target=self._renew, name=name, daemon=True)
-            self._thread.start()
+            start_thread(self._thread)
         elif at_once:
             self._change()
 
@@ -76,8 +77,7 @@ class Hold:
     def end(self) -> None:
         """End the hold. No message is changed any more after that."""
         self._over.set()
-        if self._thread is not None:
-            self._thread.join()
+        join_thread(self._thread)
 
     def _renew(self) -> None:
         waited = float(HELD)

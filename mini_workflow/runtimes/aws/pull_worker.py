@@ -19,6 +19,7 @@ from mini_workflow.stores.aws.clients import translate_errors
 from mini_workflow.stores.aws.limits import LONGEST_IN_HAND
 from mini_workflow.stores.s3.bucket import Bucket
 from mini_workflow.stores.sqs.envelopes import PAYLOADS, dump, parse
+from mini_workflow.threads import start_thread
 
 log = logging.getLogger("mini_workflow.runtimes.aws")
 
@@ -90,8 +91,9 @@ class PullWorker:
         """Begin to take tasks."""
         serve = [(f"mini-workflow-pull-{n}", self._serve) for n in range(self._concurrency)]
         for name, does in (("mini-workflow-pull-keeper", self._keep), *serve):
-            self._threads.append(threading.Thread(target=does, name=name, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=does, name=name, daemon=True)
+            start_thread(thread)
+            self._threads.append(thread)
 
     def close(self, grace: float) -> None:
         """Take no message any more, tell the running attempts to end, wait up to `grace` seconds for them,

@@ -22,6 +22,7 @@ from mini_workflow.errors import StoreError
 from mini_workflow.stores.postgres.arrays import texts
 from mini_workflow.stores.postgres.connection import Address, Connection, Raw
 from mini_workflow.stores.wakeup_socket import BURST, INTERVAL, Allowance
+from mini_workflow.threads import NoThread, has_begun, join_thread, start_thread
 
 log = logging.getLogger("mini_workflow.postgres")
 
@@ -78,7 +79,7 @@ class Wakeups:
             name="mini-workflow-listener",
             daemon=True,
         )
-        self._listener.start()
+        start_thread(self._listener)
 
     def notify(self, addresses: Iterable[str]) -> None:
         """Wake the owners at these addresses, without waiting. Any thread."""
@@ -89,11 +90,16 @@ class Wakeups:
             self._to_notify.update(one for one in addresses if one and one != self.address)
             if not self._to_notify or self._closed.is_set():
                 return
-            if self._notifier is None:
+            if not has_begun(self._notifier):
                 self._notifier = threading.Thread(
                     target=self._send, name="mini-workflow-notifier", daemon=True
                 )
-                self._notifier.start()
+                try:
+                    start_thread(self._notifier)
+                except NoThread as error:
+                    log.error(
+                        "others are not woken, and look by themselves a little later: %s", error
+                    )
             self._condition.notify()
 
     def close(self) -> None:
@@ -106,8 +112,7 @@ class Wakeups:
         with self._condition:
             self._condition.notify()
         for thread in (self._listener, self._notifier):
-            if thread is not None and thread is not threading.current_thread():
-                thread.join()
+            join_thread(thread)
         for end in self._ends or ():
             end.close()
 

@@ -1,0 +1,176 @@
+"""The system refuses to start another thread: what needs one waits, and nothing counts as lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mini_workflow import Context, LocalClient, LocalRuntime, RetryPolicy, current_task, workflow
+from mini_workflow.core import events
+from mini_workflow.engine import dispatch
+from mini_workflow.threads import NoThread
+from tests.unit.local import flows
+from tests.waiting import WAIT, eventually
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+class Limit:
+    """Refuses to start a thread of the library, while it is `reached`, as the system would."""
+
+    def __init__(self) -> None:
+        self.reached = False
+        self.refused: list[str] = []
+
+    def start(self, start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+        if self.reached and thread.name.startswith("mini-workflow"):
+            self.refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Limit]:
+    limit, start = Limit(), threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(start, thread))
+    monkeypatch.setattr(dispatch, "TRY_AGAIN", 10)
+    yield limit
+    limit.reached = False
+
+
+def heard(n: int) -> int:
+    current_task().heartbeat(n)
+    return n
+
+
+async def slept(n: int) -> int:
+    await asyncio.sleep(0)
+    return n
+
+
+@workflow("no_thread.many")
+async def many(ctx: Context, n: int, how: str) -> list[int]:
+    does = {"plain": int, "async": slept, "timeout": int, "heartbeat": heard}[how]
+    timeout = timedelta(seconds=WAIT) if how == "timeout" else None
+    calls = [ctx.task(does, number, retry=ONCE, timeout=timeout) for number in range(n)]
+    return await asyncio.gather(*calls)
+
+
+KINDS = ["plain", "async", "timeout"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("how", KINDS)
+def test_tasks_wait_until_there_is_a_thread(
+    path: Path, limit: Limit, how: str, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No attempt counts, and the operator is told once."""
+    with LocalRuntime(path, workers=workers) as runtime:
+        limit.reached = True
+        execution = runtime.start_execution(many, 5, how)
+        eventually(lambda: len(limit.refused) > 10)
+        assert execution.describe().status == "running"
+        limit.reached = False
+        assert execution.result(WAIT) == [0, 1, 2, 3, 4]
+        kinds = [type(event) for event in execution.history()]
+    assert kinds.count(events.TaskCompleted) == 5
+    assert events.TaskRetryStarted not in kinds
+    told = [text for text in caplog.messages if "until a thread can be started" in text]
+    assert len(told) == 1
+    assert "ulimit -u" in told[0]
+
+
+def test_what_few_threads_there_are_run_all_tasks(path: Path, limit: Limit) -> None:
+    with LocalRuntime(path, threads=4) as runtime:
+        assert runtime.start_execution(many, 1, "plain").result(WAIT) == [0]
+        limit.reached = True
+        assert runtime.start_execution(many, 20, "plain").result(WAIT) == [*range(20)]
+        assert runtime.start_execution(many, 20, "timeout").result(WAIT) == [*range(20)]
+    assert "mini-workflow-task-timeouts" in limit.refused
+
+
+def test_a_worker_gets_async_tasks_without_a_thread_that_writes_them(
+    path: Path, limit: Limit
+) -> None:
+    with LocalRuntime(path, workers=1) as runtime:
+        assert runtime.start_execution(many, 1, "plain").result(WAIT) == [0]
+        limit.reached = True
+        assert runtime.start_execution(many, 20, "async").result(WAIT) == [*range(20)]
+    assert any(name.startswith("mini-workflow-to-") for name in limit.refused)
+
+
+def test_a_task_that_waits_is_cancelled(path: Path, limit: Limit) -> None:
+    with LocalRuntime(path) as runtime:
+        limit.reached = True
+        execution = runtime.start_execution(many, 3, "plain")
+        eventually(lambda: bool(limit.refused))
+        execution.cancel("enough")
+        with pytest.raises(Exception, match="enough"):
+            execution.result(WAIT)
+
+
+def test_a_runtime_without_threads_closes_and_hands_its_tasks_back(
+    path: Path, limit: Limit
+) -> None:
+    with LocalRuntime(path) as runtime:
+        limit.reached = True
+        for how in KINDS:
+            runtime.start_execution(many, 300, how, id=how)
+        eventually(lambda: len(limit.refused) > 10)
+    limit.reached = False
+    with LocalRuntime(path) as runtime:
+        for how in KINDS:
+            execution = runtime.get_execution(how)
+            assert execution.result(WAIT) == [*range(300)]
+            assert events.TaskFailed not in map(type, execution.history())
+
+
+NEEDED = 3
+"""Threads of an opening: one that leads, one that renews the lease, one that hears others."""
+
+
+@pytest.mark.parametrize("most", range(NEEDED + 1))
+def test_an_opening_without_threads_says_so_and_leaves_nothing(
+    path: Path, limit: Limit, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """At each thread that an opening needs."""
+    with LocalRuntime(path) as runtime:
+        runtime.start_execution(flows.asks, id="open")
+    before, start = set(threading.enumerate()), threading.Thread.start
+    begun: list[str] = []
+
+    def start_some(thread: threading.Thread) -> None:
+        limit.reached = len(begun) >= most
+        begun.append(thread.name)
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_some)
+        if most < NEEDED:
+            with pytest.raises(NoThread, match="could not be started"):
+                LocalRuntime(path)
+        else:
+            LocalRuntime(path).close()
+    limit.reached = False
+    assert set(threading.enumerate()) == before
+    with LocalClient(path) as client:
+        assert client.owners() == []
+    with LocalRuntime(path) as runtime:
+        runtime.get_execution("open").signal("permission", True)
+        assert runtime.get_execution("open").result(WAIT) is True
+
+
+def test_a_client_that_gets_no_thread_says_so_and_waits_later(path: Path, limit: Limit) -> None:
+    with LocalRuntime(path) as runtime, LocalClient(path) as client:
+        runtime.start_execution(flows.asks, id="asks")
+        limit.reached = True
+        with pytest.raises(NoThread, match="mini-workflow-file-watcher"):
+            client.get_execution("asks").result(WAIT)
+        limit.reached = False
+        client.get_execution("asks").signal("permission", 1)
+        assert client.get_execution("asks").result(WAIT) == 1
