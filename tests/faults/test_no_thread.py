@@ -6,14 +6,25 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from mini_workflow import Context, LocalClient, LocalRuntime, RetryPolicy, current_task, workflow
+from mini_workflow import (
+    Context,
+    LocalClient,
+    LocalRuntime,
+    PostgresRuntime,
+    RetryPolicy,
+    current_task,
+    workflow,
+)
 from mini_workflow.core import events
 from mini_workflow.engine import dispatch
+from mini_workflow.runtimes.local import EmbeddedRuntime
 from mini_workflow.threads import NoThread
+from tests.postgres.server import PostgresServer
 from tests.unit.local import flows
 from tests.waiting import WAIT, eventually
 
@@ -130,37 +141,54 @@ def test_a_runtime_without_threads_closes_and_hands_its_tasks_back(
             assert events.TaskFailed not in map(type, execution.history())
 
 
+class FirstThreads:
+    """Lets so many threads start, and no other one."""
+
+    def __init__(self, limit: Limit, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.begun: list[str] = []
+        start = threading.Thread.start
+
+        def start_some(thread: threading.Thread) -> None:
+            limit.reached = len(self.begun) >= most
+            self.begun.append(thread.name)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start_some)
+
+
 NEEDED = 3
 """Threads of an opening: one that leads, one that renews the lease, one that hears others."""
 
 
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 @pytest.mark.parametrize("most", range(NEEDED + 1))
 def test_an_opening_without_threads_says_so_and_leaves_nothing(
-    path: Path, limit: Limit, monkeypatch: pytest.MonkeyPatch, most: int
+    request: pytest.FixtureRequest,
+    path: Path,
+    limit: Limit,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    store: str,
 ) -> None:
     """At each thread that an opening needs."""
-    with LocalRuntime(path) as runtime:
+    opened: Callable[[], EmbeddedRuntime] = partial(LocalRuntime, path)
+    if store == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        opened = partial(PostgresRuntime, server.url, schema=server.schema())
+    with opened() as runtime:
         runtime.start_execution(flows.asks, id="open")
-    before, start = set(threading.enumerate()), threading.Thread.start
-    begun: list[str] = []
-
-    def start_some(thread: threading.Thread) -> None:
-        limit.reached = len(begun) >= most
-        begun.append(thread.name)
-        start(thread)
-
+    before = set(threading.enumerate())
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start_some)
+        FirstThreads(limit, patch, most)
         if most < NEEDED:
             with pytest.raises(NoThread, match="could not be started"):
-                LocalRuntime(path)
+                opened()
         else:
-            LocalRuntime(path).close()
+            opened().close()
     limit.reached = False
     assert set(threading.enumerate()) == before
-    with LocalClient(path) as client:
-        assert client.owners() == []
-    with LocalRuntime(path) as runtime:
+    with opened() as runtime:
+        assert len(runtime.owners()) == 1
         runtime.get_execution("open").signal("permission", True)
         assert runtime.get_execution("open").result(WAIT) is True
 
