@@ -180,7 +180,8 @@ def test_a_file_that_cannot_be_opened_after_a_fork_is_opened_later(path: Path) -
             try:
                 one.list_executions()
             except StoreUnavailable as error:
-                assert "unable to open database file" in str(error), error
+                assert "unable to open database file; Too many open files" in str(error), error
+                assert "ulimit -n" in str(error), error
             else:
                 raise AssertionError("not refused")
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

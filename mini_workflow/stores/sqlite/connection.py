@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -362,11 +363,8 @@ class Connection:
                     "Free some space: the next commit then works again"
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
-                from mini_workflow.stores.sqlite import lock_holder
-
                 return StoreUnavailable(
-                    f"{self._path}: locked for more than {self._patience:g} s "
-                    f"{lock_holder.describe(self._path)}"
+                    f"{self._path}: locked for more than {self._patience:g} s {self._by_whom()}"
                 )
             case sqlite3.SQLITE_NOTADB:
                 return StoreCorrupt(
@@ -381,19 +379,23 @@ class Connection:
                 | sqlite3.SQLITE_PERM
                 | sqlite3.SQLITE_IOERR
             ):
-                return StoreUnavailable(
-                    f"{self._path}: {error}; check that the file, its directory and the files "
-                    "beside it exist and are writable for this user"
-                )
+                return StoreUnavailable(f"{self._path}: {error}; {_remedy()}")
             case sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
                 return StoreRefused(f"{self._path}: {error}")
             case _:
                 return StoreError(f"{self._path}: {error}")
 
-    def _is_disk_full(self) -> bool:
-        import shutil
-
+    def _by_whom(self) -> str:
         try:
+            from mini_workflow.stores.sqlite import lock_holder
+        except OSError:  # nothing can be opened now
+            return "by another process"
+        return lock_holder.describe(self._path)
+
+    def _is_disk_full(self) -> bool:
+        try:
+            import shutil
+
             return shutil.disk_usage(self._path.parent).free == 0
         except OSError:
             return False
@@ -474,6 +476,16 @@ def _identities(names: Iterable[str]) -> _Files:
             found.append((status.st_dev, status.st_ino))
     file, log, index = found
     return file, log, index
+
+
+def _remedy() -> str:
+    """Return what to do about a file that cannot be opened, read or written."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return f"{error.strerror}: close some, or raise the limit (ulimit -n)"
+    return "check that the file, its directory and the files beside it exist and are writable for this user"
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
