@@ -301,6 +301,8 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
+        if not callable(fn):
+            raise UsageError(f"ctx.map({fn!r}, ...): give a function, as in ctx.map(load, paths)")
         check_policy(retry)
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
@@ -324,7 +326,10 @@ class Context:
                 mapped=mapped,
             )
 
-        listed = list(items)
+        try:
+            listed = list(items)
+        except TypeError as error:
+            raise UsageError(f"ctx.map(..., {items!r}): {error}; give the items to map") from error
         tolerance = Tolerance.of(len(listed), return_exceptions, min_successful, tolerated_failures)
         return map_items(self._run.recorder, start, listed, concurrency, tolerance, task_name)
 

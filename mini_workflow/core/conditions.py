@@ -43,7 +43,12 @@ class Conditions:
         recorder.loop.idle = self
 
     def holds(self, predicate: Predicate) -> bool:
-        """Try a predicate. Raises UsageError if it is asynchronous, and any exception of its own."""
+        """Try a predicate. Raises UsageError if it is asynchronous or none, and any exception of its own."""
+        if not callable(predicate):
+            raise UsageError(
+                f"ctx.wait_for({predicate!r}): give a function that is called again and again, as in "
+                "ctx.wait_for(lambda: paid)"
+            )
         self._recorder.trying = True
         try:
             answer: Any = predicate()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack,
 from mini_workflow.core.limit import Limit, queue_of
 from mini_workflow.core.start_options import BatchOptions, BoundWorkflow
 from mini_workflow.core.timing import UNTIMED, Timing
+from mini_workflow.core.validation import shown
 from mini_workflow.engine.execution import Execution
 from mini_workflow.engine.transport import Transport
 from mini_workflow.errors import UsageError
@@ -112,10 +113,18 @@ class StartExecutions:
 
 def arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional arguments and those by name of one of many calls of the workflow `name`. Raises
-    UsageError if the call is one of another workflow.
+    UsageError if the call is one of another workflow, or none.
     """
+    if type(call) is tuple:
+        return cast("tuple[Any, ...]", call), {}
     if not isinstance(call, BoundWorkflow):
-        return tuple(call), {}
+        if isinstance(call, str | bytes | Mapping) or not isinstance(call, Iterable):
+            wrong = shown(cast("object", call))
+            raise UsageError(
+                f"start_executions: {wrong} is not the arguments of a call; give a tuple of them for each, as "
+                f"in [(1,), (2,)], or {name}.bind(...)"
+            )
+        return tuple(cast("Iterable[Any]", call)), {}
     bound = cast("BoundWorkflow[Any]", call)
     if bound.workflow.name != name:
         raise UsageError(

@@ -14,6 +14,7 @@ from mini_workflow import (
     Context,
     DuplicateWorkflow,
     ExecutionBlocked,
+    ExecutionNotFound,
     InvalidIdentifier,
     LocalRuntime,
     MiniWorkflowError,
@@ -169,11 +170,44 @@ class TestValues:
             runtime.start_execution(returns_a_lock, where).result(WAIT)
 
 
+CALLS: list[Callable[[Context], Any]] = []
+
+
+@workflow("bad_input.calls_it")
+async def calls_it(ctx: Context) -> Any:
+    return await CALLS[-1](ctx)
+
+
 class TestTasks:
     @pytest.mark.parametrize("thing", ["number", "coroutine", "result"])
     def test_not_callable(self, runtime: LocalRuntime, thing: str) -> None:
         with pytest.raises(UsageError, match="give a function, not its result"):
             runtime.start_execution(starts, thing).result(WAIT)
+
+    @pytest.mark.parametrize(
+        ("call", "told"),
+        [
+            (lambda ctx: ctx.map(None, [1]), r"ctx\.map\(None, \.\.\.\): give a function"),
+            (
+                lambda ctx: ctx.map(str, 5),
+                r"ctx\.map\(\.\.\., 5\): 'int' object is not iterable; give the",
+            ),
+            (lambda ctx: ctx.wait_for(True), r"ctx\.wait_for\(True\): give a function"),
+        ],
+    )
+    def test_what_is_no_function_or_no_items(
+        self, runtime: LocalRuntime, call: Any, told: str
+    ) -> None:
+        CALLS.append(call)
+        with pytest.raises(UsageError, match=told):
+            runtime.start_execution(calls_it).result(WAIT)
+
+    @pytest.mark.parametrize("call", ["ab", b"ab", {"a": 1}, 5, None])
+    def test_what_is_no_arguments_of_many_starts(self, runtime: LocalRuntime, call: Any) -> None:
+        with pytest.raises(UsageError, match=r"is not the arguments of a call; give a tuple"):
+            runtime.start_executions(flows.echo, [(1,), call], ids=["one-of-two", "other-of-two"])
+        with pytest.raises(ExecutionNotFound):
+            runtime.get_execution("one-of-two").describe()
 
     def test_the_context_in_a_task(self, runtime: LocalRuntime) -> None:
         # It cannot be captured; by way of a global it is on a foreign thread.
