@@ -74,7 +74,7 @@ class DuplicateWorkflow(UsageError):
 
 
 class InvalidArguments(UsageError, TypeError):
-    """The arguments do not fit the workflow's signature."""
+    """The arguments do not fit the signature of the workflow, or of the handler of a query or update."""
 
 
 class InvalidIdentifier(UsageError, ValueError):

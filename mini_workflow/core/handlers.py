@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mini_workflow.core.calls import takes
 from mini_workflow.core.validation import check_name
-from mini_workflow.errors import UsageError
+from mini_workflow.errors import InvalidArguments, UsageError
 from mini_workflow.loop.running import Halt
 
 Handler = Callable[..., Any]
@@ -50,6 +50,16 @@ def look(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -
         raise
     except BaseException as error:
         raise RuntimeError(f"{what} raised {error!r}") from error
+
+
+def check_arguments(what: str, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Raise InvalidArguments unless a handler takes these arguments of `what`, a message in words."""
+    try:
+        inspect.signature(handler).bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArguments(f"{what}: {error}") from None
+    except ValueError:
+        pass  # a builtin whose signature is not known
 
 
 def of_name(registered: str, handler: Handler, name: str) -> Handler:

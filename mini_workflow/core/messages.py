@@ -210,6 +210,7 @@ class Messages:
             handler = partial(self._queries[ANY], name)
         if handler is None:
             raise UnknownHandler(handlers.unknown("query", name, self._queries))
+        handlers.check_arguments(f"query {name!r}", handler, args, kwargs)
         with self._recorder.around_handler("query", name):
             answer = handlers.look(f"the handler of query {name!r}", handler, args, kwargs)
         if inspect.iscoroutine(answer):
@@ -272,12 +273,7 @@ class Messages:
         if found is None:
             raise UnknownHandler(handlers.unknown("update", name, self._updates))
         handler, validator = found
-        try:
-            inspect.signature(handler).bind(*args, **kwargs)
-        except TypeError as error:
-            raise UsageError(f"update {name!r}: {error}") from None
-        except ValueError:
-            pass  # a builtin whose signature is not known
+        handlers.check_arguments(f"update {name!r}", handler, args, kwargs)
         if validator is not None:
             answer = handlers.look(f"the validator of update {name!r}", validator, args, kwargs)
             if inspect.iscoroutine(answer):

@@ -509,6 +509,8 @@ class Run:
         for the whole run.
         """
         patched = self._patched = self._patched or {}
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"ctx.patched({name!r}): give the name of the change, a text")
         if name in patched:
             return patched[name]
         recorder = self.recorder

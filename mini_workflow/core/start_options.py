@@ -17,7 +17,7 @@ from typing import (
 )
 
 from mini_workflow.core.limit import Limit
-from mini_workflow.core.validation import check_id
+from mini_workflow.core.validation import check_id, shown
 from mini_workflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ def named(
         check_id(options["id"])
     if isinstance(workflow, str):
         return workflow, args, kwargs
+    if not hasattr(workflow, "check_arguments"):
+        raise UsageError(
+            f"{shown(workflow)} is not a workflow: give a function decorated with @workflow, or the name "
+            "of one"
+        )
     workflow.check_arguments(args, kwargs)
     return workflow.name, args, kwargs
 

@@ -121,8 +121,8 @@ def arguments_of(name: str, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]
         if isinstance(call, str | bytes | Mapping) or not isinstance(call, Iterable):
             wrong = shown(cast("object", call))
             raise UsageError(
-                f"start_executions: {wrong} is not the arguments of a call; give a tuple of them for each, as "
-                f"in [(1,), (2,)], or {name}.bind(...)"
+                f"start_executions: {wrong} is not the arguments of a call; give a tuple of them for each, "
+                f"as in [(1,), (2,)], or {name}.bind(...)"
             )
         return tuple(cast("Iterable[Any]", call)), {}
     bound = cast("BoundWorkflow[Any]", call)

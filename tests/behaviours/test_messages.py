@@ -20,6 +20,7 @@ from mini_workflow import (
     ExecutionCancelled,
     ExecutionClosed,
     ExecutionError,
+    InvalidArguments,
     NotAllowedInWorkflow,
     PromiseNotOpen,
     UnknownHandler,
@@ -376,7 +377,7 @@ def test_32_queries_on_a_running_execution(runtime: Stage) -> None:
     assert execution.query("add", 2, b=5) == 7
     with pytest.raises(ZeroDivisionError):
         execution.query("fail")
-    with pytest.raises(TypeError):
+    with pytest.raises(InvalidArguments, match="query 'add': missing a required argument: 'a'"):
         execution.query("add")
     with pytest.raises(Exception, match="Lock"):
         execution.query("lock")

@@ -193,6 +193,12 @@ class TestTasks:
                 r"ctx\.map\(\.\.\., 5\): 'int' object is not iterable; give the",
             ),
             (lambda ctx: ctx.wait_for(True), r"ctx\.wait_for\(True\): give a function"),
+            (
+                lambda ctx: ctx.child(flows.echo.handler),
+                "<function echo.* is not a workflow: give a",
+            ),
+            (lambda ctx: ctx.child(None), "None is not a workflow: give a function decorated"),
+            (lambda ctx: ctx.patched(5), r"ctx\.patched\(5\): give the name of the change"),
         ],
     )
     def test_what_is_no_function_or_no_items(
