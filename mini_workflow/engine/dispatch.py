@@ -46,7 +46,7 @@ class Dispatcher:
         self._report = report
         self._clock = clock
         self._put_off: dict[tuple[str, int, int], RunTask] = {}
-        self._told = False  # that attempts are put off, since one was submitted
+        self._told = False  # that attempts are put off
         self.retry_at: int | None = None
         """When `retry` is to be called (milliseconds), or None."""
         self._runner: TaskRunner | None = None
@@ -66,7 +66,8 @@ class Dispatcher:
             command = self._put_off.pop(key)
             self._in_hand.discard(key)
             self.begin(key[0], command)
-        self.retry_at = self._clock.now() + TRY_AGAIN if self._put_off else None
+        self._told = bool(self._put_off)
+        self.retry_at = self._clock.now() + TRY_AGAIN if self._told else None
 
     def __len__(self) -> int:
         """Return the number of attempts in hand."""
@@ -142,8 +143,6 @@ class Dispatcher:
                     *(execution_id, command.attempt, command.name),
                 )
                 self._again(lost(request, f"it could not be handed to a worker: {error!r}"))
-            else:
-                self._told = False
 
     def give_up(self, execution_id: str, seq: int, reason: str) -> None:
         """Have the runner cancel a task for which nobody waits any more."""

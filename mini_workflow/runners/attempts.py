@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from mini_workflow.attempts import (
     CLOSING,
@@ -25,9 +25,6 @@ from mini_workflow.errors import RuntimeClosed
 from mini_workflow.ports import AttemptCounts, Report, TaskOutcome, TaskRequest
 from mini_workflow.task import CurrentTask
 from mini_workflow.worker_name import worker_name
-
-if TYPE_CHECKING:
-    from mini_workflow.runners.loop_monitor import LoopMonitor
 
 
 def _system_now() -> int:
@@ -107,6 +104,14 @@ class Owner(Protocol[Item_contra]):
         ...
 
 
+class Looks(Protocol):
+    """What wants to be called on the thread that watches the limits, at a time of its own."""
+
+    def look(self) -> None:
+        """Do what is due."""
+        ...
+
+
 class Attempts(Generic[Item]):
     """Reports each attempt that it takes once, or hands it back once.
 
@@ -127,7 +132,7 @@ class Attempts(Generic[Item]):
         self._now: Final = now or _system_now
         self._place: Final = worker_name()
         self.lock: Final = threading.Lock()
-        self.deadlines: Final[Deadlines[Item | LoopMonitor]] = Deadlines(self._expire, name)
+        self.deadlines: Final[Deadlines[Item | Looks]] = Deadlines(self._expire, name)
         self.drained: Final = threading.Event()
         """Set once `stop` was called and nothing runs any more."""
         self.closed = False
@@ -332,7 +337,7 @@ class Attempts(Generic[Item]):
 
     # On the thread that watches the limits
 
-    def _expire(self, item: Item | LoopMonitor) -> None:
+    def _expire(self, item: Item | Looks) -> None:
         if not isinstance(item, Attempt):
             with suppress(Exception):  # of a handler of logging: limits are watched all the same
                 item.look()

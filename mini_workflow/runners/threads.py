@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 from typing import Final
@@ -26,6 +26,21 @@ MAX_WAITING: Final = 256
 def default_threads() -> int:
     """Return the default number of threads: one for each core and four that may wait, 32 at most."""
     return min(MAX_DEFAULT_THREADS, (os.cpu_count() or 1) + 4)
+
+
+TRIED_AFTER: Final = 1.0
+"""Seconds after which another thread is tried where none could be started. Our own bound."""
+
+
+class _Starter:
+    """Starts a thread for the attempts that wait, a while after none could be started."""
+
+    def __init__(self, runner: ThreadRunner) -> None:
+        self._runner = runner
+
+    def look(self) -> None:
+        """See `Looks`."""
+        self._runner.start_for_waiting()
 
 
 class _Attempt(Attempt):
@@ -69,6 +84,7 @@ class ThreadRunner:
             self, report, "mini-workflow-task-timeouts", now
         )
         self._lock: Final = self._attempts.lock
+        self._starter: Final = _Starter(self)
         self._threads: Final[set[threading.Thread]] = set()
         self._started = 0
         self._idle = 0  # threads that wait and that no queued attempt is meant for
@@ -128,6 +144,12 @@ class ThreadRunner:
 
     # For the attempts
 
+    def start_for_waiting(self) -> None:
+        """Start another thread if attempts wait for one."""
+        with self._lock:
+            if len(self._threads) - self._asleep < self._size:
+                self._start_for_waiting()
+
     def tell(self, attempt: _Attempt, reason: str) -> None:
         """See Owner."""
         if attempt.current is not None:
@@ -176,8 +198,11 @@ class ThreadRunner:
     def _start_for_waiting(self) -> None:
         """Start another thread, for which there is room, if there is work for it. With the lock held."""
         if self._waiting and not self._attempts.closed:
-            with suppress(NoThread):  # the next attempt that is submitted has it tried again
+            try:
                 self._start_thread()
+            except NoThread:
+                self._attempts.deadlines.watch(self._starter, time.monotonic() + TRIED_AFTER)
+            else:
                 self._waiting -= 1
 
     def _work(self) -> None:

@@ -17,11 +17,13 @@ from mini_workflow import (
     LocalRuntime,
     PostgresRuntime,
     RetryPolicy,
+    TaskTimeout,
     current_task,
     workflow,
 )
 from mini_workflow.core import events
 from mini_workflow.engine import dispatch
+from mini_workflow.runners import threads
 from mini_workflow.runtimes.local import EmbeddedRuntime
 from mini_workflow.threads import NoThread
 from tests.postgres.server import PostgresServer
@@ -50,6 +52,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Limit]:
     limit, start = Limit(), threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(start, thread))
     monkeypatch.setattr(dispatch, "TRY_AGAIN", 10)
+    monkeypatch.setattr(threads, "TRIED_AFTER", 0.01)
     yield limit
     limit.reached = False
 
@@ -113,6 +116,35 @@ def test_a_worker_gets_async_tasks_without_a_thread_that_writes_them(
         limit.reached = True
         assert runtime.start_execution(many, 20, "async").result(WAIT) == [*range(20)]
     assert any(name.startswith("mini-workflow-to-") for name in limit.refused)
+
+
+ENDLESS = threading.Event()
+
+
+def hang() -> None:
+    ENDLESS.wait()
+
+
+@workflow("no_thread.hangs")
+async def hangs(ctx: Context) -> int:
+    hanging = ctx.task(hang, retry=ONCE, timeout=0.1)
+    behind = ctx.task(int, 7)
+    with pytest.raises(TaskTimeout):
+        await hanging
+    return await behind
+
+
+def test_the_thread_of_a_task_that_hangs_is_replaced_once_there_is_one(
+    path: Path, limit: Limit
+) -> None:
+    with LocalRuntime(path, threads=1) as runtime:
+        assert runtime.start_execution(many, 1, "timeout").result(WAIT) == [0]
+        limit.reached = True
+        execution = runtime.start_execution(hangs)
+        eventually(lambda: len(limit.refused) > 3)
+        limit.reached = False
+        assert execution.result(WAIT) == 7
+    ENDLESS.set()
 
 
 def test_a_task_that_waits_is_cancelled(path: Path, limit: Limit) -> None:
