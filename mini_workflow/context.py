@@ -33,6 +33,7 @@ from mini_workflow.core.mapping import (
     TolerantMapOptions,
     as_it_is_now,
     item_name,
+    items_of,
     map_items,
 )
 from mini_workflow.core.progress import text_of_progress
@@ -301,8 +302,7 @@ class Context:
             raise UsageError(
                 f"ctx.map(concurrency={concurrency!r}): give a whole number of 1 or more, or None"
             )
-        if not callable(fn):
-            raise UsageError(f"ctx.map({fn!r}, ...): give a function, as in ctx.map(load, paths)")
+        listed = items_of(fn, items)
         check_policy(retry)
         function = as_it_is_now(fn)
         name_of = name if callable(name) else None
@@ -326,10 +326,6 @@ class Context:
                 mapped=mapped,
             )
 
-        try:
-            listed = list(items)
-        except TypeError as error:
-            raise UsageError(f"ctx.map(..., {items!r}): {error}; give the items to map") from error
         tolerance = Tolerance.of(len(listed), return_exceptions, min_successful, tolerated_failures)
         return map_items(self._run.recorder, start, listed, concurrency, tolerance, task_name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from types import CellType, FunctionType
@@ -240,6 +240,17 @@ def _copied(cell: CellType) -> CellType:
         return CellType(cell.cell_contents)
     except ValueError:  # not assigned yet
         return CellType()
+
+
+def items_of(fn: object, items: Iterable[Any]) -> list[Any]:
+    """Return the items of a map. Raises UsageError if there are none, or if `fn` is no function."""
+    if not callable(fn):
+        raise UsageError(f"ctx.map({fn!r}, ...): give a function, as in ctx.map(load, paths)")
+    try:
+        each = iter(items)
+    except TypeError as error:
+        raise UsageError(f"ctx.map(..., {items!r}): {error}; give the items to map") from error
+    return list(each)
 
 
 def item_name(name_of: Callable[[Any], object], item: object) -> str:

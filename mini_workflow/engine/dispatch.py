@@ -11,6 +11,7 @@ from mini_workflow.attempts import cancelled, lost
 from mini_workflow.core.commands import RunTask
 from mini_workflow.core.events import Message
 from mini_workflow.core.report_limits import not_reported
+from mini_workflow.engine.deletion import NEVER
 from mini_workflow.engine.requests import Input, Release
 from mini_workflow.engine.turn_data import ABOUT_ATTEMPTS
 from mini_workflow.ports import (
@@ -47,8 +48,8 @@ class Dispatcher:
         self._clock = clock
         self._put_off: dict[tuple[str, int, int], RunTask] = {}
         self._told = False  # that attempts are put off
-        self.retry_at: int | None = None
-        """When `retry` is to be called (milliseconds), or None."""
+        self.retry_at = NEVER
+        """When `retry` is to be called (milliseconds)."""
         self._runner: TaskRunner | None = None
         self._in_hand: set[tuple[str, int, int]] = set()
         self.draining = False
@@ -67,7 +68,7 @@ class Dispatcher:
             self._in_hand.discard(key)
             self.begin(key[0], command)
         self._told = bool(self._put_off)
-        self.retry_at = self._clock.now() + TRY_AGAIN if self._told else None
+        self.retry_at = self._clock.now() + TRY_AGAIN if self._told else NEVER
 
     def __len__(self) -> int:
         """Return the number of attempts in hand."""
@@ -130,7 +131,7 @@ class Dispatcher:
                 self._runner.submit(request)
             except NoThread as error:
                 self._put_off[key] = command
-                self.retry_at = self.retry_at or self._clock.now() + TRY_AGAIN
+                self.retry_at = min(self.retry_at, self._clock.now() + TRY_AGAIN)
                 if not self._told:
                     self._told = True
                     log.error(

@@ -93,8 +93,7 @@ class Engine:
         self._on_close, self._on_chunks, self._on_turn = on_close, on_chunks, on_turn
         self._on_change = on_change
         self._dispatcher = Dispatcher(self._again, report, ports.clock)
-        self._cache = Cache(cache_size)
-        self._watchdog = Watchdog(turn_limit)
+        self._cache, self._watchdog = Cache(cache_size), Watchdog(turn_limit)
         self._parts = EngineParts(
             *(ports, codec, definitions, entropy, self._dispatcher, self._cache, self._watchdog),
             history_limit=history_limit,
@@ -201,10 +200,9 @@ class Engine:
 
     def deadline(self) -> int:
         """Return when `process` wants to be called at the latest (milliseconds)."""
-        first, wake, retry = min(self._renew_at, self._cleanup.due), self._next_wake, self._retry_at
+        first = min(self._renew_at, self._cleanup.due, self._dispatcher.retry_at)
+        wake, retry = self._next_wake, self._retry_at
         first = first if wake is None else min(first, wake)
-        again = self._dispatcher.retry_at
-        first = first if again is None else min(first, again)
         return retry if retry is not None and retry < first else first
 
     def evict(self) -> None:
@@ -224,7 +222,7 @@ class Engine:
             requests = [*self._held_back, *requests]
             self._held_back, self._retry_at = [], None
         left = list(requests)
-        if self._dispatcher.retry_at is not None and now >= self._dispatcher.retry_at:
+        if now >= self._dispatcher.retry_at:
             self._dispatcher.retry()
         try:
             if now >= self._renew_at:
@@ -425,8 +423,7 @@ class Engine:
 
     def _committed(self, turn: Turn) -> None:
         decision, head = turn.decision, turn.head
-        name = head.execution_id
-        steps = self._clock_steps
+        name, steps = head.execution_id, self._clock_steps
         if head.wake_at is not None or name in steps.turns or steps.to_tell:
             steps.committed(head)
         if decision is not None:
@@ -438,8 +435,7 @@ class Engine:
                     self._dispatcher.begin(name, command)
                 elif isinstance(command, CancelTask):
                     self._dispatcher.give_up(name, command.seq, command.reason)
-            answers = decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events))
-            if answers:
+            if decision.refusals or not ANSWERS.isdisjoint(map(type, decision.events)):
                 if not self._pending_updates.answer(name, decision):
                     self._notify_peers()  # a caller of another process may wait for the answer
                 self._on_change(name)

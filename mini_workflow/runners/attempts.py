@@ -105,7 +105,7 @@ class Owner(Protocol[Item_contra]):
 
 
 class Looks(Protocol):
-    """What wants to be called on the thread that watches the limits, at a time of its own."""
+    """Does something at a time of its own, on the thread that watches the limits."""
 
     def look(self) -> None:
         """Do what is due."""

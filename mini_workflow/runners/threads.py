@@ -32,17 +32,6 @@ TRIED_AFTER: Final = 1.0
 """Seconds after which another thread is tried where none could be started. Our own bound."""
 
 
-class _Starter:
-    """Starts a thread for the attempts that wait, a while after none could be started."""
-
-    def __init__(self, runner: ThreadRunner) -> None:
-        self._runner = runner
-
-    def look(self) -> None:
-        """See `Looks`."""
-        self._runner.start_for_waiting()
-
-
 class _Attempt(Attempt):
     thread: threading.Thread | None = None  # once it has begun
     waits = False  # for an execution
@@ -84,7 +73,6 @@ class ThreadRunner:
             self, report, "mini-workflow-task-timeouts", now
         )
         self._lock: Final = self._attempts.lock
-        self._starter: Final = _Starter(self)
         self._threads: Final[set[threading.Thread]] = set()
         self._started = 0
         self._idle = 0  # threads that wait and that no queued attempt is meant for
@@ -144,8 +132,8 @@ class ThreadRunner:
 
     # For the attempts
 
-    def start_for_waiting(self) -> None:
-        """Start another thread if attempts wait for one."""
+    def look(self) -> None:
+        """See Looks: tries again to start a thread for attempts that wait."""
         with self._lock:
             if len(self._threads) - self._asleep < self._size:
                 self._start_for_waiting()
@@ -201,7 +189,7 @@ class ThreadRunner:
             try:
                 self._start_thread()
             except NoThread:
-                self._attempts.deadlines.watch(self._starter, time.monotonic() + TRIED_AFTER)
+                self._attempts.deadlines.watch(self, time.monotonic() + TRIED_AFTER)
             else:
                 self._waiting -= 1
 

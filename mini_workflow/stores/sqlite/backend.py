@@ -13,9 +13,9 @@ from mini_workflow.ports import Clock
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous, WriteLock
+from mini_workflow.stores.sqlite.file_checks import inspect, network_of, path_of
 from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
-from mini_workflow.stores.sqlite.location import inspect, network_of, path_of
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
 from mini_workflow.stores.sqlite.schema import check_version, make_private, upgrade
 from mini_workflow.stores.sqlite.shared_tasks import SQLiteSharedTasks

@@ -12,7 +12,7 @@ from typing import Final
 
 from mini_workflow.errors import StoreCorrupt, StoreUnavailable, UsageError
 from mini_workflow.stores.sqlite.connection import Connection, WriteLock
-from mini_workflow.stores.sqlite.location import inspect
+from mini_workflow.stores.sqlite.file_checks import inspect
 from mini_workflow.stores.sqlite.schema import check_is_store
 
 _PAGES_AT_ONCE: Final = 1_024

@@ -20,7 +20,7 @@ from mini_workflow.errors import (
     UsageError,
 )
 from mini_workflow.ports import Commit, Head, Query, QueuedMessage, StreamWrite
-from mini_workflow.stores.sqlite import SQLiteBackend, leases, location, schema
+from mini_workflow.stores.sqlite import SQLiteBackend, file_checks, leases, schema
 from mini_workflow.stores.sqlite.connection import Connection, WriteLock
 from mini_workflow.testing import ManualClock
 from mini_workflow.testing.contracts.backend import change, create, creation, head
@@ -193,7 +193,7 @@ def test_whoever_made_the_file_died_before_its_first_name_was_removed(path: Path
     left, other = path.with_name(".state.db-0123456789ab"), path.with_name(".state.db-ab0123456789")
     left.hardlink_to(path)
     other.touch()  # of which nothing is known
-    location.inspect(path, read_only=True)
+    file_checks.inspect(path, read_only=True)
     assert left.exists()
     open_store()
     assert (left.exists(), other.exists()) == (False, True)
@@ -213,7 +213,7 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, st
     """Add a mount to those that the library is told of."""
     mounts = tmp_path.with_name(f"{tmp_path.name}-mountinfo")
     mounts.write_text("27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n")
-    monkeypatch.setattr(location, "_MOUNTS", mounts)
+    monkeypatch.setattr(file_checks, "_MOUNTS", mounts)
 
     def mount(place: Path, kind: str) -> None:
         name = str(place).replace(" ", r"\040")
