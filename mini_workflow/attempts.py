@@ -17,7 +17,7 @@ from mini_workflow.threads import NoThread, has_begun, join_thread, start_thread
 
 Item = TypeVar("Item", bound=Hashable)
 
-log = logging.getLogger("mini_workflow.runners")
+log = logging.getLogger("mini_workflow.engine")
 
 
 def failed(request: TaskRequest, error: Exception, heartbeat: str | None = None) -> TaskOutcome:

@@ -25,7 +25,7 @@ from mini_workflow.stores.sqlite.sweeping import INCREMENTAL
 
 _PATIENCE_SECONDS: Final = 10.0
 
-log = logging.getLogger("mini_workflow.stores.sqlite")
+log = logging.getLogger("mini_workflow.sqlite")
 
 
 class SQLiteBackend:
