@@ -159,6 +159,13 @@ class Connection:
         pairs = zip(("", _LOG, _INDEX), self._opened, found, strict=True)
         return [end for end, opened, now in pairs if opened is not None and opened != now]
 
+    def _has_another_log(self) -> bool:
+        """Return whether the file has another log or index than it was opened with. (SQLite itself notices if
+        the file is another one, and then closes without a change.)
+        """
+        changed = self._changed(_identities(self._names))
+        return bool(changed) and "" not in changed
+
     # Around a fork
 
     def suspend(self) -> None:
@@ -166,7 +173,7 @@ class Connection:
         self._using.acquire()
         # In a transaction of the forking thread the connection stays open; the child cannot use it.
         is_used = self._closed is not None or self.raw.in_transaction
-        if not is_used and not self._changed(_identities(self._names)):
+        if not is_used and not self._has_another_log():
             # The last one to close removes the log.
             self._is_suspended, self._opened = True, (self._opened[0], None, None)
             self.raw.close()
@@ -325,7 +332,7 @@ class Connection:
         """Close; the last connection to the file also empties and removes the log."""
         with self._using:
             self._closed = self._closed or "the store was closed"
-            if self._changed(_identities(self._names)):
+            if self._has_another_log():
                 self._leave_open()
             else:
                 self.raw.close()

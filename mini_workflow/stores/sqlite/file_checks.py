@@ -12,28 +12,16 @@ from mini_workflow.core.validation import shown
 from mini_workflow.errors import StoreCorrupt, StoreUnavailable, UsageError
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-"""The mounts that this process sees (Linux). The fifth field of a line is where one is, and the first one
-behind the dash is its type: see proc(5).
-"""
+"""The mounts that this process sees (Linux). The first field behind the dash is the type: see proc(5)."""
+
+_PLACE: Final = 4
+"""The number of the field that says where a mount is."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """A space, tab, line feed or backslash in a field of a mount, see proc(5)."""
 
 _NETWORKS: Final = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "afs",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "gfs2",
-        "ocfs2",
-    }
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "gfs2", "ocfs2"}
     | {"fuse.sshfs", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone"}
 )
 """The types of file systems by which several machines have the same files: those of Linux and of FUSE that
@@ -176,6 +164,8 @@ def _mounts() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for line in lines:
         about, _, source = line.partition(" - ")
-        place = _OCTAL.sub(lambda code: chr(int(code[1], 8)), about.split(" ")[4])
-        found.append((place, source.partition(" ")[0]))
+        fields = about.split(" ")
+        if len(fields) > _PLACE:
+            place = _OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[_PLACE])
+            found.append((place, source.partition(" ")[0]))
     return found
