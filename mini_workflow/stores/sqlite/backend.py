@@ -13,7 +13,7 @@ from mini_workflow.ports import Clock
 from mini_workflow.stores.ownership import Ownership
 from mini_workflow.stores.sqlite.agenda import SQLiteAgenda
 from mini_workflow.stores.sqlite.connection import Connection, Synchronous, WriteLock
-from mini_workflow.stores.sqlite.file_checks import inspect, network_of, path_of
+from mini_workflow.stores.sqlite.file_checks import inspect, path_of
 from mini_workflow.stores.sqlite.heartbeats import SQLiteHeartbeats
 from mini_workflow.stores.sqlite.leases import SQLiteLeases
 from mini_workflow.stores.sqlite.mailbox import SQLiteMailbox
@@ -25,7 +25,7 @@ from mini_workflow.stores.sqlite.sweeping import INCREMENTAL
 
 _PATIENCE_SECONDS: Final = 10.0
 
-log = logging.getLogger("mini_workflow.sqlite")
+log = logging.getLogger("mini_workflow.engine")
 
 
 class SQLiteBackend:
@@ -68,10 +68,9 @@ class SQLiteBackend:
         keep_runs: bool = True,
     ) -> None:
         found = path_of(path)
-        inspect(found, read_only=read_only)
+        network = inspect(found, read_only=read_only)
         # A later change of the working directory must not change which file is meant.
         self.path = found.absolute()
-        network = network_of(self.path)
         if network and not read_only:
             log.warning(
                 "%s is on a network file system (%s), and SQLite's log works among processes of one machine "
