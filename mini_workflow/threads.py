@@ -8,6 +8,9 @@ from typing import Final
 
 from mini_workflow.errors import MiniWorkflowError
 
+TRY_AGAIN: Final = 1.0
+"""Seconds after which what could not be started is tried again. Our own bound."""
+
 
 class NoThread(MiniWorkflowError, RuntimeError):
     """The system lets this process start no other thread now. It may later, when others have ended."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mini_workflow.class_names import name_of
 from mini_workflow.codecs.kinds import Kind, Tagged, Unencodable, short_name
@@ -110,14 +110,16 @@ def attributes_state(error: BaseException, encode: Recurse) -> dict[str, Any]:
 
 
 def _readable(notes: Any) -> Any:
-    """Return the notes with half surrogate pairs, which no text of a store may have, written as escapes."""
+    """Return the notes of an exception as a store can have them."""
     if not isinstance(notes, list):
         return notes
-    return [_escaped(note) for note in notes]  # pyright: ignore[reportUnknownVariableType]
+    every = cast("list[Any]", notes)
+    return [plain_text(note) if type(note) is str else note for note in every]
 
 
-def _escaped(note: Any) -> Any:
-    return note.encode("utf-8", "backslashreplace").decode() if type(note) is str else note
+def plain_text(text: str) -> str:
+    """Return the text with half surrogate pairs, which UTF-8 cannot say, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _without_drops(state: dict[str, Any]) -> dict[str, Any]:

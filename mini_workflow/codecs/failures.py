@@ -14,6 +14,7 @@ from mini_workflow.codecs.exceptions import (
     REMOTE,
     attributes_state,
     exception_state,
+    plain_text,
     rebuild_exception,
     restore_attributes,
 )
@@ -184,7 +185,7 @@ def _weight(error: Any, enough: int = _PRINTED_MEMBERS) -> int:
 
 
 def _bounded(text: str) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = plain_text(text)
     if len(text) <= MAX_TEXT:
         return text
     mark = "\n... (shortened) ...\n"

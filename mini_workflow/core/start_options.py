@@ -88,6 +88,22 @@ def unbind(
     return bound.workflow, bound.args, bound.kwargs
 
 
+def no_workflow(given: object) -> UsageError:
+    """Return the error about what was given in place of a workflow."""
+    from inspect import iscoroutine
+
+    if iscoroutine(given):
+        given.close()  # or Python would warn that nobody awaits it
+        return UsageError(
+            f"{given!r} is a call of the workflow: give the workflow itself, and its arguments "
+            "behind it"
+        )
+    return UsageError(
+        f"{shown(given)} is not a workflow: give a function decorated with @workflow, or the name of "
+        "one"
+    )
+
+
 def named(
     workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
 ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
@@ -102,10 +118,7 @@ def named(
     if isinstance(workflow, str):
         return workflow, args, kwargs
     if not hasattr(workflow, "check_arguments"):
-        raise UsageError(
-            f"{shown(workflow)} is not a workflow: give a function decorated with @workflow, or the name "
-            "of one"
-        )
+        raise no_workflow(workflow)
     workflow.check_arguments(args, kwargs)
     return workflow.name, args, kwargs
 

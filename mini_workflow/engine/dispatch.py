@@ -23,10 +23,7 @@ from mini_workflow.ports import (
     TaskRequest,
     TaskRunner,
 )
-from mini_workflow.threads import NoThread
-
-TRY_AGAIN: Final = 1_000
-"""Milliseconds after which attempts are submitted again that got no thread. Our own bound."""
+from mini_workflow.threads import TRY_AGAIN, NoThread
 
 TRIED_AT_ONCE: Final = 100
 """The number of these attempts that are submitted again together: a refusal takes some microseconds."""
@@ -47,9 +44,8 @@ class Dispatcher:
         self._report = report
         self._clock = clock
         self._put_off: dict[tuple[str, int, int], RunTask] = {}
-        self._told = False  # that attempts are put off
         self.retry_at = NEVER
-        """When `retry` is to be called (milliseconds)."""
+        """When `retry` is to be called (milliseconds); NEVER while no attempt is put off."""
         self._runner: TaskRunner | None = None
         self._in_hand: set[tuple[str, int, int]] = set()
         self.draining = False
@@ -67,8 +63,10 @@ class Dispatcher:
             command = self._put_off.pop(key)
             self._in_hand.discard(key)
             self.begin(key[0], command)
-        self._told = bool(self._put_off)
-        self.retry_at = self._clock.now() + TRY_AGAIN if self._told else NEVER
+        self.retry_at = self._later() if self._put_off else NEVER
+
+    def _later(self) -> int:
+        return self._clock.now() + int(TRY_AGAIN * 1_000)
 
     def __len__(self) -> int:
         """Return the number of attempts in hand."""
@@ -131,12 +129,11 @@ class Dispatcher:
                 self._runner.submit(request)
             except NoThread as error:
                 self._put_off[key] = command
-                self.retry_at = min(self.retry_at, self._clock.now() + TRY_AGAIN)
-                if not self._told:
-                    self._told = True
+                if self.retry_at == NEVER:
+                    self.retry_at = self._later()
                     log.error(
                         "tasks wait until a thread can be started, which is tried every %g s: %s",
-                        *(TRY_AGAIN / 1000, error),
+                        *(TRY_AGAIN, error),
                     )
             except Exception as error:
                 log.exception(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from mini_workflow.core.limit import Limit, queue_of
-from mini_workflow.core.start_options import BatchOptions, BoundWorkflow
+from mini_workflow.core.start_options import BatchOptions, BoundWorkflow, no_workflow
 from mini_workflow.core.timing import UNTIMED, Timing
 from mini_workflow.core.validation import shown
 from mini_workflow.engine.execution import Execution
@@ -140,15 +140,4 @@ def name_of(workflow: object) -> str:
         return workflow.name
     if isinstance(workflow, str):
         return workflow
-    from inspect import iscoroutine
-
-    if iscoroutine(workflow):
-        workflow.close()  # or Python would warn that nobody awaits it
-        raise UsageError(
-            f"{workflow!r} is a call of the workflow: give the workflow itself, and its arguments "
-            "behind it"
-        )
-    raise UsageError(
-        f"{workflow!r} is not a workflow: give a function decorated with @workflow, or the name of "
-        "one"
-    )
+    raise no_workflow(workflow)

@@ -16,7 +16,7 @@ from mini_workflow.errors import UsageError
 from mini_workflow.ports import AttemptCounts, HandIn, Report, TaskOutcome, TaskRequest
 from mini_workflow.runners.attempts import Attempt, Attempts
 from mini_workflow.task import CURRENT
-from mini_workflow.threads import NoThread, start_thread
+from mini_workflow.threads import TRY_AGAIN, NoThread, start_thread
 
 MAX_DEFAULT_THREADS: Final = 32
 MAX_WAITING: Final = 256
@@ -26,10 +26,6 @@ MAX_WAITING: Final = 256
 def default_threads() -> int:
     """Return the default number of threads: one for each core and four that may wait, 32 at most."""
     return min(MAX_DEFAULT_THREADS, (os.cpu_count() or 1) + 4)
-
-
-TRIED_AFTER: Final = 1.0
-"""Seconds after which another thread is tried where none could be started. Our own bound."""
 
 
 class _Attempt(Attempt):
@@ -189,7 +185,7 @@ class ThreadRunner:
             try:
                 self._start_thread()
             except NoThread:
-                self._attempts.deadlines.watch(self, time.monotonic() + TRIED_AFTER)
+                self._attempts.deadlines.watch(self, time.monotonic() + TRY_AGAIN)
             else:
                 self._waiting -= 1
 

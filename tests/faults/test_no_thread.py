@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +53,8 @@ class Limit:
 def limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Limit]:
     limit, start = Limit(), threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda thread: limit.start(start, thread))
-    monkeypatch.setattr(dispatch, "TRY_AGAIN", 10)
-    monkeypatch.setattr(threads, "TRIED_AFTER", 0.01)
+    monkeypatch.setattr(dispatch, "TRY_AGAIN", 0.01)
+    monkeypatch.setattr(threads, "TRY_AGAIN", 0.01)
     yield limit
     limit.reached = False
 
@@ -99,10 +101,19 @@ def test_tasks_wait_until_there_is_a_thread(
     assert "ulimit -u" in told[0]
 
 
-def test_what_few_threads_there_are_run_all_tasks(path: Path, limit: Limit) -> None:
-    with LocalRuntime(path, threads=4) as runtime:
-        assert runtime.start_execution(many, 1, "plain").result(WAIT) == [0]
+@contextmanager
+def opened_at_the_limit(
+    path: Path, limit: Limit, how: str, **options: Any
+) -> Generator[LocalRuntime]:
+    """A runtime that has run one task, and gets no other thread from now on."""
+    with LocalRuntime(path, **options) as runtime:
+        assert runtime.start_execution(many, 1, how).result(WAIT) == [0]
         limit.reached = True
+        yield runtime
+
+
+def test_what_few_threads_there_are_run_all_tasks(path: Path, limit: Limit) -> None:
+    with opened_at_the_limit(path, limit, "plain", threads=4) as runtime:
         assert runtime.start_execution(many, 20, "plain").result(WAIT) == [*range(20)]
         assert runtime.start_execution(many, 20, "timeout").result(WAIT) == [*range(20)]
     assert "mini-workflow-task-timeouts" in limit.refused
@@ -111,9 +122,7 @@ def test_what_few_threads_there_are_run_all_tasks(path: Path, limit: Limit) -> N
 def test_a_worker_gets_async_tasks_without_a_thread_that_writes_them(
     path: Path, limit: Limit
 ) -> None:
-    with LocalRuntime(path, workers=1) as runtime:
-        assert runtime.start_execution(many, 1, "plain").result(WAIT) == [0]
-        limit.reached = True
+    with opened_at_the_limit(path, limit, "plain", workers=1) as runtime:
         assert runtime.start_execution(many, 20, "async").result(WAIT) == [*range(20)]
     assert any(name.startswith("mini-workflow-to-") for name in limit.refused)
 
@@ -137,9 +146,7 @@ async def hangs(ctx: Context) -> int:
 def test_the_thread_of_a_task_that_hangs_is_replaced_once_there_is_one(
     path: Path, limit: Limit
 ) -> None:
-    with LocalRuntime(path, threads=1) as runtime:
-        assert runtime.start_execution(many, 1, "timeout").result(WAIT) == [0]
-        limit.reached = True
+    with opened_at_the_limit(path, limit, "timeout", threads=1) as runtime:
         execution = runtime.start_execution(hangs)
         eventually(lambda: len(limit.refused) > 3)
         limit.reached = False

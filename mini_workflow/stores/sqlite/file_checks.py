@@ -14,6 +14,9 @@ from mini_workflow.errors import StoreCorrupt, StoreUnavailable, UsageError
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 """The mounts that this process sees (Linux). The first field behind the dash is the type: see proc(5)."""
 
+_Mounts = list[tuple[str, str]]
+"""Mounts, each as its place and type."""
+
 _PLACE: Final = 4
 """The number of the field that says where a mount is."""
 
@@ -56,19 +59,24 @@ def path_of(given: str | os.PathLike[str]) -> Path:
     return path
 
 
-def inspect(path: Path, *, read_only: bool = False) -> None:
+def inspect(path: Path, *, read_only: bool = False) -> str:
     """Refuse a path at which no store can be. Raises StoreUnavailable or StoreCorrupt.
+
+    Return the type of the network file system that the path is on, such as "nfs4"; empty for a local one, and
+    where nobody says so.
 
     A missing file is refused only with `read_only`. The file is not opened: closing a descriptor of a
     file drops every lock that the process has on it, those of SQLite included.
     """
+    mounts = _mounts()
     try:
-        _inspect(path, read_only)
+        _inspect(path, read_only, mounts)
+        return _network_of(path, mounts)
     except OSError as error:
         raise StoreUnavailable(f"cannot open {path}: {error}; check its permissions") from error
 
 
-def _inspect(path: Path, read_only: bool) -> None:
+def _inspect(path: Path, read_only: bool, mounts: _Mounts) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"cannot open {path}: there is no directory {folder}; create it")
@@ -88,7 +96,7 @@ def _inspect(path: Path, read_only: bool) -> None:
         return
     if not path.is_file():
         raise StoreUnavailable(f"cannot open {path}: it is no regular file; name another one")
-    _check_names(path, read_only)
+    _check_names(path, read_only, mounts)
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreUnavailable(
             f"cannot open {path}: the file is not readable and writable for this user; "
@@ -102,7 +110,7 @@ def _inspect(path: Path, read_only: bool) -> None:
         )
 
 
-def _check_names(path: Path, read_only: bool) -> None:
+def _check_names(path: Path, read_only: bool, mounts: _Mounts) -> None:
     """Refuse a file that others may open by another name: SQLite keeps its log beside the name by which it
     opens a file, so that neither sees, and a checkpoint overwrites, what the other has committed.
     """
@@ -115,7 +123,7 @@ def _check_names(path: Path, read_only: bool) -> None:
                 "each name by which it is opened: what is in one log is lost to the others. Remove the other "
                 f"names, which find -samefile {path} lists; mini-workflow backup makes copies"
             )
-    if _is_mounted(path):
+    if os.path.realpath(path) in dict(mounts):
         raise StoreUnavailable(
             f"cannot open {path}: the file itself is mounted, and SQLite keeps a log beside it, which would "
             "stay in the container and be lost with it. Mount its directory instead"
@@ -138,30 +146,21 @@ def _leftovers(path: Path, *, remove: bool) -> int:
     return found
 
 
-def _is_mounted(path: Path) -> bool:
-    """Return whether a file is mounted by itself. False where nobody says so."""
-    name = os.path.realpath(path)
-    return any(point == name for point, _ in _mounts())
-
-
-def network_of(path: Path) -> str:
-    """Return the type of the network file system on which a path is, such as "nfs4"; empty for a local one,
-    and where nobody says so.
-    """
+def _network_of(path: Path, mounts: _Mounts) -> str:
     folder, longest, kind = f"{os.path.realpath(path.parent)}/", 0, ""
-    for point, found in _mounts():
+    for point, found in mounts:
         if len(point) >= longest and folder.startswith(f"{point.rstrip('/')}/"):
             longest, kind = len(point), found
     return kind if kind in _NETWORKS else ""
 
 
-def _mounts() -> list[tuple[str, str]]:
-    """Return the mounts that this process sees, each as its place and type. None where this is not Linux."""
+def _mounts() -> _Mounts:
+    """Return the mounts that this process sees; an empty list where this is not Linux."""
     try:
         lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return []
-    found: list[tuple[str, str]] = []
+    found: _Mounts = []
     for line in lines:
         about, _, source = line.partition(" - ")
         fields = about.split(" ")
